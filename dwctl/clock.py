@@ -1,0 +1,32 @@
+"""Time, in the two kinds that the program needs.
+
+Wall time is an integer number of microseconds since the Unix epoch, UTC: what is stored and shown. Durations are taken
+from the monotonic clock, in seconds, so that a stepped wall clock never yields a negative latency.
+"""
+
+import time
+from datetime import UTC, datetime
+
+MICROSECONDS = 1_000_000
+HOUR = 3_600 * MICROSECONDS
+
+monotonic = time.monotonic
+
+
+def now_us() -> int:
+    """Microseconds since the Unix epoch, UTC."""
+    return time.time_ns() // 1_000
+
+
+def to_rfc3339(at_us: int) -> str:
+    """``2026-11-21T01:16:24.000123Z`` for a wall time in microseconds."""
+    return datetime.fromtimestamp(at_us / MICROSECONDS, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{at_us % MICROSECONDS:06d}Z"
+
+
+def from_rfc3339(text: str) -> int:
+    """Microseconds since the epoch; a time without an offset is taken as UTC. Raises ValueError."""
+    parsed = datetime.fromisoformat(text)
+    if parsed.tzinfo is None:
+        parsed = parsed.replace(tzinfo=UTC)
+    delta = parsed - datetime(1970, 1, 1, tzinfo=UTC)
+    return (delta.days * 86_400 + delta.seconds) * MICROSECONDS + delta.microseconds

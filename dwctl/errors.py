@@ -1,0 +1,73 @@
+"""The one error of the gateway and of the administrative API.
+
+An error is raised once, with everything that a reader needs (what happened, which field, what to do, when to come
+back), and rendered once, by the caller's dialect. Messages never quote request bodies, provider text or secrets.
+"""
+
+from typing import Any
+
+
+class GatewayError(Exception):
+    """A refusal or failure that the caller is told about.
+
+    ``status`` HTTP status; ``type`` and ``code`` in OpenAI's words; ``param`` the field at fault; ``retry_after``
+    seconds until it is worth trying again; ``fields`` further JSON fields of the error object (balance, hold, ...);
+    ``headers`` further response headers (x-ratelimit-*).
+    """
+
+    def __init__(
+        self,
+        status: int,
+        type: str,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after: float | None = None,
+        fields: dict[str, Any] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.type = type
+        self.code = code
+        self.message = message
+        self.param = param
+        self.retry_after = retry_after
+        self.fields = fields or {}
+        self.headers = headers or {}
+
+
+class ConfigurationError(Exception):
+    """The configuration, a file named by it, or the environment is wrong; the message names the place and the remedy."""
+
+
+INVALID = "invalid_request_error"
+
+
+def bad_request(message: str, *, code: str = "bad_request", param: str | None = None) -> GatewayError:
+    return GatewayError(400, INVALID, code, message, param=param)
+
+
+def unauthenticated(message: str = "Please supply an authentication token to access this resource") -> GatewayError:
+    return GatewayError(401, INVALID, "unauthenticated", message, headers={"www-authenticate": "Bearer"})
+
+
+def forbidden(message: str = "Forbidden", *, code: str = "forbidden") -> GatewayError:
+    return GatewayError(403, INVALID, code, message)
+
+
+def not_found(message: str, *, code: str = "not_found", param: str | None = None) -> GatewayError:
+    return GatewayError(404, INVALID, code, message, param=param)
+
+
+def conflict(message: str, *, param: str | None = None, **fields: Any) -> GatewayError:
+    return GatewayError(409, INVALID, "conflict", message, param=param, fields=fields)
+
+
+def internal_error(status: int = 500) -> GatewayError:
+    return GatewayError(status, "internal_error", "internal_error", "An internal error occurred. Please try again later.")
+
+
+def unavailable(code: str, message: str, *, retry_after: float = 5) -> GatewayError:
+    return GatewayError(503, "internal_error", code, message, retry_after=retry_after)

@@ -1,0 +1,28 @@
+"""Every table of the store, a module an area. Wall times are microseconds since the epoch (UTC) in BIGINT columns."""
+
+from dwctl.store.tables.accounts import ApiKey, Group, Session, User, UserGroup
+from dwctl.store.tables.catalog import DeployedModel, Endpoint, ModelGroup, Tariff
+from dwctl.store.tables.ledger import AnonymousRefusal, Balance, JournalMark, KeySpend, RequestRow, Transaction, UsageHour
+from dwctl.store.tables.system import AuditRow, Change, Property
+
+__all__ = [
+    "AnonymousRefusal",
+    "ApiKey",
+    "AuditRow",
+    "Balance",
+    "Change",
+    "DeployedModel",
+    "Endpoint",
+    "Group",
+    "JournalMark",
+    "KeySpend",
+    "ModelGroup",
+    "Property",
+    "RequestRow",
+    "Session",
+    "Tariff",
+    "Transaction",
+    "UsageHour",
+    "User",
+    "UserGroup",
+]

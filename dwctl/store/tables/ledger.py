@@ -1,0 +1,162 @@
+"""Money and what was done for it: transactions, balances, request rows, hourly sums, the journal's mark."""
+
+from tortoise import fields
+from tortoise.models import Model
+
+
+class Transaction(Model):
+    """Append-only. ``amount_nano`` is absolute: purchase and admin_grant add, usage and admin_removal take."""
+
+    seq = fields.BigIntField(primary_key=True, generated=True)
+    id = fields.UUIDField(unique=True)
+    account_id = fields.UUIDField()
+    transaction_type = fields.CharField(max_length=16)
+    """purchase | admin_grant | admin_removal | usage."""
+    amount_nano = fields.BigIntField()
+    source_id = fields.CharField(max_length=255, unique=True)
+    """What makes it happen once; for usage the request's id."""
+    description = fields.TextField(null=True)
+    created_at = fields.BigIntField()
+    request_id = fields.UUIDField(null=True)
+    key_id = fields.UUIDField(null=True)
+    service_tier = fields.CharField(max_length=16, null=True)
+    tariff_id = fields.UUIDField(null=True)
+
+    class Meta:
+        table = "credits_transactions"
+        indexes = (("account_id", "seq"), ("transaction_type", "seq"))
+
+
+class Balance(Model):
+    account_id = fields.UUIDField(primary_key=True)
+    balance_nano = fields.BigIntField(default=0)
+    updated_at = fields.BigIntField()
+
+    class Meta:
+        table = "account_balances"
+
+
+class KeySpend(Model):
+    key_id = fields.UUIDField(primary_key=True)
+    total_nano = fields.BigIntField(default=0)
+
+    class Meta:
+        table = "key_spend"
+
+
+class RequestRow(Model):
+    """One row a request, refused ones with a known key included. Columns as ``dwctl.ledger.records.Record``."""
+
+    seq = fields.BigIntField(primary_key=True, generated=True)
+    id = fields.UUIDField(unique=True)
+    started_us = fields.BigIntField(db_index=True)
+    node = fields.CharField(max_length=36)
+    method = fields.CharField(max_length=8)
+    path = fields.CharField(max_length=512)
+    operation = fields.CharField(max_length=32)
+    model_id = fields.UUIDField(null=True)
+    alias = fields.CharField(max_length=255, null=True)
+    upstream_model = fields.CharField(max_length=255, null=True)
+    response_model = fields.CharField(max_length=255, null=True)
+    endpoint_id = fields.UUIDField(null=True)
+    endpoint_name = fields.CharField(max_length=255, null=True)
+    account_id = fields.UUIDField(null=True)
+    holder_id = fields.UUIDField(null=True)
+    key_id = fields.UUIDField(null=True)
+    purpose = fields.CharField(max_length=16, null=True)
+    origin = fields.CharField(max_length=16)
+    access_source = fields.CharField(max_length=16)
+    service_tier = fields.CharField(max_length=16)
+    status = fields.IntField()
+    outcome = fields.CharField(max_length=16)
+    error_code = fields.CharField(max_length=64, null=True)
+    error_message = fields.CharField(max_length=512, null=True)
+    finish_reason = fields.CharField(max_length=64, null=True)
+    stream = fields.BooleanField()
+    uncached_input = fields.BigIntField(default=0)
+    cache_read = fields.BigIntField(default=0)
+    cache_write_5m = fields.BigIntField(default=0)
+    cache_write_1h = fields.BigIntField(default=0)
+    output = fields.BigIntField(default=0)
+    reasoning = fields.BigIntField(default=0)
+    estimated = fields.BooleanField(default=False)
+    raw_usage = fields.TextField(null=True)
+    charge_nano = fields.BigIntField(null=True)
+    tariff_id = fields.UUIDField(null=True)
+    input_pico = fields.BigIntField(null=True)
+    output_pico = fields.BigIntField(null=True)
+    hold_nano = fields.BigIntField(default=0)
+    attempts = fields.TextField(null=True)
+    """JSON list of attempts."""
+    receive_us = fields.BigIntField(default=0)
+    admit_us = fields.BigIntField(default=0)
+    decide_us = fields.BigIntField(default=0)
+    dispatch_us = fields.BigIntField(default=0)
+    first_byte_us = fields.BigIntField(null=True)
+    duration_us = fields.BigIntField(default=0)
+    request_bytes = fields.BigIntField(default=0)
+    response_bytes = fields.BigIntField(default=0)
+    client_ip = fields.CharField(max_length=64, null=True)
+    user_agent = fields.CharField(max_length=255, null=True)
+    trace_id = fields.CharField(max_length=64, null=True)
+    explanation = fields.TextField(null=True)
+    """JSON list of sentences."""
+
+    class Meta:
+        table = "requests"
+        indexes = (("account_id", "seq"), ("key_id", "seq"), ("alias", "seq"))
+
+
+class UsageHour(Model):
+    """Hourly UTC sums, kept in the transaction of the charge, so that no page scans the requests."""
+
+    id = fields.BigIntField(primary_key=True, generated=True)
+    hour = fields.BigIntField()
+    """Hours since the epoch, UTC."""
+    account_id = fields.UUIDField()
+    key_id = fields.UUIDField()
+    """The nil UUID where there was no key."""
+    model_id = fields.UUIDField()
+    alias = fields.CharField(max_length=255)
+    endpoint_name = fields.CharField(max_length=255)
+    requests = fields.BigIntField(default=0)
+    errors = fields.BigIntField(default=0)
+    uncached_input = fields.BigIntField(default=0)
+    cache_read = fields.BigIntField(default=0)
+    cache_write = fields.BigIntField(default=0)
+    output = fields.BigIntField(default=0)
+    reasoning = fields.BigIntField(default=0)
+    charge_nano = fields.BigIntField(default=0)
+    duration_us = fields.BigIntField(default=0)
+
+    class Meta:
+        table = "usage_hourly"
+        unique_together = (("hour", "account_id", "key_id", "model_id", "alias", "endpoint_name"),)
+        indexes = (("account_id", "hour"),)
+
+
+class JournalMark(Model):
+    """How far a node's journal is in the database: committed with what it covers."""
+
+    node = fields.CharField(max_length=36, primary_key=True)
+    segment = fields.BigIntField()
+    offset = fields.BigIntField()
+    updated_at = fields.BigIntField()
+
+    class Meta:
+        table = "journal_marks"
+
+
+class AnonymousRefusal(Model):
+    """Refusals without a known key, counted once there are too many for a row each."""
+
+    id = fields.BigIntField(primary_key=True, generated=True)
+    minute = fields.BigIntField()
+    """Minutes since the epoch, UTC."""
+    reason = fields.CharField(max_length=64)
+    path = fields.CharField(max_length=128)
+    count = fields.BigIntField(default=0)
+
+    class Meta:
+        table = "anonymous_refusals"
+        unique_together = (("minute", "reason", "path"),)
