@@ -1,0 +1,83 @@
+"""When a key was last used and a user last signed in: noted in memory, written in the background.
+
+Both are for people to look at. They may be late by the interval, are lost by a crash within it, and never bump the change version.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+if TYPE_CHECKING:
+    from dwctl.store import Store, Tx
+
+FLUSH_INTERVAL = 20.0
+"""Seconds between two writes."""
+
+_CHUNK = 500
+_log = structlog.get_logger("dwctl.accounts")
+
+_KEYS_SQL = "UPDATE api_keys SET last_used_at = ? WHERE id = ? AND (last_used_at IS NULL OR last_used_at < ?)"
+_USERS_SQL = "UPDATE users SET last_login_at = ? WHERE id = ? AND (last_login_at IS NULL OR last_login_at < ?)"
+
+
+class Touches:
+    """Latest times by id, until they are written."""
+
+    def __init__(self) -> None:
+        self._keys: dict[str, int] = {}
+        self._logins: dict[str, int] = {}
+        self._store: Store | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def key(self, key_id: str, at_us: int) -> None:
+        """A key was used at ``at_us``."""
+        self._keys[key_id] = at_us
+
+    def login(self, user_id: str, at_us: int) -> None:
+        """A user was seen at ``at_us``."""
+        self._logins[user_id] = at_us
+
+    def start(self, store: "Store") -> None:
+        self._store = store
+        self._task = asyncio.create_task(self._run(), name="last used")
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(FLUSH_INTERVAL)
+            await self._try_flush()
+
+    async def _try_flush(self) -> None:
+        try:
+            await self.flush()
+        except Exception as error:
+            # A database that is away is reported by the ledger; these times are kept until it is back.
+            _log.warning("last use could not be written", error=type(error).__name__)
+
+    async def flush(self) -> None:
+        """Write everything noted so far. Raises what the store raises; what was not written stays noted."""
+        await self._write(self._keys, _KEYS_SQL)
+        await self._write(self._logins, _USERS_SQL)
+
+    async def _write(self, noted: dict[str, int], sql: str) -> None:
+        if self._store is None:
+            return
+        while noted:
+            chunk = list(noted.items())[:_CHUNK]
+            rows = [(at_us, id_, at_us) for id_, at_us in chunk]
+
+            async def write(tx: "Tx", rows: list[tuple[int, str, int]] = rows) -> None:
+                await tx.execute_many(sql, rows)
+
+            await self._store.write(write)
+            for id_, at_us in chunk:
+                if noted.get(id_) == at_us:
+                    del noted[id_]
+
+    async def close(self) -> None:
+        """Stop, and write what is outstanding if the database answers."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+            await self._try_flush()

@@ -1,0 +1,277 @@
+"""The file of ``dwctl apply``: its shape, and reading it so that a mistake names file, line and the nearest right word.
+
+Numbers that are money are kept as written: 0.1 in the file is one tenth of a credit, not a binary fraction near it.
+"""
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import yaml
+from msgspec import UNSET, UnsetType
+
+from dwctl.errors import ConfigurationError
+
+Written = str | int | float
+"""A decimal number. From a YAML file it is the text that stands there."""
+
+_MONEY = frozenset(
+    {
+        "amount",
+        "input_per_million",
+        "output_per_million",
+        "cache_read_per_million",
+        "cache_write_5m_per_million",
+        "cache_write_1h_per_million",
+        "per_request",
+    }
+)
+_NAMES = frozenset({"secret", "api_key", "password", "name", "alias", "model_name", "source_id", "expires_at"})
+"""Written without quotes these may look like a number or a date; they are always text."""
+
+
+class _Entry(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Fields that the file leaves out keep what is stored, or get their default at creation."""
+
+
+class EndpointEntry(_Entry):
+    name: str
+    url: str
+    description: str | None | UnsetType = UNSET
+    api_key: str | None | UnsetType = UNSET
+    api_key_env: str | UnsetType = UNSET
+    auth_header_name: str | UnsetType = UNSET
+    auth_header_prefix: str | UnsetType = UNSET
+    model_filter: list[str] | None | UnsetType = UNSET
+    forward_headers: list[str] | UnsetType = UNSET
+    max_concurrency: int | None | UnsetType = UNSET
+    connect_timeout: float | None | UnsetType = UNSET
+    first_byte_timeout: float | None | UnsetType = UNSET
+    idle_timeout: float | None | UnsetType = UNSET
+    total_timeout: float | None | UnsetType = UNSET
+
+
+class PriceEntry(_Entry):
+    """Credits per million tokens (or per request), for keys of one purpose."""
+
+    purpose: Literal["realtime", "batch", "playground"] = "realtime"
+    name: str | UnsetType = UNSET
+    input_per_million: Written = "0"
+    output_per_million: Written = "0"
+    cache_read_per_million: Written | None = None
+    cache_write_5m_per_million: Written | None = None
+    cache_write_1h_per_million: Written | None = None
+    per_request: Written = "0"
+
+
+class ModelEntry(_Entry):
+    alias: str
+    endpoint: str
+    model_name: str | UnsetType = UNSET
+    display_name: str | None | UnsetType = UNSET
+    description: str | None | UnsetType = UNSET
+    model_type: Literal["CHAT", "EMBEDDINGS", "RERANKER"] | UnsetType = UNSET
+    capabilities: list[str] | UnsetType = UNSET
+    requests_per_second: float | None | UnsetType = UNSET
+    burst_size: int | None | UnsetType = UNSET
+    capacity: int | None | UnsetType = UNSET
+    batch_capacity: int | None | UnsetType = UNSET
+    throughput: float | None | UnsetType = UNSET
+    max_output_tokens: int | None | UnsetType = UNSET
+    tokenizer: str | None | UnsetType = UNSET
+    bodies: Literal["full", "preview", "none"] | None | UnsetType = UNSET
+    always_stream_usage: bool | UnsetType = UNSET
+    metadata: dict[str, Any] | UnsetType = UNSET
+    groups: list[str] | UnsetType = UNSET
+    prices: list[PriceEntry] | UnsetType = UNSET
+
+
+class GroupEntry(_Entry):
+    name: str
+    description: str | None | UnsetType = UNSET
+
+
+class UserEntry(_Entry):
+    email: str
+    username: str | UnsetType = UNSET
+    display_name: str | None | UnsetType = UNSET
+    roles: list[str] | UnsetType = UNSET
+    groups: list[str] | UnsetType = UNSET
+    password: str | UnsetType = UNSET
+    password_env: str | UnsetType = UNSET
+
+
+class KeyEntry(_Entry):
+    user: str
+    name: str
+    secret: str | UnsetType = UNSET
+    secret_env: str | UnsetType = UNSET
+    purpose: Literal["realtime", "platform"] = "realtime"
+    description: str | None | UnsetType = UNSET
+    requests_per_second: float | None | UnsetType = UNSET
+    burst_size: int | None | UnsetType = UNSET
+    max_concurrency: int | None | UnsetType = UNSET
+    bodies: Literal["full", "preview", "none"] | None | UnsetType = UNSET
+    always_stream_usage: bool | UnsetType = UNSET
+    expires_at: str | None | UnsetType = UNSET
+
+
+class GrantEntry(_Entry):
+    user: str
+    amount: Written
+    source_id: str
+    description: str | None = None
+
+
+class Document(_Entry):
+    """Everything that an apply file may say; what it does not mention is left alone."""
+
+    endpoints: list[EndpointEntry] = []
+    groups: list[GroupEntry] = []
+    users: list[UserEntry] = []
+    models: list[ModelEntry] = []
+    keys: list[KeyEntry] = []
+    grants: list[GrantEntry] = []
+
+
+_SHAPES: dict[str, type[msgspec.Struct]] = {
+    "endpoints": EndpointEntry,
+    "groups": GroupEntry,
+    "users": UserEntry,
+    "models": ModelEntry,
+    "keys": KeyEntry,
+    "grants": GrantEntry,
+    "prices": PriceEntry,
+}
+
+Step = str | int
+Place = tuple[Step, ...]
+
+
+class Source(msgspec.Struct, frozen=True):
+    """Where a document came from: the file's name, if any, and the line of every key and item."""
+
+    name: str | None
+    lines: dict[Place, int]
+
+    def error(self, place: Place, message: str) -> ConfigurationError:
+        """The error that ``message`` is, with the place before it."""
+        path = _dotted(place)
+        if self.name is None:
+            return ConfigurationError(f"{path}: {message}" if path else message)
+        while place and place not in self.lines:
+            place = place[:-1]
+        line = self.lines.get(place)
+        where = f"{self.name}:{line}" if line is not None else self.name
+        return ConfigurationError(f"{where}: {path}: {message}" if path else f"{where}: {message}")
+
+
+def read(source: Path | Mapping[str, Any]) -> tuple[Document, Source]:
+    """Read and check the shape of a file, or of a document that is already plain data.
+
+    Raises ConfigurationError naming file, line, field and, for a word that is unknown, the nearest known one.
+    """
+    if isinstance(source, Path):
+        try:
+            text = source.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise ConfigurationError(f"{source}: cannot be read: {reason}") from error
+        data, lines = _load_yaml(text, str(source))
+        origin = Source(str(source), lines)
+    else:
+        data, origin = source, Source(None, {})
+    if data is None:
+        return Document(), origin
+    try:
+        return msgspec.convert(data, Document), origin
+    except msgspec.ValidationError as error:
+        raise _explain(str(error), origin) from error
+
+
+_FIELD = re.compile(r"field `(?P<name>[^`]*)`")
+_AT = re.compile(r" - at `\$(?P<path>[^`]*)`$")
+_STEP = re.compile(r"\.([A-Za-z0-9_]+)|\[(\d+)\]")
+
+
+def _explain(message: str, origin: Source) -> ConfigurationError:
+    """Turn msgspec's ``... - at `$.models[0].alias``` into a place, and an unknown field into a suggestion."""
+    place: Place = ()
+    at = _AT.search(message)
+    if at:
+        place = tuple(int(index) if index else name for name, index in _STEP.findall(at["path"]))
+        message = message[: at.start()]
+    field = _FIELD.search(message)
+    if field and "unknown" in message:
+        known = _known_fields(place)
+        near = difflib.get_close_matches(field["name"], known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+        return origin.error((*place, field["name"]), f"unknown key; {hint}")
+    if field and "missing" in message:
+        return origin.error(place, f"{field['name']!r} is missing")
+    return origin.error(place, message[:1].lower() + message[1:])
+
+
+def _known_fields(place: Place) -> list[str]:
+    names = [step for step in place if isinstance(step, str)]
+    shape = _SHAPES.get(names[-1], Document) if names else Document
+    return [field.name for field in msgspec.structs.fields(shape)]
+
+
+def _dotted(place: Place) -> str:
+    text = ""
+    for step in place:
+        text += f"[{step}]" if isinstance(step, int) else f".{step}"
+    return text.lstrip(".")
+
+
+def _load_yaml(text: str, name: str) -> tuple[Any, dict[Place, int]]:
+    """Plain data of one YAML document and the line of each of its keys and items."""
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark is not None else 1
+        raise ConfigurationError(f"{name}:{line}: not YAML: {error.problem}") from error
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"{name}: not YAML: {error}") from error
+    lines: dict[Place, int] = {}
+    if root is None:
+        return None, lines
+    return _plain(root, (), lines, name, frozenset()), lines
+
+
+def _plain(node: yaml.Node, place: Place, lines: dict[Place, int], name: str, above: frozenset[int]) -> Any:
+    lines.setdefault(place, node.start_mark.line + 1)
+    if id(node) in above:
+        raise ConfigurationError(f"{name}:{node.start_mark.line + 1}: an alias that contains itself")
+    above = above | {id(node)}
+    if isinstance(node, yaml.MappingNode):
+        return dict(_pairs(node, place, lines, name, above))
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(item, (*place, index), lines, name, above) for index, item in enumerate(node.value)]
+    key = place[-1] if place else ""
+    if (key in _MONEY or key in _NAMES) and node.tag != "tag:yaml.org,2002:null":
+        return node.value
+    value = yaml.SafeLoader("").construct_object(node, deep=True)
+    if isinstance(value, str | int | float | bool) or value is None:
+        return value
+    return node.value
+
+
+def _pairs(
+    node: yaml.MappingNode, place: Place, lines: dict[Place, int], name: str, above: frozenset[int]
+) -> Iterator[tuple[str, Any]]:
+    seen: set[str] = set()
+    for key_node, value_node in node.value:
+        line = key_node.start_mark.line + 1
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise ConfigurationError(f"{name}:{line}: a key must be a word")
+        key = key_node.value
+        if key in seen:
+            raise ConfigurationError(f"{name}:{line}: {_dotted((*place, key))}: given twice")
+        seen.add(key)
+        lines[(*place, key)] = line
+        yield key, _plain(value_node, (*place, key), lines, name, above)

@@ -1,0 +1,347 @@
+"""Models under their aliases: creating, changing and deleting them, and which groups may call them."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+from tortoise.exceptions import IntegrityError
+
+from dwctl import catalog, clock, ids
+from dwctl.accounts import Actor, policy
+from dwctl.accounts.principals import NIL
+from dwctl.errors import bad_request, conflict, not_found
+from dwctl.operations import tariffs
+from dwctl.operations.audit import audit
+from dwctl.operations.revisions import change_row
+from dwctl.operations.services import Services
+from dwctl.store import Changes, Tx
+from dwctl.store.tables import DeployedModel, Endpoint, Group, ModelGroup
+
+BODIES = ("full", "preview", "none")
+TOKENIZERS = ("cl100k_base", "o200k_base")
+MAX_METADATA_BYTES = 16_384
+MAX_EXTRA_KEYS = 50
+MAX_INT = 2**31 - 1
+ModelType = Literal["CHAT", "EMBEDDINGS", "RERANKER"]
+Bodies = Literal["full", "preview", "none"]
+
+
+class ModelCreate(msgspec.Struct, kw_only=True):
+    """Body of POST /models."""
+
+    type: str = "standard"
+    model_name: str
+    hosted_on: str
+    alias: str | None = None
+    display_name: str | None = None
+    description: str | None = None
+    model_type: ModelType | None = None
+    """None: guessed from the name."""
+    capabilities: list[str] | None = None
+    requests_per_second: float | None = None
+    burst_size: int | None = None
+    capacity: int | None = None
+    batch_capacity: int | None = None
+    throughput: float | None = None
+    max_output_tokens: int | None = None
+    tokenizer: str | None = None
+    bodies: Bodies | None = None
+    always_stream_usage: bool = False
+    metadata: dict[str, Any] | None = None
+    tariffs: list[tariffs.TariffDefinition] | None = None
+    groups: list[str] | None = None
+    """Groups that may call it, in the same act."""
+
+
+class ModelUpdate(msgspec.Struct, kw_only=True):
+    """Body of PATCH /models/{id}: a field left out stays; null clears a limit, and leaves the other fields as they are."""
+
+    alias: str | None | UnsetType = UNSET
+    model_name: str | None | UnsetType = UNSET
+    display_name: str | None | UnsetType = UNSET
+    description: str | None | UnsetType = UNSET
+    model_type: ModelType | None | UnsetType = UNSET
+    capabilities: list[str] | None | UnsetType = UNSET
+    requests_per_second: float | None | UnsetType = UNSET
+    burst_size: int | None | UnsetType = UNSET
+    capacity: int | None | UnsetType = UNSET
+    batch_capacity: int | None | UnsetType = UNSET
+    throughput: float | None | UnsetType = UNSET
+    max_output_tokens: int | None | UnsetType = UNSET
+    tokenizer: str | None | UnsetType = UNSET
+    bodies: Bodies | None | UnsetType = UNSET
+    always_stream_usage: bool | None | UnsetType = UNSET
+    metadata: dict[str, Any] | None | UnsetType = UNSET
+    tariffs: list[tariffs.TariffDefinition] | None | UnsetType = UNSET
+
+
+NULL_KEEPS = frozenset({"alias", "model_name", "description", "model_type", "capabilities", "always_stream_usage", "metadata"})
+"""Fields of ``ModelUpdate`` that null leaves as they are; for the others null means none."""
+
+
+def changes_of(body: msgspec.Struct, *, null_keeps: Iterable[str]) -> dict[str, Any]:
+    """The columns that a PATCH body changes: fields that were sent, without those that null leaves as they are."""
+    keeps = frozenset(null_keeps)
+    fields = msgspec.structs.asdict(body)
+    return {name: value for name, value in fields.items() if value is not UNSET and not (value is None and name in keeps)}
+
+
+def check_columns(columns: dict[str, Any]) -> dict[str, Any]:
+    """The columns, names trimmed. Raises GatewayError 400 naming the first field that is out of bounds."""
+    checked = dict(columns)
+    for name in ("alias", "model_name"):
+        if name in checked:
+            checked[name] = check_name(checked[name], name)
+    for name in ("display_name", "description"):
+        if isinstance(checked.get(name), str):
+            checked[name] = checked[name].strip()[: 255 if name == "display_name" else 20_000] or None
+    for name in ("requests_per_second", "throughput"):
+        value = checked.get(name)
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise bad_request(f"{name} must be a number above zero, or null for no limit", param=name)
+    for name in ("burst_size", "capacity", "batch_capacity", "max_output_tokens"):
+        value = checked.get(name)
+        if value is not None and not 1 <= value <= MAX_INT:
+            raise bad_request(f"{name} must be a whole number from 1, or null for no limit", param=name)
+    if checked.get("tokenizer") not in (None, *TOKENIZERS):
+        raise bad_request(f"tokenizer must be one of {', '.join(TOKENIZERS)}, or null", param="tokenizer")
+    if checked.get("metadata") is not None:
+        _check_metadata(checked["metadata"])
+    if "capabilities" in checked:
+        checked["capabilities"] = sorted({str(item).strip() for item in checked["capabilities"] or () if str(item).strip()})
+    return checked
+
+
+def check_name(text: str, field: str) -> str:
+    """A trimmed, printable name of 1 to 255 characters. Raises GatewayError 400."""
+    name = text.strip()
+    if not name:
+        raise bad_request(f"{field} must not be empty", param=field)
+    if len(name) > 255 or not name.isprintable():
+        raise bad_request(f"{field} must be at most 255 printable characters", param=field)
+    return name
+
+
+def _check_metadata(metadata: dict[str, Any]) -> None:
+    if len(msgspec.json.encode(metadata)) > MAX_METADATA_BYTES:
+        raise bad_request(f"metadata must be at most {MAX_METADATA_BYTES} bytes of JSON", param="metadata")
+    extra = metadata.get("extra")
+    if extra is not None and (not isinstance(extra, dict) or len(extra) > MAX_EXTRA_KEYS):
+        raise bad_request(f"metadata.extra must be an object of at most {MAX_EXTRA_KEYS} keys", param="metadata.extra")
+
+
+async def insert_model(tx: Tx, actor: Actor, endpoint_id: str, columns: dict[str, Any]) -> DeployedModel:
+    """Insert a model with checked ``columns`` (``alias`` and ``model_name`` at least), audited. Raises GatewayError 409
+    when a live model has the alias."""
+    alias = columns["alias"]
+    if await DeployedModel.filter(live_alias=alias).using_db(tx.orm).exists():
+        raise alias_taken(alias)
+    now = clock.now_us()
+    try:
+        row = await DeployedModel.create(
+            id=ids.new(),
+            live_alias=alias,
+            endpoint_id=endpoint_id,
+            created_by=actor.user_id,
+            created_at=now,
+            updated_at=now,
+            using_db=tx.orm,
+            **columns,
+        )
+    except IntegrityError as error:
+        raise alias_taken(alias) from error
+    await audit(tx, actor, "models.create", "model", str(row.id), None, {"endpoint_id": str(endpoint_id), **columns})
+    return row
+
+
+async def update_model(
+    tx: Tx, actor: Actor, row: DeployedModel, columns: dict[str, Any], *, revision: int | None = None
+) -> bool:
+    """Write checked ``columns``, audited; whether anything differed. Raises GatewayError 409, 412."""
+    if "alias" in columns and columns["alias"] != row.alias:
+        if await DeployedModel.filter(live_alias=columns["alias"]).exclude(id=row.id).using_db(tx.orm).exists():
+            raise alias_taken(columns["alias"])
+        columns = {**columns, "live_alias": columns["alias"]}
+    difference = await change_row(tx, row, columns, revision=revision)
+    difference.pop("live_alias", None)
+    if difference:
+        await audit(
+            tx,
+            actor,
+            "models.update",
+            "model",
+            str(row.id),
+            {name: before for name, (before, _) in difference.items()},
+            {name: after for name, (_, after) in difference.items()},
+        )
+    return bool(difference)
+
+
+async def update_prices(tx: Tx, actor: Actor, model_id: str, wished: Sequence[catalog.TariffTerms], *, field: str = "tariffs") -> bool:
+    """Make ``wished`` the full set of prices, audited; whether anything changed. Raises GatewayError 400."""
+    change = await tariffs.set_tariffs(tx, model_id, wished, field=field)
+    if change is None:
+        return False
+    await audit(tx, actor, "tariffs.set", "model", model_id, {"tariffs": change["closed"]}, {"tariffs": change["inserted"]})
+    return True
+
+
+async def delete_models(tx: Tx, actor: Actor, rows: Sequence[DeployedModel]) -> None:
+    """Delete softly: the alias is free again, prices end, grants go. Audited one by one."""
+    now = clock.now_us()
+    for row in rows:
+        await change_row(tx, row, {"deleted_at": now, "live_alias": None})
+        await audit(tx, actor, "models.delete", "model", str(row.id), {"alias": row.alias, "model_name": row.model_name}, None)
+    deleted = [str(row.id) for row in rows]
+    if deleted:
+        await ModelGroup.filter(model_id__in=deleted).using_db(tx.orm).delete()
+        await tariffs.close_tariffs(tx, deleted)
+
+
+async def set_groups(tx: Tx, actor: Actor, model_id: str, group_ids: Iterable[str]) -> bool:
+    """Make ``group_ids`` the full set of groups that may call the model, audited; whether anything changed."""
+    wished = set(group_ids)
+    rows = await ModelGroup.filter(model_id=model_id).using_db(tx.orm).values_list("group_id", flat=True)
+    held = {str(group_id) for group_id in rows}
+    if wished == held:
+        return False
+    if held - wished:
+        await ModelGroup.filter(model_id=model_id, group_id__in=list(held - wished)).using_db(tx.orm).delete()
+    for group_id in sorted(wished - held):
+        await ModelGroup.create(model_id=model_id, group_id=group_id, granted_by=actor.user_id, using_db=tx.orm)
+    await audit(tx, actor, "models.groups", "model", model_id, {"groups": sorted(held)}, {"groups": sorted(wished)})
+    return True
+
+
+def alias_taken(alias: str) -> Exception:
+    """409: aliases are unique among live models."""
+    return conflict(f"The alias '{alias}' is already in use by another model", param="alias", resource="deployment")
+
+
+async def live_model(tx: Tx, model_id: str) -> DeployedModel:
+    """The model inside a transaction. Raises GatewayError 404 when it is not there or deleted."""
+    row = None
+    if ids.is_uuid(model_id):
+        row = await DeployedModel.get_or_none(id=model_id, deleted_at=None).using_db(tx.orm)
+    if row is None:
+        raise model_missing(model_id)
+    return row
+
+
+def model_missing(model_id: str) -> Exception:
+    return not_found(f"Model with ID {model_id} not found")
+
+
+async def create_model(services: Services, actor: Actor, body: ModelCreate) -> str:
+    """Create a model with its prices and groups; its id, once this node serves it. Raises GatewayError 400, 403, 404, 409."""
+    policy.require(actor, "Models", "create_all")
+    if body.type != "standard":
+        raise bad_request("Only models of type 'standard' can be created", param="type")
+    columns = check_columns(
+        {
+            "model_name": body.model_name,
+            "alias": body.alias if body.alias is not None else body.model_name,
+            "model_type": body.model_type or catalog.guess_model_type(body.model_name),
+            "capabilities": body.capabilities or [],
+            "metadata": body.metadata or {},
+            **{name: getattr(body, name) for name in _PLAIN},
+        }
+    )
+    wished = tariffs.read_terms(body.tariffs or [])
+
+    async def write(tx: Tx) -> tuple[str, int]:
+        if not ids.is_uuid(body.hosted_on) or not await Endpoint.filter(id=body.hosted_on, deleted_at=None).using_db(tx.orm).exists():
+            raise bad_request(f"Endpoint with ID {body.hosted_on} not found", param="hosted_on")
+        row = await insert_model(tx, actor, body.hosted_on, columns)
+        model_id = str(row.id)
+        if wished:
+            await update_prices(tx, actor, model_id, wished)
+        if body.groups:
+            await _require_groups(tx, body.groups)
+            await set_groups(tx, actor, model_id, body.groups)
+        return model_id, await Changes.note(tx, "catalog", model_id)
+
+    model_id, seq = await services.store.write(write)
+    await services.changes.applied(seq)
+    return model_id
+
+
+_PLAIN = (
+    "display_name",
+    "description",
+    "requests_per_second",
+    "burst_size",
+    "capacity",
+    "batch_capacity",
+    "throughput",
+    "max_output_tokens",
+    "tokenizer",
+    "bodies",
+    "always_stream_usage",
+)
+
+
+async def change_model(services: Services, actor: Actor, model_id: str, body: ModelUpdate, *, revision: int | None = None) -> None:
+    """Change a model and, when sent, its full set of prices. Raises GatewayError 400, 403, 404, 409, 412."""
+    policy.require(actor, "Models", "update_all")
+    columns = changes_of(body, null_keeps=NULL_KEEPS)
+    definitions = columns.pop("tariffs", None)
+    columns = check_columns(columns)
+    wished = None if definitions is None else tariffs.read_terms(definitions)
+
+    async def write(tx: Tx) -> int:
+        row = await live_model(tx, model_id)
+        await update_model(tx, actor, row, columns, revision=revision)
+        if wished is not None:
+            await update_prices(tx, actor, model_id, wished)
+        return await Changes.note(tx, "catalog", model_id)
+
+    await services.changes.applied(await services.store.write(write))
+
+
+async def delete_model(services: Services, actor: Actor, model_id: str) -> None:
+    """Delete a model softly. Raises GatewayError 403, 404."""
+    policy.require(actor, "Models", "delete_all")
+
+    async def write(tx: Tx) -> int:
+        await delete_models(tx, actor, [await live_model(tx, model_id)])
+        return await Changes.note(tx, "catalog", model_id)
+
+    await services.changes.applied(await services.store.write(write))
+
+
+async def grant_model(services: Services, actor: Actor, group_id: str, model_id: str) -> None:
+    """Let a group call a model; nothing happens when it may already. Raises GatewayError 403, 404."""
+    await _change_grant(services, actor, group_id, model_id, add=True)
+
+
+async def revoke_model(services: Services, actor: Actor, group_id: str, model_id: str) -> None:
+    """Take a model from a group. Raises GatewayError 403, 404 (also when the group did not have it)."""
+    await _change_grant(services, actor, group_id, model_id, add=False)
+
+
+async def _change_grant(services: Services, actor: Actor, group_id: str, model_id: str, *, add: bool) -> None:
+    policy.require(actor, "Groups", "update_all")
+
+    async def write(tx: Tx) -> int:
+        await live_model(tx, model_id)
+        await _require_groups(tx, [group_id])
+        rows = await ModelGroup.filter(model_id=model_id).using_db(tx.orm).values_list("group_id", flat=True)
+        held = {str(held_id) for held_id in rows}
+        if not add and group_id not in held:
+            raise not_found(f"Model with ID {model_id} not found in group {group_id}")
+        await set_groups(tx, actor, model_id, held | {group_id} if add else held - {group_id})
+        return await Changes.note(tx, "catalog", model_id)
+
+    await services.changes.applied(await services.store.write(write))
+
+
+async def _require_groups(tx: Tx, group_ids: Sequence[str]) -> None:
+    for group_id in group_ids:
+        known = group_id == NIL or (
+            ids.is_uuid(group_id) and await Group.filter(id=group_id, deleted_at=None).using_db(tx.orm).exists()
+        )
+        if not known:
+            raise not_found(f"Group with ID {group_id} not found")

@@ -1,0 +1,47 @@
+"""The parts of the running program that operations and handlers work with, built once by the composition root."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from dwctl.accounts.attempts import AttemptLimit
+from dwctl.accounts.passwords import Passwords
+from dwctl.accounts.principals import Keyring
+
+if TYPE_CHECKING:
+    from dwctl.config import Config
+    from dwctl.ledger import Ledger
+    from dwctl.outbound import Outbound
+    from dwctl.routing.snapshot import Snapshot
+    from dwctl.sealing import Sealer
+    from dwctl.store import BodyStore, Changes, Store
+
+
+@dataclass
+class Services:
+    """Everything an operation may need. ``snapshot()`` is the catalog that the gateway serves at this moment."""
+
+    config: "Config"
+    store: "Store"
+    changes: "Changes"
+    sealer: "Sealer"
+    outbound: "Outbound"
+    ledger: "Ledger"
+    bodies: "BodyStore"
+    keyring: Keyring
+    snapshot: "Callable[[], Snapshot]"
+
+    @cached_property
+    def passwords(self) -> Passwords:
+        return Passwords(self.config.auth.native.password)
+
+    @cached_property
+    def attempts_by_address(self) -> AttemptLimit:
+        """Sign-in attempts from one client address: 30 at once, then one every 4 s."""
+        return AttemptLimit(30, 4.0)
+
+    @cached_property
+    def attempts_by_account(self) -> AttemptLimit:
+        """Sign-in attempts at one account, from wherever: 10 at once, then one every 10 s."""
+        return AttemptLimit(10, 10.0)
