@@ -1,0 +1,124 @@
+"""The actor behind an administrative request: API key, session cookie or proxy header, the first that succeeds.
+
+A method that fails does not stop the next: a wrong bearer token beside a good cookie is the cookie's user. If none succeeds
+nobody is told which one failed.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from sanic.request import Request
+
+from dwctl.accounts.actors import Actor
+from dwctl.accounts.sessions import find_session
+from dwctl.clock import MICROSECONDS, now_us
+from dwctl.doorway.peers import Peer
+
+LOGIN_REFRESH_US = 300 * MICROSECONDS
+"""How stale a user's last sign-in may get while they are active."""
+
+
+class ProxyUser(msgspec.Struct, frozen=True):
+    """Whom a trusted proxy says that it signed in."""
+
+    external_id: str
+    email: str
+    provider: str
+    groups: tuple[str, ...]
+    client_ip: str
+
+
+ProxySignIn = Callable[[Any, ProxyUser], Awaitable[Actor | None]]
+"""Finds or makes the account of a proxy's user; None if there is none and none may be made."""
+
+
+async def identify(services: Any, request: Request, peer: Peer, *, any_key: bool, proxy_sign_in: ProxySignIn | None) -> Actor | None:
+    """The actor, or None. ``any_key``: keys of every purpose count. Raises StoreUnavailable."""
+    return (
+        _by_key(services, request, peer, any_key=any_key)
+        or await _by_session(services, request, peer)
+        or await _by_proxy(services, request, peer, proxy_sign_in)
+    )
+
+
+def _by_key(services: Any, request: Request, peer: Peer, *, any_key: bool) -> Actor | None:
+    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        return None
+    principal = services.keyring.find(secret.strip())
+    if principal is None or principal.key_id is None or not (any_key or principal.purpose == "platform"):
+        return None
+    now = now_us()
+    if principal.expires_us is not None and principal.expires_us <= now:
+        return None
+    holder = services.keyring.person(principal.holder_id)
+    if holder is None:
+        return None
+    services.keyring.touch(principal.key_id, now)
+    return Actor(
+        user_id=principal.holder_id,
+        email=holder.email,
+        is_admin=principal.is_admin,
+        roles=principal.roles,
+        via="api_key",
+        client_ip=peer.ip,
+        key_id=principal.key_id,
+    )
+
+
+def session_cookie_name(services: Any, peer: Peer) -> str:
+    """The cookie's name: with the ``__Host-`` prefix (RFC 6265bis) exactly when the browser sees https."""
+    name: str = services.config.auth.native.session.cookie_name
+    return f"__Host-{name}" if peer.scheme == "https" else name
+
+
+async def _by_session(services: Any, request: Request, peer: Peer) -> Actor | None:
+    if not services.config.auth.native.enabled:
+        return None
+    token = request.cookies.get(session_cookie_name(services, peer))
+    if not token:
+        return None
+    now = now_us()
+    session = await find_session(services.store, token, now)
+    if session is None:
+        return None
+    if session.last_login_us is None or session.last_login_us < now - LOGIN_REFRESH_US:
+        services.keyring.touches.login(session.user_id, now)
+    return Actor(
+        user_id=session.user_id,
+        email=session.email,
+        is_admin=session.is_admin,
+        roles=session.roles,
+        via="session",
+        client_ip=peer.ip,
+        session_hash=session.session_hash,
+    )
+
+
+async def _by_proxy(services: Any, request: Request, peer: Peer, proxy_sign_in: ProxySignIn | None) -> Actor | None:
+    settings = services.config.auth.proxy_header
+    if not settings.enabled or not peer.trusted or proxy_sign_in is None:
+        return None
+    external_id = _header(request, settings.header_name)
+    if not external_id:
+        return None
+    groups: tuple[str, ...] = ()
+    if settings.import_idp_groups:
+        named = (name.strip() for name in _header(request, settings.groups_field_name).split(","))
+        groups = tuple(sorted({name for name in named if name and name not in settings.blacklisted_sso_groups}))
+    return await proxy_sign_in(
+        services,
+        ProxyUser(
+            external_id=external_id,
+            email=_header(request, settings.email_header_name) or external_id,
+            provider=_header(request, settings.provider_field_name) or "unknown",
+            groups=groups,
+            client_ip=peer.ip,
+        ),
+    )
+
+
+def _header(request: Request, name: str) -> str:
+    value: str = request.headers.get(name, "")
+    return value.strip()

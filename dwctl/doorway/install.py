@@ -1,0 +1,133 @@
+"""Puts a route table into a Sanic application: identity, policy, decoding and rendering around every handler.
+
+There is no middleware and there are no signal handlers: they would cost every inference request. What an
+administrative request needs happens in the wrapper of its handler.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import structlog
+from sanic import Sanic
+from sanic.request import Request
+from sanic.response import HTTPResponse
+
+from dwctl.accounts.policy import require, require_for
+from dwctl.doorway.answers import respond, respond_error
+from dwctl.doorway.context import Context
+from dwctl.doorway.cors import CrossOrigin
+from dwctl.doorway.cross_site import refuse_cross_site
+from dwctl.doorway.decode import decode_body, decode_query
+from dwctl.doorway.identity import ProxySignIn, identify
+from dwctl.doorway.peers import TrustedProxies
+from dwctl.doorway.policies import Authenticated, Needs, Public, declare, policy_of
+from dwctl.doorway.routes import Route
+from dwctl.errors import ConfigurationError, GatewayError, internal_error, unauthenticated, unavailable
+from dwctl.store import StoreUnavailable
+
+_log = structlog.get_logger("dwctl.doorway")
+
+AMBIENT = ("session", "proxy_header")
+"""Identities that a browser brings along by itself, whoever made it ask."""
+
+
+def install(app: Sanic, services: Any, routes: Iterable[Route], *, proxy_sign_in: ProxySignIn | None = None) -> None:
+    """Add every route to ``app``. ``proxy_sign_in`` finds the account of a proxy's user."""
+    table = tuple(routes)
+    app.ctx.routes = (*route_table(app), *table)
+    proxies = TrustedProxies(services.config.trusted_proxies)
+    cross_origin = CrossOrigin(services.config.auth.security.cors)
+    for route in table:
+        if not isinstance(route.policy, Public | Authenticated | Needs):
+            raise TypeError(f"{route.method} {route.path}: the doorway cannot enforce {route.policy!r}")
+        handler = _wrap(services, route, proxies, cross_origin, proxy_sign_in)
+        app.add_route(declare(handler, route.policy), route.path, methods=[route.method], name=_name(route.method, route.path))
+    if cross_origin.enabled:
+        for path in dict.fromkeys(route.path for route in table):
+            app.add_route(declare(cross_origin.preflight, Public()), path, methods=["OPTIONS"], name=_name("OPTIONS", path))
+
+
+def route_table(app: Sanic) -> tuple[Route, ...]:
+    """Every route that the doorway serves in ``app``."""
+    return getattr(app.ctx, "routes", ())
+
+
+def verify(app: Sanic) -> None:
+    """Raise ConfigurationError if a route of ``app``, however it was added, has no declared policy."""
+    bare = sorted(
+        f"{'/'.join(sorted(route.methods))} /{route.path}" for route in app.router.routes if policy_of(route.handler) is None
+    )
+    if bare:
+        raise ConfigurationError(f"routes without a declared policy: {', '.join(bare)}")
+
+
+def _name(method: str, path: str) -> str:
+    return f"{method.lower()}_{path}".translate(str.maketrans("/<>:-", "_____"))
+
+
+def _wrap(
+    services: Any, route: Route, proxies: TrustedProxies, cross_origin: CrossOrigin, proxy_sign_in: ProxySignIn | None
+) -> Any:
+    async def handle(request: Request, **parameters: str) -> HTTPResponse:
+        try:
+            response = await _serve(services, route, proxies, cross_origin, proxy_sign_in, request, parameters)
+        except GatewayError as error:
+            response = respond_error(error)
+        except StoreUnavailable:
+            response = respond_error(unavailable("database_unavailable", "The database is not available at the moment. Please try again."))
+        except Exception:
+            _log.exception("request failed", method=route.method, path=route.path)
+            response = respond_error(internal_error())
+        cross_origin.mark(request, response)
+        return response
+
+    return handle
+
+
+async def _serve(
+    services: Any,
+    route: Route,
+    proxies: TrustedProxies,
+    cross_origin: CrossOrigin,
+    proxy_sign_in: ProxySignIn | None,
+    request: Request,
+    parameters: dict[str, str],
+) -> HTTPResponse:
+    policy = route.policy
+    peer = proxies.peer(request)
+    refusal = refuse_cross_site(request, peer.host, cross_origin.origins)
+    if isinstance(policy, Public):
+        # Nobody may be signed in, or out, by a request that another site made.
+        if refusal is not None:
+            raise refusal
+        context = Context(services, request, peer, None, parameters)
+    else:
+        any_key = isinstance(policy, Authenticated) and policy.any_key
+        actor = await identify(services, request, peer, any_key=any_key, proxy_sign_in=proxy_sign_in)
+        if actor is None:
+            raise unauthenticated("Authentication required")
+        if refusal is not None and actor.via in AMBIENT:
+            raise refusal
+        context = Context(services, request, peer, actor, parameters)
+        if isinstance(policy, Needs):
+            _check(policy, context)
+    if route.query is not None:
+        context.query = decode_query(request, route.query)
+    if route.body is not None:
+        context.body = decode_body(request, route.body)
+    return respond(await route.handler(context), route.status)
+
+
+def _check(policy: Needs, context: Context) -> None:
+    if policy.own is None:
+        require(context.actor, policy.resource, policy.operation)
+        return
+    try:
+        owner = context.user_id(policy.own)
+    except GatewayError:
+        # Whoever may touch everybody's learns that the id is wrong; others only that they may not.
+        require(context.actor, policy.resource, policy.operation)
+        raise
+    require_for(context.actor, policy.resource, policy.operation, owner)
+
+
