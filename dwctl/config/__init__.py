@@ -1,0 +1,10 @@
+"""Configuration: defaults, then ``dwctl.yaml``, then ``DWCTL_*`` variables, then flags.
+
+In: a file, the environment and the command line's overrides. Out: one frozen `Config`, every value of which knows where it
+came from. A key that does not exist stops the program and names its file, its line and the nearest key that does.
+"""
+
+from dwctl.config.loading import Explained, explain, find, load
+from dwctl.config.schema import Config, Key, keys
+
+__all__ = ["Config", "Explained", "Key", "explain", "find", "keys", "load"]
