@@ -1,6 +1,7 @@
 """Every table of the store, a module an area. Wall times are microseconds since the epoch (UTC) in BIGINT columns."""
 
 from dwctl.store.tables.accounts import ApiKey, Group, Session, User, UserGroup
+from dwctl.store.tables.bodies import StoredBody
 from dwctl.store.tables.catalog import DeployedModel, Endpoint, ModelGroup, Tariff
 from dwctl.store.tables.ledger import AnonymousRefusal, Balance, JournalMark, KeySpend, RequestRow, Transaction, UsageHour
 from dwctl.store.tables.system import AuditRow, Change, Property
@@ -20,6 +21,7 @@ __all__ = [
     "Property",
     "RequestRow",
     "Session",
+    "StoredBody",
     "Tariff",
     "Transaction",
     "UsageHour",

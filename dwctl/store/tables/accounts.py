@@ -5,7 +5,7 @@ from tortoise.models import Model
 
 
 class User(Model):
-    """A person or an organization; whoever pays is a row of this table."""
+    """A person or an organization: whoever pays is a row of this table."""
 
     id = fields.UUIDField(primary_key=True)
     username = fields.CharField(max_length=255)

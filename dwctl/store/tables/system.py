@@ -27,7 +27,7 @@ class AuditRow(Model):
 
 
 class Change(Model):
-    """What a snapshot must follow, in commit order; ``seq`` is the change version."""
+    """What a snapshot must follow, in commit order (``seq`` is the change version)."""
 
     seq = fields.BigIntField(primary_key=True, generated=True)
     area = fields.CharField(max_length=16)

@@ -1,0 +1,159 @@
+"""The change log: what snapshots follow.
+
+An operation notes what it changed in its own transaction; every node follows the log in commit order and applies what is
+new. ``seq`` ascends in commit order: SQLite has one writer, and on PostgreSQL an advisory lock is held from the note to the
+commit. The follower is woken by a waiting operation of its own node, by NOTIFY, and by a look at the log every half second,
+which is also how it hears of other processes on SQLite (one indexed read, no dearer than PRAGMA data_version).
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal
+
+import asyncpg
+import msgspec
+import structlog
+
+from dwctl import clock
+from dwctl.store.failures import StoreUnavailable
+from dwctl.store.postgresql import CONNECT_SECONDS, PostgresDatabase
+from dwctl.store.store import Store
+from dwctl.store.transaction import Tx
+
+Area = Literal["catalog", "key", "user", "balance"]
+
+CHANNEL = "dwctl_changes"
+POLL_SECONDS = 0.5
+SETTLE_SECONDS = 0.1
+"""After one application further changes are collected for this long, unless someone waits for them."""
+BATCH = 5_000
+
+_LOCK_KEY = 0x6477_6374_6C_01
+
+log = structlog.get_logger(__name__)
+
+
+class ChangeRow(msgspec.Struct, frozen=True):
+    """One noted change; ``entity_id`` None means the whole area."""
+
+    seq: int
+    area: str
+    entity_id: str | None
+
+
+def coalesced(rows: list[ChangeRow]) -> list[ChangeRow]:
+    """The last row of each entity, in order: an application reads the entity's present state anyway."""
+    last = {(row.area, row.entity_id): row for row in rows}
+    return sorted(last.values(), key=lambda row: row.seq)
+
+
+class Changes:
+    """Notes changes, and follows them on this node."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._seq = 0
+        self._wanted = 0
+        self._wake = asyncio.Event()
+        self._moved = asyncio.Condition()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @staticmethod
+    async def note(tx: Tx, area: Area, entity_id: str | None = None) -> int:
+        """Append to the log in the operation's transaction; the ``seq`` to wait for with ``applied``."""
+        if tx.dialect == "postgresql":
+            await tx.fetch(f"SELECT pg_advisory_xact_lock({_LOCK_KEY}), pg_notify('{CHANNEL}', '')")
+        [row] = await tx.fetch(
+            "INSERT INTO change_log (area, entity_id, at) VALUES (?, ?, ?) RETURNING seq", [area, entity_id, clock.now_us()]
+        )
+        seq: int = row["seq"]
+        return seq
+
+    async def head(self) -> int:
+        """The newest ``seq``; 0 while nothing was ever noted. Load a snapshot after it, then ``start`` from it."""
+        [row] = await self._store.fetch("SELECT max(seq) AS seq FROM change_log")
+        return row["seq"] or 0
+
+    def start(self, apply: Callable[[list[ChangeRow]], Awaitable[None]], since: int) -> None:
+        """Follow the log after ``since``: ``apply`` gets the changes in order, one row an entity, and is retried if it fails."""
+        self._seq = since
+        self._tasks.append(asyncio.create_task(self._follow(apply), name="changes"))
+        if isinstance(self._store.database, PostgresDatabase):
+            self._tasks.append(asyncio.create_task(self._listen(self._store.database.dsn), name="changes listener"))
+
+    def poke(self) -> None:
+        """Look at the log now."""
+        self._wake.set()
+
+    async def applied(self, seq: int, timeout: float = 10) -> None:
+        """Wait until this node has applied ``seq``. Raises StoreUnavailable after ``timeout`` seconds."""
+        if self._seq >= seq:
+            return
+        self._wanted = max(self._wanted, seq)
+        self.poke()
+        try:
+            async with asyncio.timeout(timeout), self._moved:
+                await self._moved.wait_for(lambda: self._seq >= seq)
+        except TimeoutError as error:
+            raise StoreUnavailable("the change is stored, but this node could not apply it yet") from error
+
+    async def close(self) -> None:
+        """Stop following."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+
+    async def _follow(self, apply: Callable[[list[ChangeRow]], Awaitable[None]]) -> None:
+        failures = 0
+        settled = 0.0
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(POLL_SECONDS):
+                    await self._wake.wait()
+            while self._wanted <= self._seq and (rest := settled - time.monotonic()) > 0:
+                self._wake.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(rest):
+                        await self._wake.wait()
+            self._wake.clear()
+            try:
+                while rows := await self._new():
+                    await apply(coalesced(rows))
+                    settled = time.monotonic() + SETTLE_SECONDS
+                    async with self._moved:
+                        self._seq = rows[-1].seq
+                        self._moved.notify_all()
+                    if len(rows) < BATCH:
+                        break
+            except Exception as error:
+                failures += 1
+                log.warning("changes_not_applied", error=str(error), exc_info=not isinstance(error, StoreUnavailable))
+                await asyncio.sleep(min(5.0, 0.1 * 2 ** min(failures, 6)))
+                self._wake.set()
+            else:
+                failures = 0
+
+    async def _new(self) -> list[ChangeRow]:
+        rows = await self._store.fetch(f"SELECT seq, area, entity_id FROM change_log WHERE seq > ? ORDER BY seq LIMIT {BATCH}", [self._seq])
+        return [ChangeRow(**row) for row in rows]
+
+    async def _listen(self, dsn: str) -> None:
+        """Keep one connection that listens; without it the looks at the log suffice, so that failures are no news."""
+        while True:
+            connection: asyncpg.Connection[Any] | None = None
+            try:
+                connection = await asyncpg.connect(dsn, timeout=CONNECT_SECONDS)
+                lost = asyncio.Event()
+                connection.add_termination_listener(lambda _: lost.set())
+                await connection.add_listener(CHANNEL, lambda *_: self.poke())
+                self.poke()
+                await lost.wait()
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                pass
+            finally:
+                if connection is not None:
+                    connection.terminate()
+            await asyncio.sleep(1)

@@ -1,0 +1,310 @@
+"""PostgreSQL connections: pools for reading, for reports and for writing, all of asyncpg.
+
+Reading pools are ``default_transaction_read_only``, so that a write outside of ``Store.write`` fails here as it does on
+SQLite. Pools connect at need and so come back by themselves after an outage. A connection that did not answer in time is
+dropped, never waited for.
+"""
+
+import asyncio
+import contextlib
+import decimal
+import functools
+import random
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+import asyncpg
+from asyncpg.exceptions import (
+    CannotConnectNowError,
+    ConnectionFailureError,
+    IdleInTransactionSessionTimeoutError,
+    InFailedSQLTransactionError,
+    InsufficientResourcesError,
+    IntegrityConstraintViolationError,
+    InterfaceError,
+    InternalClientError,
+    OperatorInterventionError,
+    PostgresConnectionError,
+    PostgresError,
+    TransactionRollbackError,
+)
+from tortoise.backends.asyncpg.client import AsyncpgDBClient, TransactionWrapper
+from tortoise.backends.base.client import NestedTransactionContext, PoolConnectionWrapper, TransactionContext
+from tortoise.exceptions import IntegrityError, OperationalError
+
+from dwctl.store.failures import StoreUnavailable
+from dwctl.store.transaction import Dialect, Row, Tx
+
+T = TypeVar("T")
+
+CONNECT_SECONDS = 5.0
+WRITE_SECONDS = 10.0
+"""The longest that one transaction, waiting for locks included, may take."""
+READ_SECONDS = 30.0
+ATTEMPTS = 6
+"""How often a transaction is tried that loses to a deadlock or a serialisation failure."""
+
+_OUTAGES = (
+    OSError,
+    TimeoutError,
+    PostgresConnectionError,
+    ConnectionFailureError,
+    CannotConnectNowError,
+    OperatorInterventionError,
+    InsufficientResourcesError,
+    IdleInTransactionSessionTimeoutError,
+    InternalClientError,
+)
+
+
+def translated(error: BaseException) -> BaseException:
+    """The exception that callers of the store see."""
+    if isinstance(error, _OUTAGES) or (isinstance(error, InterfaceError) and "clos" in str(error)):
+        return StoreUnavailable(f"PostgreSQL: {error or type(error).__name__}")
+    if isinstance(error, IntegrityConstraintViolationError):
+        return IntegrityError(error)
+    if isinstance(error, PostgresError) and not isinstance(error, TransactionRollbackError):
+        return OperationalError(error)
+    return error
+
+
+@functools.lru_cache(maxsize=1024)
+def numbered(sql: str) -> str:
+    """``?`` placeholders outside of string literals and quoted names as ``$1``, ``$2``, ..."""
+    parts: list[str] = []
+    count = 0
+    quote = ""
+    for character in sql:
+        if quote:
+            if character == quote:
+                quote = ""
+        elif character in "'\"":
+            quote = character
+        elif character == "?":
+            count += 1
+            parts.append(f"${count}")
+            continue
+        parts.append(character)
+    return "".join(parts)
+
+
+def _plain(value: Any) -> Any:
+    kind = value.__class__
+    if kind is decimal.Decimal:
+        whole = int(value)
+        return whole if whole == value else float(value)
+    return str(value) if isinstance(value, uuid.UUID) else value
+
+
+def _rows(records: list[asyncpg.Record]) -> list[Row]:
+    return [{name: _plain(value) for name, value in record.items()} for record in records]
+
+
+async def _keep(connection: Any) -> None:
+    """Connections go back to their pool as they are: nothing here sets session state, and RESET costs a round trip."""
+
+
+class _Lease(PoolConnectionWrapper[Any]):
+    """A pooled connection; an outage leaves it as StoreUnavailable."""
+
+    async def __aenter__(self) -> Any:
+        try:
+            await self.ensure_connection()
+            self.connection = await self.client._pool.acquire(timeout=CONNECT_SECONDS)
+        except Exception as error:
+            raise translated(error) from error
+        return self.connection
+
+    async def __aexit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
+        connection = self.connection
+        assert connection is not None
+        if isinstance(exc_val, TimeoutError | asyncio.CancelledError):
+            connection.terminate()
+        with contextlib.suppress(*_OUTAGES, InterfaceError):
+            await self.client._pool.release(connection)
+        if exc_val is not None and isinstance(outage := translated(exc_val), StoreUnavailable):
+            raise outage from exc_val
+
+
+class Client(AsyncpgDBClient):
+    """A tortoise client on a pool of its own, which is made from a libpq URL."""
+
+    def __init__(self, dsn: str, *, read_only: bool, size: int, seconds: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._dsn = dsn
+        self._read_only = read_only
+        self._size = size
+        self._seconds = seconds
+
+    async def create_connection(self, with_db: bool) -> None:
+        settings = {"application_name": "dwctl"}
+        if self._read_only:
+            settings["default_transaction_read_only"] = "on"
+        self._pool = await asyncpg.create_pool(
+            self._dsn,
+            min_size=0,
+            max_size=self._size,
+            timeout=CONNECT_SECONDS,
+            command_timeout=self._seconds,
+            reset=_keep,
+            server_settings=settings,
+        )
+        await self._post_connect()
+
+    async def close(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            try:
+                await asyncio.wait_for(pool.close(), 5)
+            except (*_OUTAGES, InterfaceError):
+                pool.terminate()
+
+    def acquire_connection(self) -> PoolConnectionWrapper:
+        return _Lease(self, self._pool_init_lock)
+
+
+class _OperationClient(TransactionWrapper):
+    """The tortoise side of one operation; nested transactions are savepoints."""
+
+    def __init__(self, parent: AsyncpgDBClient, connection: Any) -> None:
+        super().__init__(parent)
+        self._connection = connection
+
+    def _in_transaction(self) -> TransactionContext:
+        return NestedTransactionContext(_OperationClient(self, self._connection))
+
+    async def _translate_exceptions(self, func: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await super()._translate_exceptions(func, *args, **kwargs)
+        except Exception as error:
+            if isinstance(outage := translated(error), StoreUnavailable):
+                raise outage from error
+            raise
+
+
+class _Operation(Tx):
+    """One transaction on one pooled connection."""
+
+    dialect: Dialect = "postgresql"
+
+    def __init__(self, parent: Client, connection: Any) -> None:
+        self._connection = connection
+        self.over = False
+        self.failed = False
+        self.orm = _OperationClient(parent, connection)
+
+    async def _call(self, awaitable: Awaitable[T]) -> T:
+        try:
+            return await awaitable
+        except Exception as error:
+            self.failed = True
+            raise translated(error) from error
+
+    def _check(self) -> None:
+        if self.over:
+            raise RuntimeError("this transaction is over")
+
+    async def execute(self, sql: str, args: Sequence[Any] = ()) -> int:
+        self._check()
+        status = await self._call(self._connection.execute(numbered(sql), *args))
+        last = status.rpartition(" ")[2]
+        return int(last) if last.isdigit() else 0
+
+    async def execute_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        self._check()
+        await self._call(self._connection.executemany(numbered(sql), rows))
+
+    async def fetch(self, sql: str, args: Sequence[Any] = ()) -> list[Row]:
+        self._check()
+        return _rows(await self._call(self._connection.fetch(numbered(sql), *args)))
+
+
+class PostgresDatabase:
+    """The PostgreSQL side of the store."""
+
+    dialect: Dialect = "postgresql"
+
+    def __init__(self, dsn: str) -> None:
+        self.dsn = dsn
+        self.engine: dict[str, Any] = {
+            "engine": __name__,
+            "credentials": {"dsn": dsn, "read_only": True, "size": 6, "seconds": READ_SECONDS},
+        }
+        self._writing = connect(dsn, size=8, seconds=WRITE_SECONDS)
+        self._reporting = connect(dsn, size=2, seconds=60.0, read_only=True)
+
+    async def start(self) -> None:
+        """Make the pools; raises StoreUnavailable if the server does not answer."""
+        await self._writing.create_connection(with_db=True)
+        await self._reporting.create_connection(with_db=True)
+        async with self._writing.acquire_connection() as connection:
+            await connection.execute("SELECT 1")
+
+    async def write(self, operation: Callable[[Tx], Awaitable[T]]) -> T:
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                await asyncio.sleep(random.uniform(0, 0.01 * 2**attempt))
+            try:
+                return await self._transaction(operation)
+            except TransactionRollbackError as error:
+                lost = error
+        raise StoreUnavailable(f"PostgreSQL: {lost}") from lost
+
+    async def _transaction(self, operation: Callable[[Tx], Awaitable[T]]) -> T:
+        pool = self._writing._pool
+        if pool is None:
+            raise StoreUnavailable("the store is closed")
+        try:
+            connection = await pool.acquire(timeout=CONNECT_SECONDS)
+        except Exception as error:
+            raise translated(error) from error
+        tx = _Operation(self._writing, connection)
+        try:
+            async with asyncio.timeout(WRITE_SECONDS):
+                transaction = connection.transaction()
+                await transaction.start()
+                result = await operation(tx)
+                if tx.failed:
+                    # COMMIT of a failed transaction is a silent ROLLBACK.
+                    await connection.execute("SELECT 1")
+                await transaction.commit()
+            return result
+        except BaseException as error:
+            if isinstance(error, TimeoutError | asyncio.CancelledError):
+                connection.terminate()
+            else:
+                with contextlib.suppress(*_OUTAGES, PostgresError, InterfaceError):
+                    async with asyncio.timeout(CONNECT_SECONDS):
+                        await transaction.rollback()
+            if isinstance(error, InFailedSQLTransactionError):
+                raise
+            if (seen := translated(error)) is not error:
+                raise seen from error
+            raise
+        finally:
+            tx.over = True
+            with contextlib.suppress(*_OUTAGES, InterfaceError):
+                await pool.release(connection)
+
+    async def fetch(self, client: Any, sql: str, args: Sequence[Any]) -> list[Row]:
+        try:
+            async with client.acquire_connection() as connection:
+                return _rows(await connection.fetch(numbered(sql), *args))
+        except Exception as error:
+            raise translated(error) from error
+
+    async def fetch_report(self, sql: str, args: Sequence[Any]) -> list[Row]:
+        return await self.fetch(self._reporting, sql, args)
+
+    async def close(self) -> None:
+        await self._writing.close()
+        await self._reporting.close()
+
+
+client_class = Client
+
+
+def connect(dsn: str, *, size: int, seconds: float, read_only: bool = False) -> Client:
+    """A client that tortoise's registry does not know (it connects at first use)."""
+    return Client(dsn, read_only=read_only, size=size, seconds=seconds, connection_name="default")

@@ -1,0 +1,17 @@
+"""Bodies of requests on PostgreSQL. On SQLite they are in files of their own, a day each, and this table stays empty."""
+
+from tortoise import fields
+from tortoise.models import Model
+
+
+class StoredBody(Model):
+    """What was said, compressed (zlib), apart from the request's row and for a shorter time."""
+
+    request_id = fields.UUIDField(primary_key=True)
+    at = fields.BigIntField(db_index=True)
+    request = fields.BinaryField(null=True)
+    response = fields.BinaryField(null=True)
+    truncated = fields.BooleanField(default=False)
+
+    class Meta:
+        table = "request_bodies"

@@ -1,0 +1,266 @@
+"""What every test may ask for: a fresh database of either kind, a store on it, a PostgreSQL server to mistreat.
+
+One private PostgreSQL serves a whole run (all xdist workers); a test gets a database of its own, cloned from a migrated
+template. Without PostgreSQL's programs those tests are skipped; with CI=1 they fail.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import fcntl
+import json
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from dwctl.store import Store
+
+T = TypeVar("T")
+
+
+def postgres_programs() -> Path | None:
+    """The directory of initdb and postgres, or None."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[4]))
+    if found:
+        return found[-1].parent
+    on_path = shutil.which("postgres")
+    return Path(on_path).resolve().parent if on_path else None
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
+def _run_in_thread(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a coroutine on a loop of its own, away from the loop that pytest-asyncio keeps on this thread."""
+    results: list[T] = []
+    thread = threading.Thread(target=lambda: results.append(asyncio.run(main())))
+    thread.start()
+    thread.join()
+    assert results, "the coroutine failed"
+    return results[0]
+
+
+class PostgresServer:
+    """A PostgreSQL server of our own on loopback, without a password. PostgreSQL refuses root, so root runs it as postgres."""
+
+    def __init__(self, programs: Path) -> None:
+        self.programs = programs
+        self._account: dict[str, Any] = {}
+        if os.geteuid() == 0:
+            entry = pwd.getpwnam("postgres")
+            self._account = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+        self.directory = Path(tempfile.mkdtemp(prefix="dwctl-postgres-", dir="/tmp"))
+        self.directory.chmod(0o755)
+        self._data = self.directory / "data"
+        self._data.mkdir(mode=0o700)
+        if self._account:
+            os.chown(self._data, self._account["user"], self._account["group"])
+            os.chown(self.directory, self._account["user"], self._account["group"])
+        self.process: subprocess.Popen[bytes] | None = None
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = int(probe.getsockname()[1])
+        subprocess.run(
+            [programs / "initdb", "-D", self._data, "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "--no-sync"],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            cwd=self.directory,
+            **self._account,
+        )
+
+    def url(self, database: str = "postgres") -> str:
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+
+    def start(self) -> None:
+        """Start and wait until it answers."""
+        assert self.process is None
+        with (self.directory / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    *(self.programs / "postgres", "-D", self._data, "-p", str(self.port)),
+                    *("-k", self.directory, "-h", "127.0.0.1", "-c", "max_connections=200", "-c", "shared_buffers=64MB"),
+                ],
+                stdout=log,
+                stderr=log,
+                cwd=self.directory,
+                preexec_fn=_die_with_parent,
+                **self._account,
+            )
+        until = time.monotonic() + 30
+        while subprocess.run([self.programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]).returncode:
+            assert self.process.poll() is None and time.monotonic() < until, (self.directory / "log").read_text()
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Shut down in an orderly way, ending open connections."""
+        self._end(signal.SIGINT)
+
+    def kill(self) -> None:
+        """SIGKILL the server and all its processes: whatever was in flight is lost without an answer."""
+        assert self.process is not None
+        for child in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(child), signal.SIGKILL)
+        self._end(signal.SIGKILL)
+
+    def _end(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+        self.process.wait(30)
+        self.process = None
+
+    def execute(self, sql: str, database: str = "postgres") -> str:
+        """Run SQL by psql; its output."""
+        command = ["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", self.url(database), "-c", sql]
+        return subprocess.run([self.programs / "psql", *command], check=True, capture_output=True, text=True).stdout
+
+    def remove(self) -> None:
+        if self.process is not None:
+            self.stop()
+        shutil.rmtree(self.directory)
+
+
+def _require_postgres() -> Path:
+    programs = postgres_programs()
+    if programs is None:
+        message = "PostgreSQL is not installed (apt-get install postgresql): tests on it are skipped"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return programs
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+TEMPLATE = "dwctl_template"
+
+
+def _migrate_once(url: str | None, directory: Path) -> None:
+    async def main() -> bool:
+        store = await Store.open(url, directory)
+        await store.close()
+        return True
+
+    _run_in_thread(main)
+
+
+@pytest.fixture(scope="session")
+def shared_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], str]]:
+    """The run's server; a function that runs SQL on it, and whose ``url`` makes a database's URL.
+
+    The worker that comes first starts it and stays until the last has left.
+    """
+    programs = _require_postgres()
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    note, users = shared / "postgres.json", shared / "postgres.users"
+    users.mkdir(exist_ok=True)
+    mine = users / str(os.getpid())
+    server: PostgresServer | None = None
+    with _locked(shared / "postgres.lock"):
+        mine.touch()
+        if not note.exists():
+            server = PostgresServer(programs)
+            try:
+                server.start()
+                server.execute(f"CREATE DATABASE {TEMPLATE}")
+                _migrate_once(server.url(TEMPLATE), base / "postgres-template")
+            except BaseException:
+                server.remove()
+                raise
+            note.write_text(json.dumps({"port": server.port}))
+        port = json.loads(note.read_text())["port"]
+
+    def execute(sql: str) -> str:
+        command = [programs / "psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", _url(port, "postgres"), "-c", sql]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    execute.url = lambda database: _url(port, database)  # type: ignore[attr-defined]
+    yield execute
+    mine.unlink()
+    if server is not None:
+        until = time.monotonic() + 600
+        while any(users.iterdir()) and time.monotonic() < until:
+            time.sleep(0.1)
+        with _locked(shared / "postgres.lock"):
+            note.unlink()
+            server.remove()
+
+
+def _url(port: int, database: str) -> str:
+    return f"postgresql://postgres@127.0.0.1:{port}/{database}"
+
+
+@pytest.fixture
+def postgres_url(shared_postgres: Any) -> Iterator[str]:
+    """A fresh, migrated database on the run's PostgreSQL."""
+    name = f"dwctl_{uuid.uuid4().hex}"
+    shared_postgres(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+    yield shared_postgres.url(name)
+    shared_postgres(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def postgres_server() -> Iterator[PostgresServer]:
+    """A started server for one test alone, which may stop, kill and start it."""
+    server = PostgresServer(_require_postgres())
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite file to copy."""
+    directory = tmp_path_factory.mktemp("sqlite-template")
+    _migrate_once(None, directory)
+    return directory / "dwctl.db"
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """An empty data directory."""
+    directory = tmp_path / "dwctl-data"
+    directory.mkdir(mode=0o700)
+    return directory
+
+
+@pytest.fixture
+def sqlite_url(data_dir: Path, sqlite_template: Path) -> str:
+    """A fresh, migrated SQLite database at its usual place in the data directory."""
+    shutil.copyfile(sqlite_template, data_dir / "dwctl.db")
+    return f"sqlite://{data_dir}/dwctl.db"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """A fresh, migrated database, on SQLite and on PostgreSQL in turn."""
+    url: str = request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "postgres_url")
+    return url
+
+
+@pytest.fixture
+async def store(database_url: str, data_dir: Path) -> AsyncIterator[Store]:
+    """An open store on ``database_url``."""
+    opened = await Store.open(database_url, data_dir)
+    yield opened
+    await opened.close()

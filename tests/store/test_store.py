@@ -1,0 +1,99 @@
+"""Reads, writes and groups of the store, on both databases."""
+
+import asyncio
+import uuid
+
+import pytest
+from dwctl.store import Store, Tx
+from dwctl.store.tables import Balance
+from tortoise.exceptions import IntegrityError, OperationalError
+
+
+def insert(account: str, amount: int = 1):
+    async def operation(tx: Tx) -> str:
+        await tx.execute("INSERT INTO account_balances (account_id, balance_nano, updated_at) VALUES (?, ?, ?)", [account, amount, 1])
+        return account
+
+    return operation
+
+
+async def test_write_and_read(store: Store) -> None:
+    account = str(uuid.uuid4())
+    assert await store.write(insert(account, 2**62)) == account
+    assert await store.fetch("SELECT * FROM account_balances WHERE account_id = ?", [account]) == [
+        {"account_id": account, "balance_nano": 2**62, "updated_at": 1}
+    ]
+    row = await Balance.get(account_id=account)
+    assert row.account_id == uuid.UUID(account) and row.balance_nano == 2**62
+
+
+async def test_sums_are_integers(store: Store) -> None:
+    for _ in range(3):
+        await store.write(insert(str(uuid.uuid4()), 2**55))
+    [row] = await store.fetch_report("SELECT sum(balance_nano) AS total, count(*) AS number FROM account_balances")
+    assert row == {"total": 3 * 2**55, "number": 3} and type(row["total"]) is int
+
+
+async def test_reads_cannot_write(store: Store) -> None:
+    account = str(uuid.uuid4())
+    await store.write(insert(account))
+    balance = await Balance.get(account_id=account)
+    balance.balance_nano = 5
+    with pytest.raises(Exception, match="(?i)read-?only"):
+        await balance.save()
+    with pytest.raises(OperationalError):
+        await store.fetch("SELECT nonsense FROM account_balances")
+    assert (await Balance.get(account_id=account)).balance_nano == 1
+
+
+async def test_a_failing_operation_takes_no_other_down(store: Store) -> None:
+    accounts = [str(uuid.uuid4()) for _ in range(20)]
+    taken = accounts[0]
+
+    async def fails(tx: Tx) -> None:
+        await insert(str(uuid.uuid4()))(tx)
+        await insert(taken)(tx)
+
+    await store.write(insert(taken))
+    results = await asyncio.gather(
+        *(store.write(insert(account)) for account in accounts[1:10]),
+        store.write(fails),
+        *(store.write(insert(account)) for account in accounts[10:]),
+        return_exceptions=True,
+    )
+    assert [type(result) for result in results] == [str] * 9 + [IntegrityError] + [str] * 10
+    rows = await store.fetch("SELECT account_id FROM account_balances")
+    assert {row["account_id"] for row in rows} == set(accounts)
+
+
+async def test_orm_and_sql_share_the_transaction(store: Store) -> None:
+    account = str(uuid.uuid4())
+
+    async def operation(tx: Tx) -> None:
+        await Balance.create(account_id=account, balance_nano=1, updated_at=1, using_db=tx.orm)
+        assert await tx.execute("UPDATE account_balances SET balance_nano = balance_nano + ? WHERE account_id = ?", [4, account]) == 1
+        row = await Balance.get(account_id=account, using_db=tx.orm)
+        assert row.balance_nano == 5
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await store.write(operation)
+    assert await Balance.all().count() == 0
+
+
+async def test_execute_many_and_returning(store: Store) -> None:
+    accounts = [str(uuid.uuid4()) for _ in range(500)]
+
+    async def operation(tx: Tx) -> list[str]:
+        await tx.execute_many(
+            "INSERT INTO account_balances (account_id, balance_nano, updated_at) VALUES (?, ?, 0)", [(a, 7) for a in accounts]
+        )
+        rows = await tx.fetch(
+            "INSERT INTO account_balances (account_id, balance_nano, updated_at) VALUES (?, 0, 0), (?, 0, 0) "
+            "ON CONFLICT DO NOTHING RETURNING account_id",
+            [accounts[0], "00000000-0000-0000-0000-00000000000a"],
+        )
+        return [row["account_id"] for row in rows]
+
+    assert await store.write(operation) == ["00000000-0000-0000-0000-00000000000a"]
+    assert await Balance.all().count() == 501
