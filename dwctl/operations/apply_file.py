@@ -29,7 +29,7 @@ _MONEY = frozenset(
         "per_request",
     }
 )
-_NAMES = frozenset({"secret", "api_key", "password", "name", "alias", "model_name", "source_id", "expires_at"})
+_NAMES = frozenset({"secret", "api_key", "name", "alias", "model_name", "source_id", "expires_at"})
 """Written without quotes these may look like a number or a date; they are always text."""
 
 
@@ -40,18 +40,18 @@ class _Entry(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 class EndpointEntry(_Entry):
     name: str
     url: str
-    description: str | None | UnsetType = UNSET
-    api_key: str | None | UnsetType = UNSET
+    description: str | UnsetType | None = UNSET
+    api_key: str | UnsetType | None = UNSET
     api_key_env: str | UnsetType = UNSET
     auth_header_name: str | UnsetType = UNSET
     auth_header_prefix: str | UnsetType = UNSET
-    model_filter: list[str] | None | UnsetType = UNSET
+    model_filter: list[str] | UnsetType | None = UNSET
     forward_headers: list[str] | UnsetType = UNSET
-    max_concurrency: int | None | UnsetType = UNSET
-    connect_timeout: float | None | UnsetType = UNSET
-    first_byte_timeout: float | None | UnsetType = UNSET
-    idle_timeout: float | None | UnsetType = UNSET
-    total_timeout: float | None | UnsetType = UNSET
+    max_concurrency: int | UnsetType | None = UNSET
+    connect_timeout: float | UnsetType | None = UNSET
+    first_byte_timeout: float | UnsetType | None = UNSET
+    idle_timeout: float | UnsetType | None = UNSET
+    total_timeout: float | UnsetType | None = UNSET
 
 
 class PriceEntry(_Entry):
@@ -71,18 +71,18 @@ class ModelEntry(_Entry):
     alias: str
     endpoint: str
     model_name: str | UnsetType = UNSET
-    display_name: str | None | UnsetType = UNSET
-    description: str | None | UnsetType = UNSET
+    display_name: str | UnsetType | None = UNSET
+    description: str | UnsetType | None = UNSET
     model_type: Literal["CHAT", "EMBEDDINGS", "RERANKER"] | UnsetType = UNSET
     capabilities: list[str] | UnsetType = UNSET
-    requests_per_second: float | None | UnsetType = UNSET
-    burst_size: int | None | UnsetType = UNSET
-    capacity: int | None | UnsetType = UNSET
-    batch_capacity: int | None | UnsetType = UNSET
-    throughput: float | None | UnsetType = UNSET
-    max_output_tokens: int | None | UnsetType = UNSET
-    tokenizer: str | None | UnsetType = UNSET
-    bodies: Literal["full", "preview", "none"] | None | UnsetType = UNSET
+    requests_per_second: float | UnsetType | None = UNSET
+    burst_size: int | UnsetType | None = UNSET
+    capacity: int | UnsetType | None = UNSET
+    batch_capacity: int | UnsetType | None = UNSET
+    throughput: float | UnsetType | None = UNSET
+    max_output_tokens: int | UnsetType | None = UNSET
+    tokenizer: str | UnsetType | None = UNSET
+    bodies: Literal["full", "preview", "none"] | UnsetType | None = UNSET
     always_stream_usage: bool | UnsetType = UNSET
     metadata: dict[str, Any] | UnsetType = UNSET
     groups: list[str] | UnsetType = UNSET
@@ -91,17 +91,15 @@ class ModelEntry(_Entry):
 
 class GroupEntry(_Entry):
     name: str
-    description: str | None | UnsetType = UNSET
+    description: str | UnsetType | None = UNSET
 
 
 class UserEntry(_Entry):
     email: str
     username: str | UnsetType = UNSET
-    display_name: str | None | UnsetType = UNSET
+    display_name: str | UnsetType | None = UNSET
     roles: list[str] | UnsetType = UNSET
     groups: list[str] | UnsetType = UNSET
-    password: str | UnsetType = UNSET
-    password_env: str | UnsetType = UNSET
 
 
 class KeyEntry(_Entry):
@@ -110,13 +108,13 @@ class KeyEntry(_Entry):
     secret: str | UnsetType = UNSET
     secret_env: str | UnsetType = UNSET
     purpose: Literal["realtime", "platform"] = "realtime"
-    description: str | None | UnsetType = UNSET
-    requests_per_second: float | None | UnsetType = UNSET
-    burst_size: int | None | UnsetType = UNSET
-    max_concurrency: int | None | UnsetType = UNSET
-    bodies: Literal["full", "preview", "none"] | None | UnsetType = UNSET
+    description: str | UnsetType | None = UNSET
+    requests_per_second: float | UnsetType | None = UNSET
+    burst_size: int | UnsetType | None = UNSET
+    max_concurrency: int | UnsetType | None = UNSET
+    bodies: Literal["full", "preview", "none"] | UnsetType | None = UNSET
     always_stream_usage: bool | UnsetType = UNSET
-    expires_at: str | None | UnsetType = UNSET
+    expires_at: str | UnsetType | None = UNSET
 
 
 class GrantEntry(_Entry):
@@ -261,9 +259,7 @@ def _plain(node: yaml.Node, place: Place, lines: dict[Place, int], name: str, ab
     return node.value
 
 
-def _pairs(
-    node: yaml.MappingNode, place: Place, lines: dict[Place, int], name: str, above: frozenset[int]
-) -> Iterator[tuple[str, Any]]:
+def _pairs(node: yaml.MappingNode, place: Place, lines: dict[Place, int], name: str, above: frozenset[int]) -> Iterator[tuple[str, Any]]:
     seen: set[str] = set()
     for key_node, value_node in node.value:
         line = key_node.start_mark.line + 1

@@ -14,7 +14,7 @@ from dwctl.accounts.principals import NIL
 from dwctl.errors import bad_request, conflict, not_found
 from dwctl.operations import tariffs
 from dwctl.operations.audit import audit
-from dwctl.operations.revisions import change_row
+from dwctl.operations.rows import canonical, change_row
 from dwctl.operations.services import Services
 from dwctl.store import Changes, Tx
 from dwctl.store.tables import DeployedModel, Endpoint, Group, ModelGroup
@@ -58,23 +58,23 @@ class ModelCreate(msgspec.Struct, kw_only=True):
 class ModelUpdate(msgspec.Struct, kw_only=True):
     """Body of PATCH /models/{id}: a field left out stays; null clears a limit, and leaves the other fields as they are."""
 
-    alias: str | None | UnsetType = UNSET
-    model_name: str | None | UnsetType = UNSET
-    display_name: str | None | UnsetType = UNSET
-    description: str | None | UnsetType = UNSET
-    model_type: ModelType | None | UnsetType = UNSET
-    capabilities: list[str] | None | UnsetType = UNSET
-    requests_per_second: float | None | UnsetType = UNSET
-    burst_size: int | None | UnsetType = UNSET
-    capacity: int | None | UnsetType = UNSET
-    batch_capacity: int | None | UnsetType = UNSET
-    throughput: float | None | UnsetType = UNSET
-    max_output_tokens: int | None | UnsetType = UNSET
-    tokenizer: str | None | UnsetType = UNSET
-    bodies: Bodies | None | UnsetType = UNSET
-    always_stream_usage: bool | None | UnsetType = UNSET
-    metadata: dict[str, Any] | None | UnsetType = UNSET
-    tariffs: list[tariffs.TariffDefinition] | None | UnsetType = UNSET
+    alias: str | UnsetType | None = UNSET
+    model_name: str | UnsetType | None = UNSET
+    display_name: str | UnsetType | None = UNSET
+    description: str | UnsetType | None = UNSET
+    model_type: ModelType | UnsetType | None = UNSET
+    capabilities: list[str] | UnsetType | None = UNSET
+    requests_per_second: float | UnsetType | None = UNSET
+    burst_size: int | UnsetType | None = UNSET
+    capacity: int | UnsetType | None = UNSET
+    batch_capacity: int | UnsetType | None = UNSET
+    throughput: float | UnsetType | None = UNSET
+    max_output_tokens: int | UnsetType | None = UNSET
+    tokenizer: str | UnsetType | None = UNSET
+    bodies: Bodies | UnsetType | None = UNSET
+    always_stream_usage: bool | UnsetType | None = UNSET
+    metadata: dict[str, Any] | UnsetType | None = UNSET
+    tariffs: list[tariffs.TariffDefinition] | UnsetType | None = UNSET
 
 
 NULL_KEEPS = frozenset({"alias", "model_name", "description", "model_type", "capabilities", "always_stream_usage", "metadata"})
@@ -156,9 +156,7 @@ async def insert_model(tx: Tx, actor: Actor, endpoint_id: str, columns: dict[str
     return row
 
 
-async def update_model(
-    tx: Tx, actor: Actor, row: DeployedModel, columns: dict[str, Any], *, revision: int | None = None
-) -> bool:
+async def update_model(tx: Tx, actor: Actor, row: DeployedModel, columns: dict[str, Any], *, revision: int | None = None) -> bool:
     """Write checked ``columns``, audited; whether anything differed. Raises GatewayError 409, 412."""
     if "alias" in columns and columns["alias"] != row.alias:
         if await DeployedModel.filter(live_alias=columns["alias"]).exclude(id=row.id).using_db(tx.orm).exists():
@@ -222,10 +220,9 @@ def alias_taken(alias: str) -> Exception:
 
 async def live_model(tx: Tx, model_id: str) -> DeployedModel:
     """The model inside a transaction. Raises GatewayError 404 when it is not there or deleted."""
-    row = None
-    if ids.is_uuid(model_id):
-        row = await DeployedModel.get_or_none(id=model_id, deleted_at=None).using_db(tx.orm)
-    if row is None:
+    known = canonical(model_id)
+    row = known and await DeployedModel.get_or_none(id=known, deleted_at=None, using_db=tx.orm)
+    if not row:
         raise model_missing(model_id)
     return row
 
@@ -252,15 +249,15 @@ async def create_model(services: Services, actor: Actor, body: ModelCreate) -> s
     wished = tariffs.read_terms(body.tariffs or [])
 
     async def write(tx: Tx) -> tuple[str, int]:
-        if not ids.is_uuid(body.hosted_on) or not await Endpoint.filter(id=body.hosted_on, deleted_at=None).using_db(tx.orm).exists():
+        endpoint_id = canonical(body.hosted_on)
+        if endpoint_id is None or not await Endpoint.filter(id=endpoint_id, deleted_at=None).using_db(tx.orm).exists():
             raise bad_request(f"Endpoint with ID {body.hosted_on} not found", param="hosted_on")
-        row = await insert_model(tx, actor, body.hosted_on, columns)
+        row = await insert_model(tx, actor, endpoint_id, columns)
         model_id = str(row.id)
         if wished:
             await update_prices(tx, actor, model_id, wished)
         if body.groups:
-            await _require_groups(tx, body.groups)
-            await set_groups(tx, actor, model_id, body.groups)
+            await set_groups(tx, actor, model_id, await _live_groups(tx, body.groups))
         return model_id, await Changes.note(tx, "catalog", model_id)
 
     model_id, seq = await services.store.write(write)
@@ -295,8 +292,8 @@ async def change_model(services: Services, actor: Actor, model_id: str, body: Mo
         row = await live_model(tx, model_id)
         await update_model(tx, actor, row, columns, revision=revision)
         if wished is not None:
-            await update_prices(tx, actor, model_id, wished)
-        return await Changes.note(tx, "catalog", model_id)
+            await update_prices(tx, actor, str(row.id), wished)
+        return await Changes.note(tx, "catalog", str(row.id))
 
     await services.changes.applied(await services.store.write(write))
 
@@ -306,8 +303,9 @@ async def delete_model(services: Services, actor: Actor, model_id: str) -> None:
     policy.require(actor, "Models", "delete_all")
 
     async def write(tx: Tx) -> int:
-        await delete_models(tx, actor, [await live_model(tx, model_id)])
-        return await Changes.note(tx, "catalog", model_id)
+        row = await live_model(tx, model_id)
+        await delete_models(tx, actor, [row])
+        return await Changes.note(tx, "catalog", str(row.id))
 
     await services.changes.applied(await services.store.write(write))
 
@@ -326,22 +324,24 @@ async def _change_grant(services: Services, actor: Actor, group_id: str, model_i
     policy.require(actor, "Groups", "update_all")
 
     async def write(tx: Tx) -> int:
-        await live_model(tx, model_id)
-        await _require_groups(tx, [group_id])
-        rows = await ModelGroup.filter(model_id=model_id).using_db(tx.orm).values_list("group_id", flat=True)
+        known_id = str((await live_model(tx, model_id)).id)
+        group = next(iter(await _live_groups(tx, [group_id])))
+        rows = await ModelGroup.filter(model_id=known_id).using_db(tx.orm).values_list("group_id", flat=True)
         held = {str(held_id) for held_id in rows}
-        if not add and group_id not in held:
+        if not add and group not in held:
             raise not_found(f"Model with ID {model_id} not found in group {group_id}")
-        await set_groups(tx, actor, model_id, held | {group_id} if add else held - {group_id})
-        return await Changes.note(tx, "catalog", model_id)
+        await set_groups(tx, actor, known_id, held | {group} if add else held - {group})
+        return await Changes.note(tx, "catalog", known_id)
 
     await services.changes.applied(await services.store.write(write))
 
 
-async def _require_groups(tx: Tx, group_ids: Sequence[str]) -> None:
+async def _live_groups(tx: Tx, group_ids: Iterable[str]) -> list[str]:
+    """The groups' ids in canonical form. Raises GatewayError 404 for one that is not there."""
+    found: list[str] = []
     for group_id in group_ids:
-        known = group_id == NIL or (
-            ids.is_uuid(group_id) and await Group.filter(id=group_id, deleted_at=None).using_db(tx.orm).exists()
-        )
-        if not known:
+        known = canonical(group_id)
+        if known is None or (known != NIL and not await Group.filter(id=known, deleted_at=None).using_db(tx.orm).exists()):
             raise not_found(f"Group with ID {group_id} not found")
+        found.append(known)
+    return found

@@ -89,7 +89,9 @@ async def set_tariffs(
     if change.close:
         await Tariff.filter(id__in=change.close).using_db(tx.orm).update(valid_until=now)
     for terms in change.insert:
-        await Tariff.create(id=ids.new(), model_id=model_id, valid_from=now, valid_until=None, using_db=tx.orm, **msgspec.structs.asdict(terms))
+        await Tariff.create(
+            id=ids.new(), model_id=model_id, valid_from=now, valid_until=None, using_db=tx.orm, **msgspec.structs.asdict(terms)
+        )
     closed = set(change.close)
     return {
         "closed": [_told(terms_of(row)) for row in rows if str(row.id) in closed],

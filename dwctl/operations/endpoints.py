@@ -1,0 +1,447 @@
+"""Endpoints: where models are hosted, how a provider is authenticated with, and which of its models are held.
+
+The credential goes in and never comes out: it is sealed in the row and shown to nobody, not even as a hint.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+from tortoise.exceptions import IntegrityError
+
+from dwctl import catalog, clock, ids
+from dwctl.accounts import Actor, policy
+from dwctl.errors import GatewayError, bad_request, conflict, not_found
+from dwctl.operations import models
+from dwctl.operations.audit import audit
+from dwctl.operations.rows import canonical, change_row
+from dwctl.operations.services import Services
+from dwctl.outbound import check_url
+from dwctl.sealing import Sealer, Secret
+from dwctl.store import Changes, Tx
+from dwctl.store.tables import DeployedModel, Endpoint
+
+MAX_CREDENTIAL = 8_192
+MAX_TIMEOUT = 86_400.0
+"""Seconds."""
+TIMEOUTS = ("connect_timeout", "first_byte_timeout", "idle_timeout", "total_timeout")
+RECONNECTING = frozenset({"url", "sealed_credential", "auth_header_name", "auth_header_prefix", "model_filter"})
+"""Columns whose change makes the provider's list worth reading again."""
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
+_HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
+NEVER_FORWARDED = frozenset(
+    {
+        "authorization",
+        "proxy-authorization",
+        "cookie",
+        "host",
+        "content-length",
+        "transfer-encoding",
+        "connection",
+        "upgrade",
+        "te",
+        "trailer",
+    }
+)
+"""Client headers that no configuration hands to a provider: credentials of dwctl's own, and what belongs to the connection."""
+
+
+class EndpointCreate(msgspec.Struct, kw_only=True):
+    """Body of POST /endpoints."""
+
+    name: str
+    url: str
+    description: str | None = None
+    api_key: str | None = None
+    auth_header_name: str | None = None
+    auth_header_prefix: str | None = None
+    model_filter: list[str] | None = None
+    alias_mapping: dict[str, str] | None = None
+    """Provider's name -> alias; others keep their name."""
+    sync: bool = True
+    """Whether models are imported at all."""
+    skip_fetch: bool = False
+    """Import ``model_filter`` as it stands, without asking the provider."""
+    forward_headers: list[str] | None = None
+    max_concurrency: int | None = None
+    connect_timeout: float | None = None
+    first_byte_timeout: float | None = None
+    idle_timeout: float | None = None
+    total_timeout: float | None = None
+
+
+class EndpointUpdate(msgspec.Struct, kw_only=True):
+    """Body of PATCH /endpoints/{id}: a field left out stays; null clears the credential, the filter, limits and timeouts."""
+
+    name: str | UnsetType | None = UNSET
+    url: str | UnsetType | None = UNSET
+    description: str | UnsetType | None = UNSET
+    api_key: str | UnsetType | None = UNSET
+    auth_header_name: str | UnsetType | None = UNSET
+    auth_header_prefix: str | UnsetType | None = UNSET
+    model_filter: list[str] | UnsetType | None = UNSET
+    alias_mapping: dict[str, str] | UnsetType | None = UNSET
+    forward_headers: list[str] | UnsetType | None = UNSET
+    max_concurrency: int | UnsetType | None = UNSET
+    connect_timeout: float | UnsetType | None = UNSET
+    first_byte_timeout: float | UnsetType | None = UNSET
+    idle_timeout: float | UnsetType | None = UNSET
+    total_timeout: float | UnsetType | None = UNSET
+
+
+NULL_KEEPS = frozenset({"name", "url", "description", "auth_header_name", "auth_header_prefix", "alias_mapping", "forward_headers"})
+
+
+class EndpointValidate(msgspec.Struct, kw_only=True):
+    """Body of POST /endpoints/validate: a new address, or a stored endpoint with whatever should be tried differently."""
+
+    type: Literal["new", "existing"]
+    url: str | None = None
+    endpoint_id: str | None = None
+    api_key: str | None = None
+    auth_header_name: str | None = None
+    auth_header_prefix: str | None = None
+
+
+class SyncReport(msgspec.Struct, kw_only=True):
+    """What a synchronisation did. ``conflicts`` are models that were not created since their alias is taken."""
+
+    endpoint_id: str
+    changes_made: int
+    new_models_created: int
+    models_reactivated: int
+    models_deactivated: int
+    models_deleted: int
+    total_models_fetched: int
+    filtered_models_count: int
+    synced_at: str
+    conflicts: list[dict[str, str]] = []
+
+
+def check_columns(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns, trimmed. Raises GatewayError 400 naming the first field that cannot be."""
+    checked = dict(columns)
+    if "name" in checked:
+        checked["name"] = models.check_name(checked["name"], "name")
+    if "url" in checked:
+        checked["url"] = checked["url"].strip()
+        try:
+            check_url(checked["url"])
+        except ValueError as error:
+            raise bad_request(f"url: {error}", param="url") from error
+    if "auth_header_name" in checked and not _HEADER_NAME.fullmatch(checked["auth_header_name"]):
+        raise bad_request("auth_header_name must be the name of an HTTP header", param="auth_header_name")
+    prefix = checked.get("auth_header_prefix")
+    if prefix is not None and (len(prefix) > 64 or not _HEADER_VALUE.fullmatch(prefix)):
+        raise bad_request("auth_header_prefix must be at most 64 printable ASCII characters", param="auth_header_prefix")
+    for name in TIMEOUTS:
+        value = checked.get(name)
+        if value is not None and not (math.isfinite(value) and 0 < value <= MAX_TIMEOUT):
+            raise bad_request(f"{name} must be above 0 and at most {MAX_TIMEOUT:g} seconds, or null", param=name)
+    limit = checked.get("max_concurrency")
+    if limit is not None and not 1 <= limit <= models.MAX_INT:
+        raise bad_request("max_concurrency must be a whole number from 1, or null for no limit", param="max_concurrency")
+    if checked.get("model_filter") is not None:
+        checked["model_filter"] = list(dict.fromkeys(models.check_name(name, "model_filter") for name in checked["model_filter"]))
+    if "forward_headers" in checked:
+        checked["forward_headers"] = [_forwarded(name) for name in dict.fromkeys(checked["forward_headers"] or ())]
+    return checked
+
+
+def _forwarded(name: str) -> str:
+    lowered = name.strip().lower()
+    if not _HEADER_NAME.fullmatch(lowered):
+        raise bad_request(f"forward_headers: {name[:64]!r} is not the name of an HTTP header", param="forward_headers")
+    if lowered in NEVER_FORWARDED:
+        raise bad_request(f"forward_headers: {lowered} is never forwarded to a provider", param="forward_headers")
+    return lowered
+
+
+def check_credential(text: str | None, field: str = "api_key") -> Secret | None:
+    """A credential that fits into a header; None for none. Raises GatewayError 400, without repeating it."""
+    credential = (text or "").strip()
+    if not credential:
+        return None
+    if len(credential) > MAX_CREDENTIAL or not _HEADER_VALUE.fullmatch(credential):
+        raise bad_request(f"{field} must be printable ASCII of at most {MAX_CREDENTIAL} characters", param=field)
+    return Secret(credential)
+
+
+async def insert_endpoint(tx: Tx, actor: Actor, columns: dict[str, Any], sealed: bytes | None) -> Endpoint:
+    """Insert an endpoint with checked ``columns``, audited. Raises GatewayError 409 when a live one has the name."""
+    if await Endpoint.filter(live_name=columns["name"]).using_db(tx.orm).exists():
+        raise name_taken(columns["name"])
+    now = clock.now_us()
+    try:
+        row = await Endpoint.create(
+            id=ids.new(),
+            live_name=columns["name"],
+            sealed_credential=sealed,
+            created_by=actor.user_id,
+            created_at=now,
+            updated_at=now,
+            using_db=tx.orm,
+            **columns,
+        )
+    except IntegrityError as error:
+        raise name_taken(columns["name"]) from error
+    await audit(tx, actor, "endpoints.create", "endpoint", str(row.id), None, {**columns, "requires_api_key": sealed is not None})
+    return row
+
+
+async def update_endpoint(
+    tx: Tx, actor: Actor, row: Endpoint, columns: dict[str, Any], *, revision: int | None = None
+) -> dict[str, tuple[Any, Any]]:
+    """Write checked ``columns`` (``sealed_credential`` among them), audited; what differed. Raises GatewayError 409, 412."""
+    if "name" in columns and columns["name"] != row.name:
+        if await Endpoint.filter(live_name=columns["name"]).exclude(id=row.id).using_db(tx.orm).exists():
+            raise name_taken(columns["name"])
+        columns = {**columns, "live_name": columns["name"]}
+    difference = await change_row(tx, row, columns, revision=revision)
+    difference.pop("live_name", None)
+    if difference:
+        before, after = ({name: pair[side] for name, pair in difference.items() if name != "sealed_credential"} for side in (0, 1))
+        if "sealed_credential" in difference:
+            before["credential_changed"], after["credential_changed"] = False, True
+        await audit(tx, actor, "endpoints.update", "endpoint", str(row.id), before, after)
+    return difference
+
+
+def name_taken(name: str) -> GatewayError:
+    """409: names are unique among live endpoints."""
+    return conflict(f"An endpoint named '{name}' already exists", param="name", resource="endpoint")
+
+
+def endpoint_missing(endpoint_id: str) -> GatewayError:
+    return not_found(f"Endpoint with ID {endpoint_id} not found")
+
+
+def credentials_of(row: Endpoint, sealer: Sealer) -> catalog.Credentials:
+    """How the endpoint's provider is authenticated with."""
+    secret = sealer.unseal(row.sealed_credential) if row.sealed_credential else None
+    return catalog.Credentials(secret, row.auth_header_name, row.auth_header_prefix)
+
+
+async def live_endpoint(endpoint_id: str, tx: Tx | None = None) -> Endpoint:
+    """The endpoint, read outside a transaction unless one is given. Raises GatewayError 404."""
+    known = canonical(endpoint_id)
+    row = known and await Endpoint.get_or_none(id=known, deleted_at=None, using_db=tx.orm if tx else None)
+    if not row:
+        raise endpoint_missing(endpoint_id)
+    return row
+
+
+async def create_endpoint(services: Services, actor: Actor, body: EndpointCreate) -> str:
+    """Create an endpoint and import its models; its id, once this node serves them.
+
+    Everything or nothing: when the provider's list cannot be had (GatewayError 500), or an alias is taken (409 with
+    ``conflicts``), no endpoint is left behind. Raises also GatewayError 400, 403.
+    """
+    policy.require(actor, "Endpoints", "create_all")
+    columns = check_columns(
+        {
+            "name": body.name,
+            "url": body.url,
+            "description": body.description,
+            "auth_header_name": body.auth_header_name or "Authorization",
+            "auth_header_prefix": "Bearer " if body.auth_header_prefix is None else body.auth_header_prefix,
+            "model_filter": body.model_filter,
+            "forward_headers": body.forward_headers or [],
+            "max_concurrency": body.max_concurrency,
+            **{name: getattr(body, name) for name in TIMEOUTS},
+        }
+    )
+    secret = check_credential(body.api_key)
+    if not body.sync:
+        listed: Sequence[str] = ()
+    elif body.skip_fetch:
+        if columns["model_filter"] is None:
+            raise bad_request("With skip_fetch the models to import are given in model_filter", param="model_filter")
+        listed = columns["model_filter"]
+    else:
+        credentials = catalog.Credentials(secret, columns["auth_header_name"], columns["auth_header_prefix"])
+        listed = [model.id for model in await fetch_models(services, columns["url"], credentials, columns["connect_timeout"])]
+    plan = catalog.plan_resync(listed, (), columns["model_filter"])
+    mapping = body.alias_mapping or {}
+    sealed = services.sealer.seal(secret) if secret is not None else None
+
+    async def write(tx: Tx) -> tuple[str, int]:
+        row = await insert_endpoint(tx, actor, columns, sealed)
+        wished = {name: models.check_name(mapping.get(name, name), "alias_mapping") for name in plan.create}
+        taken = await _conflicts(tx, wished)
+        if taken:
+            raise conflict("Some aliases are already in use: choose others for these models", conflicts=taken)
+        for name, alias in wished.items():
+            await models.insert_model(tx, actor, str(row.id), imported(name, alias))
+        return str(row.id), await Changes.note(tx, "catalog", str(row.id))
+
+    endpoint_id, seq = await services.store.write(write)
+    await services.changes.applied(seq)
+    return endpoint_id
+
+
+def imported(model_name: str, alias: str) -> dict[str, Any]:
+    """Columns of a model that is known by name only."""
+    return {"alias": alias, "model_name": model_name, "model_type": catalog.guess_model_type(model_name)}
+
+
+async def _conflicts(tx: Tx, wished: Mapping[str, str]) -> list[dict[str, str]]:
+    """Of model name -> alias, those whose alias is held by a live model or wished for twice."""
+    taken: list[dict[str, str]] = []
+    seen: set[str] = set()
+    for name, alias in wished.items():
+        if alias in seen or await DeployedModel.filter(live_alias=alias).using_db(tx.orm).exists():
+            taken.append({"model_name": name, "attempted_alias": alias})
+        seen.add(alias)
+    return taken
+
+
+async def fetch_models(
+    services: Services, url: str, credentials: catalog.Credentials, connect_timeout: float | None = None
+) -> list[catalog.ProviderModel]:
+    """The provider's model list. Raises GatewayError: 400 for an address that may not be called, else 500 with the reason."""
+    try:
+        return await catalog.discover(
+            services.outbound, url, credentials, connect_timeout=connect_timeout or services.config.timeouts.connect
+        )
+    except catalog.DiscoveryError as error:
+        if error.kind in ("url", "denied"):
+            raise bad_request(error.message, param="url") from error
+        raise GatewayError(
+            500, "internal_error", f"provider_{error.kind}", f"Could not read the provider's models: {error.message}"
+        ) from error
+
+
+async def validate_endpoint(services: Services, actor: Actor, body: EndpointValidate) -> list[catalog.ProviderModel]:
+    """Ask for a model list without storing anything. A stored endpoint lends what the body leaves out.
+
+    The stored credential goes to the stored host only, lest whoever may test an address could collect it elsewhere.
+    Raises GatewayError 400, 403, 404, 500.
+    """
+    policy.require(actor, "Endpoints", "create_all")
+    given = check_credential(body.api_key)
+    if body.type == "new":
+        if not body.url:
+            raise bad_request("url is missing", param="url")
+        stored = catalog.Credentials()
+        url, timeout = body.url, None
+    else:
+        if not body.endpoint_id:
+            raise bad_request("endpoint_id is missing", param="endpoint_id")
+        row = await live_endpoint(body.endpoint_id)
+        stored = credentials_of(row, services.sealer)
+        url, timeout = body.url or row.url, row.connect_timeout
+        if given is None and stored.secret is not None and _origin(url) != _origin(row.url):
+            raise bad_request("Another host is tested with its own API key: give api_key", param="api_key")
+    columns = check_columns(
+        {
+            "url": url,
+            "auth_header_name": body.auth_header_name or stored.header_name,
+            "auth_header_prefix": stored.prefix if body.auth_header_prefix is None else body.auth_header_prefix,
+        }
+    )
+    credentials = catalog.Credentials(given or stored.secret, columns["auth_header_name"], columns["auth_header_prefix"])
+    return await fetch_models(services, columns["url"], credentials, timeout)
+
+
+def _origin(url: str) -> str:
+    return "/".join(url.strip().lower().split("/")[:3])
+
+
+async def synchronize_endpoint(services: Services, actor: Actor, endpoint_id: str) -> SyncReport:
+    """Read the provider's list and follow it. Raises GatewayError 403, 404, 500; then nothing has changed."""
+    policy.require(actor, "Endpoints", "update_all")
+    row = await live_endpoint(endpoint_id)
+    listed = await fetch_models(services, row.url, credentials_of(row, services.sealer), row.connect_timeout)
+
+    async def write(tx: Tx) -> tuple[SyncReport, int | None]:
+        fresh = await live_endpoint(endpoint_id, tx)
+        held = await DeployedModel.filter(endpoint_id=fresh.id).using_db(tx.orm)
+        plan = catalog.plan_resync(
+            (model.id for model in listed),
+            (catalog.HeldModel(str(row.id), row.model_name, row.status, row.deleted_at is not None) for row in held),
+            fresh.model_filter,
+        )
+        report = await _follow(tx, actor, fresh, held, plan)
+        if not report.changes_made:
+            return report, None
+        return report, await Changes.note(tx, "catalog", str(fresh.id))
+
+    report, seq = await services.store.write(write)
+    if seq is not None:
+        await services.changes.applied(seq)
+    return report
+
+
+async def _follow(tx: Tx, actor: Actor, endpoint: Endpoint, held: Sequence[DeployedModel], plan: catalog.Resync) -> SyncReport:
+    taken = await _conflicts(tx, {name: name for name in plan.create})
+    blocked = {entry["model_name"] for entry in taken}
+    created = [name for name in plan.create if name not in blocked]
+    for name in created:
+        await models.insert_model(tx, actor, str(endpoint.id), imported(name, name))
+    by_id = {str(row.id): row for row in held}
+    for model_id in plan.reactivate:
+        await models.update_model(tx, actor, by_id[model_id], {"status": "active"})
+    for model_id in plan.deactivate:
+        await models.update_model(tx, actor, by_id[model_id], {"status": "inactive"})
+    await models.delete_models(tx, actor, [by_id[model_id] for model_id in plan.delete])
+    return SyncReport(
+        endpoint_id=str(endpoint.id),
+        changes_made=plan.changes - len(taken),
+        new_models_created=len(created),
+        models_reactivated=len(plan.reactivate),
+        models_deactivated=len(plan.deactivate),
+        models_deleted=len(plan.delete),
+        total_models_fetched=plan.fetched,
+        filtered_models_count=plan.within_filter,
+        synced_at=clock.to_rfc3339(clock.now_us()),
+        conflicts=taken,
+    )
+
+
+async def change_endpoint(services: Services, actor: Actor, endpoint_id: str, body: EndpointUpdate, *, revision: int | None = None) -> None:
+    """Change an endpoint; then, if what leads to its list has changed, follow the list (a failure of that is ignored).
+
+    ``alias_mapping`` gives models of this endpoint other aliases. Raises GatewayError 400, 403, 404, 409, 412.
+    """
+    policy.require(actor, "Endpoints", "update_all")
+    columns = models.changes_of(body, null_keeps=NULL_KEEPS)
+    mapping = columns.pop("alias_mapping", None)
+    if "api_key" in columns:
+        secret = check_credential(columns.pop("api_key"))
+        columns["sealed_credential"] = services.sealer.seal(secret) if secret is not None else None
+    columns = check_columns(columns)
+
+    async def write(tx: Tx) -> tuple[frozenset[str], int]:
+        row = await live_endpoint(endpoint_id, tx)
+        difference = await update_endpoint(tx, actor, row, columns, revision=revision)
+        for name, alias in (mapping or {}).items():
+            hosted = await DeployedModel.filter(endpoint_id=row.id, model_name=name, deleted_at=None).using_db(tx.orm).first()
+            if hosted is not None:
+                await models.update_model(tx, actor, hosted, {"alias": models.check_name(alias, "alias_mapping")})
+        return frozenset(difference), await Changes.note(tx, "catalog", str(row.id))
+
+    changed, seq = await services.store.write(write)
+    await services.changes.applied(seq)
+    if mapping is None and changed & RECONNECTING:
+        try:
+            await synchronize_endpoint(services, actor, endpoint_id)
+        except GatewayError:
+            return
+
+
+async def delete_endpoint(services: Services, actor: Actor, endpoint_id: str) -> None:
+    """Delete an endpoint and its models, softly. Raises GatewayError 403, 404."""
+    policy.require(actor, "Endpoints", "delete_all")
+
+    async def write(tx: Tx) -> int:
+        row = await live_endpoint(endpoint_id, tx)
+        await models.delete_models(tx, actor, await DeployedModel.filter(endpoint_id=row.id, deleted_at=None).using_db(tx.orm))
+        await change_row(tx, row, {"deleted_at": clock.now_us(), "live_name": None, "sealed_credential": None})
+        await audit(tx, actor, "endpoints.delete", "endpoint", str(row.id), {"name": row.name, "url": row.url}, None)
+        return await Changes.note(tx, "catalog", str(row.id))
+
+    await services.changes.applied(await services.store.write(write))

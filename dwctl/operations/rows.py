@@ -1,0 +1,59 @@
+"""Finding and changing single rows: ids as callers write them, and updates that name the revision that was read."""
+
+from typing import Any
+from uuid import UUID
+
+from tortoise.exceptions import IntegrityError
+
+from dwctl import clock
+from dwctl.errors import GatewayError, conflict
+from dwctl.store import Tx
+
+
+def canonical(id_text: str) -> str | None:
+    """A UUID in the form in which ids are compared everywhere, or None for a text that is none."""
+    try:
+        return str(UUID(id_text))
+    except ValueError:
+        return None
+
+
+def stale() -> GatewayError:
+    """412: somebody else changed it in between."""
+    return GatewayError(
+        412,
+        "invalid_request_error",
+        "stale_revision",
+        "It was changed by somebody else in the meantime: read it again, then repeat the change",
+    )
+
+
+async def change_row(tx: Tx, row: Any, changes: dict[str, Any], *, revision: int | None = None) -> dict[str, tuple[Any, Any]]:
+    """Write what differs and count the revision up; ``revision`` is what the caller saw, if it said so.
+
+    Returns field -> (before, after) of what differed, empty when nothing did; ``row`` then shows the new values.
+    Raises GatewayError 412 when the row has moved on, 409 when a unique value is taken.
+    """
+    if revision is not None and revision != row.revision:
+        raise stale()
+    changed = {name: value for name, value in changes.items() if getattr(row, name) != value}
+    if not changed:
+        return {}
+    now = clock.now_us()
+    try:
+        count = (
+            await type(row)
+            .filter(id=row.id, revision=row.revision)
+            .using_db(tx.orm)
+            .update(**changed, revision=row.revision + 1, updated_at=now)
+        )
+    except IntegrityError as error:
+        raise conflict("The name is already in use") from error
+    if count == 0:
+        raise stale()
+    difference = {name: (getattr(row, name), value) for name, value in changed.items()}
+    for name, value in changed.items():
+        setattr(row, name, value)
+    row.revision += 1
+    row.updated_at = now
+    return difference
