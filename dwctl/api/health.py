@@ -1,0 +1,71 @@
+"""Is it alive, can it take requests, and how does it do: ``/healthz``, ``/readyz``, ``/internal/metrics``, and the root."""
+
+import hmac
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+
+import msgspec
+from sanic import Sanic
+from sanic.request import Request
+from sanic.response import HTTPResponse
+
+from dwctl import __version__
+from dwctl.config import Config
+from dwctl.doorway import MetricsReader, Public, TrustedProxies, declare, respond_error
+from dwctl.errors import forbidden
+from dwctl.gateway import Gateway
+from dwctl.telemetry import metrics
+
+
+@dataclass
+class State:
+    """``ready`` is false while starting and while draining."""
+
+    ready: bool = False
+
+
+def register(app: Sanic, config: Config, gateway: Gateway, state: State, proxies: TrustedProxies) -> None:
+    """Add the routes that watchers of the server ask."""
+    networks = [ip_network(text, strict=False) for text in config.metrics.allow]
+
+    async def healthz(_: Request) -> HTTPResponse:
+        return HTTPResponse("OK", 200, None, "text/plain; charset=utf-8")
+
+    async def readyz(_: Request) -> HTTPResponse:
+        ledger = gateway.ledger
+        reasons = ledger.degraded()
+        if not state.ready or not ledger.can_admit():
+            return _json({"status": "unavailable", "reasons": reasons if state.ready else ["not_serving"]}, 503)
+        return _json({"status": "degraded" if reasons else "ok", "reasons": reasons}, 200)
+
+    async def read_metrics(request: Request) -> HTTPResponse:
+        if not _may_read(request):
+            return respond_error(
+                forbidden("Metrics are for this machine, the networks in metrics.allow, or a caller with metrics.token.", code="metrics_denied")
+            )
+        return HTTPResponse(metrics.render(), 200, None, metrics.CONTENT_TYPE)
+
+    def _may_read(request: Request) -> bool:
+        token = config.metrics.token
+        given = request.headers.get("authorization", "")
+        if token is not None and given.lower().startswith("bearer ") and hmac.compare_digest(given[7:].encode(), token.encode()):
+            return True
+        try:
+            address = ip_address(proxies.peer(request).ip)
+        except ValueError:
+            return False
+        return address.is_loopback or any(address.version == network.version and address in network for network in networks)
+
+    async def root(_: Request) -> HTTPResponse:
+        return _json({"name": "dwctl", "version": __version__, "inference": "/ai/v1", "administration": "/admin/api/v1"}, 200)
+
+    for path in ("/healthz", "/health"):
+        app.add_route(declare(healthz, Public()), path, methods=["GET", "HEAD"], name=path.strip("/"))
+    app.add_route(declare(readyz, Public()), "/readyz", methods=["GET", "HEAD"], name="readyz")
+    app.add_route(declare(root, Public()), "/", methods=["GET", "HEAD"], name="root")
+    if config.enable_metrics:
+        app.add_route(declare(read_metrics, MetricsReader()), "/internal/metrics", methods=["GET"], name="metrics")
+
+
+def _json(body: object, status: int) -> HTTPResponse:
+    return HTTPResponse(msgspec.json.encode(body), status, None, "application/json")

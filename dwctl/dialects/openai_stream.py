@@ -1,0 +1,237 @@
+"""OpenAI's event streams, watched while they pass (API reference: chat completions and completions, streaming).
+
+``CompletionStream`` is fed what the provider sends and returns what the client may have: whole events, byte for byte, without
+the usage chunk that the client did not ask for. On the way it learns usage, finish reasons and errors. Every event is decoded by a
+small schema that skips what it does not name: that costs less than searching the bytes for the interesting ones first, and finds
+an event that is not JSON before the client does.
+"""
+
+from typing import Any
+
+import msgspec
+
+from dwctl.dialects import openai_errors, sse
+from dwctl.dialects.openai_usage import normalise
+from dwctl.dialects.usage import Usage
+
+KEPT_BYTES = 1024 * 1024
+"""How much of a stream is kept for an estimate or a stored body."""
+
+
+class _Choice(msgspec.Struct):
+    index: int = 0
+    finish_reason: str | None = None
+
+
+class _Chunk(msgspec.Struct):
+    model: str | None = None
+    choices: list[_Choice] | None = None
+    usage: dict[str, Any] | None = None
+    error: Any = None
+
+
+_CHUNK = msgspec.json.Decoder(_Chunk)
+_ANY = msgspec.json.Decoder()
+
+
+class MalformedStream(Exception):
+    """An event is not JSON, or larger than any event may be."""
+
+
+def _decode(data: bytes) -> _Chunk:
+    try:
+        return _CHUNK.decode(data)
+    except msgspec.ValidationError:
+        return _loose(_ANY.decode(data.decode("utf-8", "replace")))
+    except UnicodeDecodeError:
+        return _CHUNK.decode(data.decode("utf-8", "replace"))
+
+
+def _loose(decoded: Any) -> _Chunk:
+    """A chunk whose shape is not quite OpenAI's: take what is there, never fail on the rest."""
+    if not isinstance(decoded, dict):
+        return _Chunk()
+    choices = decoded.get("choices")
+    model = decoded.get("model")
+    usage = decoded.get("usage")
+    return _Chunk(
+        model=model if isinstance(model, str) else None,
+        choices=[
+            _Choice(
+                index=choice["index"] if isinstance(choice.get("index"), int) else 0,
+                finish_reason=str(choice["finish_reason"]) if choice.get("finish_reason") is not None else None,
+            )
+            for choice in choices
+            if isinstance(choice, dict)
+        ]
+        if isinstance(choices, list)
+        else None,
+        usage=usage if isinstance(usage, dict) else None,
+        error=decoded.get("error"),
+    )
+
+
+class CompletionStream:
+    """State of one stream of chat or text completion chunks.
+
+    ``done`` the terminal event ``[DONE]`` was there; ``raw_usage`` the last usage object; ``error`` the first error object;
+    ``finish_reason`` the last one said; ``model`` as the provider names it; ``output_seen`` a chunk with a choice was there.
+    """
+
+    __slots__ = ("_splitter", "_keep_usage", "_finished", "done", "raw_usage", "error", "finish_reason", "model", "output_seen", "_kept", "_kept_size", "unkept")
+
+    def __init__(self, *, keep_usage: bool) -> None:
+        self._splitter = sse.EventSplitter()
+        self._keep_usage = keep_usage
+        self._finished: dict[int, bool] = {}
+        self.done = False
+        self.raw_usage: dict[str, Any] | None = None
+        self.error: dict[str, Any] | None = None
+        self.finish_reason: str | None = None
+        self.model: str | None = None
+        self.output_seen = False
+        self._kept: list[bytes] = []
+        self._kept_size = 0
+        self.unkept = 0
+
+    def feed(self, chunk: bytes) -> bytes:
+        """What may be released now. Raises MalformedStream; what came before it in the same chunk is in ``args[0]``."""
+        try:
+            events = self._splitter.feed(chunk)
+        except sse.EventTooLarge:
+            raise MalformedStream(b"") from None
+        if len(events) == 1:
+            return events[0] if self._take(events[0], b"") else b""
+        released: list[bytes] = []
+        for event in events:
+            if self.done:
+                break
+            if self._take(event, released):
+                released.append(event)
+        return b"".join(released)
+
+    def finish(self) -> bytes:
+        """The provider ended the message: what was held back, if it is a whole event but for its blank line, else nothing.
+
+        Raises MalformedStream if an event had begun and is not whole.
+        """
+        rest = self._splitter.rest
+        if self.done or not rest:
+            return b""
+        self._splitter.rest = b""
+        return rest if self._take(rest, b"") else b""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the answer may count as whole: the terminal event was there, or every choice said why it finished."""
+        return self.done or (bool(self._finished) and all(self._finished.values()))
+
+    @property
+    def usage(self) -> Usage | None:
+        return normalise(self.raw_usage) if self.raw_usage is not None else None
+
+    def kept(self) -> bytes:
+        """The first ``KEPT_BYTES`` of what the provider sent, usage chunk included."""
+        return b"".join(self._kept)
+
+    def _take(self, event: bytes, released: list[bytes] | bytes) -> bool:
+        """Learn from one event; whether the client gets it."""
+        data = sse.data_of(event)
+        if not data:
+            return True
+        if data.strip() == b"[DONE]":
+            self.done = True
+            return True
+        try:
+            chunk = _decode(data)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            raise MalformedStream(released if isinstance(released, bytes) else b"".join(released)) from None
+        if self._kept_size < KEPT_BYTES:
+            self._kept.append(event)
+            self._kept_size += len(event)
+        else:
+            self.unkept += len(event)
+        if chunk.model is not None:
+            self.model = chunk.model
+        if chunk.error is not None and self.error is None:
+            self.error = openai_errors.error_object(chunk.error)
+        if chunk.choices:
+            self.output_seen = True
+            for choice in chunk.choices:
+                if choice.finish_reason is not None:
+                    self.finish_reason = choice.finish_reason
+                    self._finished[choice.index] = True
+                else:
+                    self._finished.setdefault(choice.index, False)
+        if chunk.usage is not None:
+            self.raw_usage = chunk.usage
+            if not chunk.choices and not self._keep_usage and chunk.error is None:
+                return False
+        return True
+
+
+def output_text(kept: bytes) -> str:
+    """The text that a kept stream carried: contents, reasoning, tool calls; for counting its tokens."""
+    texts: list[str] = []
+    splitter = sse.EventSplitter()
+    for event in [*splitter.feed(kept), splitter.rest]:
+        data = sse.data_of(event)
+        if not data or data.strip() == b"[DONE]":
+            continue
+        try:
+            decoded = _ANY.decode(data.decode("utf-8", "replace"))
+        except (msgspec.DecodeError, RecursionError):
+            continue
+        if isinstance(decoded, dict) and isinstance(decoded.get("choices"), list):
+            for choice in decoded["choices"]:
+                if isinstance(choice, dict):
+                    texts.append(_strings(choice.get("delta", choice.get("text"))))
+    return "".join(texts)
+
+
+_SPOKEN = ("content", "text", "reasoning_content", "reasoning", "refusal", "name", "arguments", "tool_calls", "function", "function_call", "transcript")
+
+
+def _strings(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return "".join(_strings(item) for item in value)
+    if isinstance(value, dict):
+        return "".join(_strings(value[key]) for key in _SPOKEN if key in value)
+    return ""
+
+
+def answer_text(answer: dict[str, Any]) -> str:
+    """The text of a JSON answer, for counting its tokens."""
+    choices = answer.get("choices")
+    if not isinstance(choices, list):
+        return ""
+    return "".join(_strings(choice.get("message", choice.get("text"))) for choice in choices if isinstance(choice, dict))
+
+
+def as_stream(answer: dict[str, Any], *, include_usage: bool) -> bytes:
+    """A whole JSON answer as the stream that the client asked for: one chunk with everything, its end, usage if wanted."""
+    is_chat = answer.get("object") != "text_completion"
+    head = {
+        "id": answer.get("id"),
+        "object": "chat.completion.chunk" if is_chat else "text_completion",
+        "created": answer.get("created"),
+        "model": answer.get("model"),
+    }
+    events = []
+    for choice in answer.get("choices") or []:
+        if not isinstance(choice, dict):
+            continue
+        index = choice.get("index", 0)
+        if is_chat:
+            delta = dict(choice.get("message") or {})
+            if isinstance(delta.get("tool_calls"), list):
+                delta["tool_calls"] = [{"index": place, **call} for place, call in enumerate(delta["tool_calls"]) if isinstance(call, dict)]
+            events.append({**head, "choices": [{"index": index, "delta": delta, "finish_reason": None}]})
+            events.append({**head, "choices": [{"index": index, "delta": {}, "finish_reason": choice.get("finish_reason")}]})
+        else:
+            events.append({**head, "choices": [choice]})
+    if include_usage and answer.get("usage") is not None:
+        events.append({**head, "choices": [], "usage": answer["usage"]})
+    return b"".join(sse.encode(msgspec.json.encode(event)) for event in events) + openai_errors.DONE

@@ -1,0 +1,159 @@
+"""Second stage: may this request be made? Model, access, rates, concurrency, and a hold on the balance.
+
+The order is that of the reasons a caller can act on: no such model, no access, no credit, too fast. Nothing is taken from a rate
+before everything else has been granted, so that a refused request costs neither its key nor anybody else's rate.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from dwctl import tokens
+from dwctl.clock import monotonic
+from dwctl.dialects import openai_request
+from dwctl.errors import INVALID, GatewayError, forbidden, not_found, unavailable
+from dwctl.ledger import prices
+from dwctl.routing.limits import RateState
+
+if TYPE_CHECKING:
+    from dwctl.accounts.principals import Principal
+    from dwctl.gateway.exchange import Exchange
+    from dwctl.ledger.prices import Price
+    from dwctl.routing import ModelEntry
+
+SYSTEM = "00000000-0000-0000-0000-000000000000"
+_THREAD_ABOVE = 50_000
+
+
+async def admit(exchange: "Exchange") -> None:
+    """Grant the request its slots and its hold. Raises GatewayError."""
+    principal, snapshot = exchange.principal, exchange.snapshot
+    assert principal is not None and exchange.alias is not None
+    model = snapshot.models.get(exchange.alias)
+    if model is None:
+        raise not_found(
+            f"The model `{exchange.alias[:128]}` does not exist or you do not have access to it.", code="model_not_found", param="model"
+        )
+    exchange.model = model
+    if not accessible(principal, model):
+        raise forbidden(
+            f"You do not have access to '{model.alias}'. Please contact your administrator to request access.", code="model_access_denied"
+        )
+    if not model.candidates:
+        raise unavailable("service_unavailable", f"The model '{model.alias}' has no usable provider. Please tell your administrator.")
+    price = exchange.price = _price(exchange, principal, model)
+    limits = exchange.gateway.limits
+    now = monotonic()
+    rates = []
+    if principal.rps is not None and principal.account_id != SYSTEM:
+        rates.append((f"key:{principal.key_id}", principal.rps, principal.burst, "API key"))
+    if model.requests_per_second is not None:
+        rates.append((f"model:{model.id}", model.requests_per_second, model.burst_size, f"model '{model.alias}'"))
+    for scope, rate, burst, what in rates:
+        state = limits.check(scope, rate, burst, now)
+        if not exchange.limit_headers or state.remaining < int(exchange.limit_headers["x-ratelimit-remaining-requests"]):
+            exchange.limit_headers = _rate_headers(state)
+        if not state.allowed:
+            exchange.limit_headers = _rate_headers(state)
+            raise GatewayError(
+                429,
+                "rate_limit_error",
+                "rate_limit",
+                f"You are sending requests too quickly. Please slow down. The {what} allows {rate:g} requests per second.",
+                retry_after=state.retry_after,
+            )
+    for scope, limit in ((f"key:{principal.key_id}", principal.max_concurrency), (f"model:{model.id}", model.capacity)):
+        enter(exchange, scope, limit)
+    if price is not None:
+        await _hold(exchange, principal, model, price)
+    for scope, rate, _, _ in rates:
+        limits.take(scope, rate, now)
+    exchange.admitted_at = monotonic()
+
+
+def accessible(principal: "Principal", model: "ModelEntry") -> bool:
+    """Whether the key's owner may call the model: through a group, or as the system itself."""
+    return principal.account_id == SYSTEM or not principal.groups.isdisjoint(model.groups)
+
+
+def enter(exchange: "Exchange", scope: str, limit: int | None) -> None:
+    """Take one unit of concurrency, kept until the answer has ended. Raises GatewayError 429."""
+    slot = exchange.gateway.limits.enter(scope, limit)
+    if slot is None:
+        what = {"key": "This API key", "model": "The model", "endpoint": "The model's provider"}[scope.partition(":")[0]]
+        raise GatewayError(
+            429,
+            "rate_limit_error",
+            "concurrency_limit_exceeded",
+            "Too many concurrent requests. Please wait for some requests to complete before sending more. "
+            f"{what} allows {limit} at a time.",
+            retry_after=1,
+        )
+    exchange.slots.append(slot)
+
+
+def _rate_headers(state: RateState) -> dict[str, str]:
+    return {
+        "x-ratelimit-limit-requests": str(state.limit),
+        "x-ratelimit-remaining-requests": str(state.remaining),
+        "x-ratelimit-reset-requests": f"{state.reset_after:.3f}s",
+    }
+
+
+def _price(exchange: "Exchange", principal: "Principal", model: "ModelEntry") -> "Price | None":
+    """The price in force, or None if there is nothing to pay. Raises GatewayError 400 ``unpriced_path``."""
+    if principal.account_id == SYSTEM:
+        return None
+    price = prices.select(model.prices, principal.purpose, exchange.started_us)
+    if price is None or price.is_free:
+        return None
+    if exchange.operation == "other" and not price.per_request_pico:
+        raise GatewayError(
+            400,
+            INVALID,
+            "unpriced_path",
+            f"The model '{model.alias}' is priced by tokens, and {exchange.path} has no price. "
+            "Ask your administrator for a tariff with a price per request.",
+        )
+    return price
+
+
+async def _hold(exchange: "Exchange", principal: "Principal", model: "ModelEntry", price: "Price") -> None:
+    """Reserve what the request may cost. Raises GatewayError 402 or 429."""
+    gateway = exchange.gateway
+    balances = gateway.ledger.balances
+    request = exchange.request
+    mode = gateway.config.billing.holds
+    if mode == "off":
+        exchange.hold = balances.take(principal.account_id, 0)
+        return
+    output_bound = 0
+    if request is not None and exchange.operation in ("chat", "text_completion"):
+        limit = request.max_output
+        if limit is None:
+            default = gateway.config.billing.default_output_hold
+            if mode == "strict":
+                limit = model.max_output_tokens
+                if limit is None:
+                    limit = exchange.strict_max_tokens = default
+            else:
+                limit = min(model.max_output_tokens or default, default)
+        output_bound = limit * request.choices
+    if request is None or exchange.operation == "other":
+        exchange.hold = balances.take(principal.account_id, prices.hold(price, 0, 0))
+        return
+    input_bound = openai_request.input_bound(exchange.body)
+    if input_bound is not None:
+        amount = prices.hold(price, input_bound, output_bound)
+        if amount <= balances.available(principal.account_id):
+            exchange.hold = balances.take(principal.account_id, amount)
+            return
+    text, media = openai_request.input_text(request)
+    if len(text) > _THREAD_ABOVE:
+        counted = await asyncio.to_thread(tokens.count, text, model.tokenizer)
+    else:
+        counted = tokens.count(text, model.tokenizer)
+    # Roles and separators of a chat template are tokens too, a handful for each message.
+    counted += 16 + 8 * exchange.body.count(b'"role"') + media * openai_request.TOKENS_PER_MEDIA_PART
+    if input_bound is not None:
+        counted = min(counted, input_bound)
+    exchange.hold = balances.take(principal.account_id, prices.hold(price, counted, output_bound))

@@ -1,0 +1,22 @@
+"""Third stage: which providers, in which order."""
+
+from typing import TYPE_CHECKING
+
+from dwctl.clock import monotonic
+from dwctl.errors import bad_request
+
+if TYPE_CHECKING:
+    from dwctl.gateway.exchange import Exchange
+
+
+def decide(exchange: "Exchange") -> None:
+    """Order the candidates. Raises GatewayError 400 for a path that no provider may be sent."""
+    assert exchange.model is not None
+    exchange.candidates = exchange.model.candidates
+    try:
+        for candidate in exchange.candidates:
+            candidate.endpoint.url(exchange.path, exchange.query)
+    except ValueError as error:
+        raise bad_request(f"The path cannot be passed on: {error}.", code="invalid_path") from None
+    exchange.explanation.append(f"alias {exchange.alias}: {', '.join(candidate.endpoint.name for candidate in exchange.candidates)}")
+    exchange.decided_at = monotonic()

@@ -1,0 +1,116 @@
+"""Fourth stage: ask the candidates, in order, until one answers."""
+
+from typing import TYPE_CHECKING
+
+from dwctl.clock import MICROSECONDS, monotonic
+from dwctl.dialects import openai_request
+from dwctl.errors import GatewayError
+from dwctl.gateway.admit import enter
+from dwctl.ledger.records import Attempt, Begin
+from dwctl.outbound import OutboundError
+
+if TYPE_CHECKING:
+    from dwctl.gateway.exchange import Exchange
+    from dwctl.routing import Candidate
+
+_FORWARDED = ("accept", "content-type", "user-agent", "openai-beta", "anthropic-beta", "idempotency-key", "traceparent", "tracestate")
+"""Request headers that any provider may see; an endpoint can add names of its own."""
+
+_FAULTS = {
+    "connect": (502, "upstream_unreachable", "The model's provider cannot be reached. Please try again later."),
+    "connect_timeout": (504, "upstream_connect_timeout", "The model's provider did not accept a connection in time. Please try again."),
+    "reset": (502, "upstream_reset", "The model's provider closed the connection. Please try again."),
+    "truncated": (502, "upstream_truncated", "The model's provider ended its answer early. Please try again."),
+    "protocol": (502, "upstream_protocol_error", "The model's provider did not answer in valid HTTP."),
+    "denied": (502, "upstream_denied", "The model's provider has an address that must not be called."),
+    "too_large": (502, "upstream_too_large", "The model's provider sent an answer that is too large to pass on."),
+}
+
+
+def provider_fault(error: OutboundError) -> GatewayError:
+    """What a client is told of a provider that could not answer."""
+    status, code, message = _FAULTS[error.kind]
+    return GatewayError(status, "internal_error", code, message)
+
+
+async def dispatch(exchange: "Exchange") -> None:
+    """Send the request; on return the provider's status and headers are there. Raises GatewayError."""
+    for candidate in exchange.candidates:
+        exchange.candidate = candidate
+        enter(exchange, f"endpoint:{candidate.endpoint.id}", candidate.endpoint.max_concurrency)
+        await _attempt(exchange, candidate)
+
+
+async def _attempt(exchange: "Exchange", candidate: "Candidate") -> None:
+    gateway, endpoint = exchange.gateway, candidate.endpoint
+    body = exchange.body
+    if exchange.request is not None:
+        asks_usage = exchange.request.stream and exchange.operation in ("chat", "text_completion")
+        body = openai_request.outgoing(
+            exchange.request, candidate.model_json, ask_usage=asks_usage, max_tokens=exchange.strict_max_tokens
+        )
+    headers = endpoint.auth()
+    for name in (*_FORWARDED, *endpoint.forward_headers):
+        if (value := exchange.headers.get(name)) is not None:
+            headers.setdefault(name, value)
+    headers["x-request-id"] = exchange.id
+    headers["accept-encoding"] = "identity"
+    if not exchange.begun:
+        _begin(exchange, candidate)
+    started = monotonic()
+    exchange.dispatched_at = started
+    exchange.phase, exchange.phase_since = "first_byte", started
+    exchange.phase_limit = endpoint.connect_seconds + endpoint.first_byte_timeout
+    exchange.total_limit = endpoint.total_timeout
+    status, fault = None, "cancelled"
+    try:
+        exchange.upstream = await gateway.outbound.send(
+            pool=endpoint.id,
+            method="POST",
+            url=endpoint.url(exchange.path, exchange.query),
+            headers=headers,
+            body=body,
+            connect_timeout=endpoint.connect_timeout,
+        )
+        status, fault = exchange.upstream.status, None
+    except OutboundError as error:
+        fault = error.kind
+        raise provider_fault(error) from None
+    finally:
+        exchange.answered_at = monotonic()
+        exchange.attempts.append(
+            Attempt(
+                endpoint=endpoint.name,
+                model=candidate.model_name,
+                started_us=int((started - exchange.started_at) * MICROSECONDS),
+                duration_us=int((exchange.answered_at - started) * MICROSECONDS),
+                status=status,
+                error=exchange.expired if fault == "cancelled" and exchange.expired else fault,
+            )
+        )
+    exchange.phase, exchange.phase_since = "idle", exchange.answered_at
+    exchange.phase_limit = endpoint.idle_timeout
+
+
+def _begin(exchange: "Exchange", candidate: "Candidate") -> None:
+    principal, model = exchange.principal, exchange.model
+    assert principal is not None and model is not None
+    exchange.gateway.ledger.begin(
+        Begin(
+            id=exchange.id,
+            started_us=exchange.started_us,
+            account_id=principal.account_id,
+            key_id=principal.key_id,
+            holder_id=principal.holder_id,
+            purpose=principal.purpose,
+            model_id=model.id,
+            alias=model.alias,
+            endpoint_id=candidate.endpoint.id,
+            endpoint_name=candidate.endpoint.name,
+            path=exchange.path,
+            operation=exchange.operation,
+            hold_nano=exchange.hold.amount if exchange.hold is not None else 0,
+        ),
+        exchange.price is not None,
+    )
+    exchange.begun = True

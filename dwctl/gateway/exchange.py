@@ -1,0 +1,299 @@
+"""The story of one call of a model.
+
+``run`` walks the stages: receive, admit, decide, dispatch, relay, settle. Whatever happens on the way (a refusal, a provider that
+breaks off, a client that leaves, a deadline), the exchange is settled once, and nothing stays behind.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING
+
+import structlog
+
+from dwctl import errors, ids
+from dwctl.clock import monotonic, now_us
+from dwctl.dialects import openai_errors, sse
+from dwctl.errors import GatewayError
+from dwctl.gateway.admit import admit
+from dwctl.gateway.deadlines import overstayed
+from dwctl.gateway.decide import decide
+from dwctl.gateway.dispatch import dispatch
+from dwctl.gateway.receive import receive
+from dwctl.gateway.relay import relay
+from dwctl.gateway.settle import settle
+from dwctl.gateway.sink import Sink
+
+if TYPE_CHECKING:
+    from dwctl.accounts.principals import Principal
+    from dwctl.dialects.openai_request import ModelRequest
+    from dwctl.dialects.openai_stream import CompletionStream
+    from dwctl.dialects.usage import Usage
+    from dwctl.gateway.gateway import Gateway
+    from dwctl.ledger import Hold
+    from dwctl.ledger.prices import Price
+    from dwctl.ledger.records import Attempt
+    from dwctl.outbound import OutboundResponse
+    from dwctl.routing import Candidate, ModelEntry, Slot, Snapshot
+
+log = structlog.get_logger(__name__)
+
+HEARTBEAT_SECONDS = 15.0
+
+OPERATIONS = {"/chat/completions": "chat", "/completions": "text_completion", "/embeddings": "embeddings"}
+"""The paths that count tokens, and what GenAI conventions call them."""
+
+
+class Exchange:
+    """One call of a model and everything that happens to it. Times named ``*_at`` are monotonic seconds."""
+
+    __slots__ = (
+        "gateway",
+        "sink",
+        "read_body",
+        "path",
+        "query",
+        "headers",
+        "client_ip",
+        "id",
+        "started_us",
+        "started_at",
+        "received_at",
+        "admitted_at",
+        "decided_at",
+        "answered_at",
+        "first_byte_at",
+        "last_write_at",
+        "task",
+        "phase",
+        "phase_since",
+        "phase_limit",
+        "total_limit",
+        "dispatched_at",
+        "expired",
+        "snapshot",
+        "operation",
+        "principal",
+        "access_source",
+        "origin",
+        "body",
+        "content_type",
+        "request",
+        "alias",
+        "model",
+        "price",
+        "hold",
+        "slots",
+        "limit_headers",
+        "candidates",
+        "candidate",
+        "strict_max_tokens",
+        "upstream",
+        "attempts",
+        "stream",
+        "answer",
+        "usage",
+        "raw_usage",
+        "response_model",
+        "finish_reason",
+        "status",
+        "outcome",
+        "error",
+        "response_bytes",
+        "explanation",
+        "begun",
+        "settled",
+    )
+
+    def __init__(
+        self,
+        gateway: "Gateway",
+        sink: Sink,
+        read_body: Callable[[int], Awaitable[bytes]],
+        *,
+        path: str,
+        query: str,
+        headers: Mapping[str, str],
+        client_ip: str | None,
+    ) -> None:
+        self.gateway = gateway
+        self.sink = sink
+        self.read_body = read_body
+        self.path = path
+        """Below the API's root: ``/chat/completions``."""
+        self.query = query
+        self.headers = headers
+        self.client_ip = client_ip
+        self.id = ids.new_text()
+        self.started_us = now_us()
+        self.started_at = monotonic()
+        self.received_at: float | None = None
+        self.admitted_at: float | None = None
+        self.decided_at: float | None = None
+        self.dispatched_at: float | None = None
+        self.answered_at: float | None = None
+        self.first_byte_at: float | None = None
+        self.last_write_at = self.started_at
+        self.task = asyncio.current_task()
+        self.phase = "request_read"
+        self.phase_since = self.started_at
+        self.phase_limit = gateway.config.timeouts.request_read
+        self.total_limit = float("inf")
+        self.expired: str | None = None
+        self.snapshot: Snapshot = gateway.snapshot
+        self.operation = OPERATIONS.get(path, "other")
+        self.principal: Principal | None = None
+        self.access_source = "unauthenticated"
+        self.origin = "api"
+        self.body = b""
+        self.content_type = ""
+        self.request: ModelRequest | None = None
+        """None for a body that is not JSON."""
+        self.alias: str | None = None
+        self.model: ModelEntry | None = None
+        self.price: Price | None = None
+        """None: nothing to pay."""
+        self.hold: Hold | None = None
+        self.slots: list[Slot] = []
+        self.limit_headers: dict[str, str] = {}
+        self.candidates: tuple[Candidate, ...] = ()
+        self.candidate: Candidate | None = None
+        self.strict_max_tokens: int | None = None
+        self.upstream: OutboundResponse | None = None
+        self.attempts: list[Attempt] = []
+        self.stream: CompletionStream | None = None
+        self.answer: bytes | None = None
+        """The provider's body, when it was read whole."""
+        self.usage: Usage | None = None
+        self.raw_usage: Mapping[str, object] | None = None
+        self.response_model: str | None = None
+        self.finish_reason: str | None = None
+        self.status = 0
+        self.outcome = "refused"
+        self.error: GatewayError | None = None
+        self.response_bytes = 0
+        self.explanation: list[str] = []
+        self.begun = False
+        self.settled = False
+
+    async def run(self) -> None:
+        """From the first byte to the record. Raises CancelledError when the client has left."""
+        self.gateway.enter(self)
+        try:
+            await receive(self)
+            await admit(self)
+            decide(self)
+            await dispatch(self)
+            await relay(self)
+        except GatewayError as error:
+            await self.fail(error)
+        except asyncio.CancelledError:
+            if self.expired is None:
+                self.leave("cancelled", 499)
+                raise
+            if self.task is not None:
+                self.task.uncancel()
+            if self.expired == "client_write":
+                self.leave("cancelled", 499, overstayed(self.expired))
+                self.sink.abort()
+            else:
+                await self.fail(overstayed(self.expired))
+        except Exception as error:
+            log.error("exchange_failed", request_id=self.id, exc_info=error)
+            await self.fail(errors.internal_error())
+        finally:
+            self.leave("interrupted" if self.begun else "refused", 500)
+            if self.upstream is not None:
+                self.upstream.close()
+            self.gateway.leave(self)
+
+    def leave(self, outcome: str, status: int, error: GatewayError | None = None) -> None:
+        """Settle with an end that nobody is told about, unless already settled."""
+        if not self.settled:
+            self.outcome = outcome
+            self.status = status
+            self.error = self.error or error
+            settle(self)
+
+    async def fail(self, error: GatewayError) -> None:
+        """Tell the client in its dialect what went wrong; the record is written first."""
+        if self.settled:
+            self.sink.abort()
+            return
+        self.error = error
+        started = self.sink.started
+        if started:
+            self.outcome = "interrupted"
+        else:
+            self.outcome = "failed" if self.begun else "refused"
+            self.status = error.status
+        settle(self)
+        self.enter_phase("client_write", self.gateway.config.timeouts.client_write)
+        if not started:
+            headers = {"content-type": "application/json", "x-request-id": self.id, **self.limit_headers, **error.headers}
+            if error.retry_after is not None:
+                headers["retry-after"] = str(max(1, -int(-error.retry_after // 1)))
+            self.sink.head(error.status, headers)
+            await self.sink.send(openai_errors.body(error), last=True)
+        elif self.stream is not None:
+            await self.sink.send(openai_errors.stream_end(error), last=True)
+        else:
+            self.sink.abort()
+
+    async def write(self, data: bytes) -> None:
+        """Release bytes of the answer that do not complete it."""
+        now = monotonic()
+        if self.first_byte_at is None:
+            self.first_byte_at = now
+        self.phase = "client_write"
+        self.phase_since = now
+        self.phase_limit = self.gateway.config.timeouts.client_write
+        self.response_bytes += len(data)
+        await self.sink.send(data, last=False)
+        assert self.candidate is not None
+        self.last_write_at = self.phase_since = monotonic()
+        self.phase = "idle"
+        self.phase_limit = self.candidate.endpoint.idle_timeout
+
+    async def complete(self, data: bytes) -> None:
+        """Settle, then release the bytes that complete the answer."""
+        if self.first_byte_at is None:
+            self.first_byte_at = monotonic()
+        self.response_bytes += len(data)
+        settle(self)
+        self.enter_phase("client_write", self.gateway.config.timeouts.client_write)
+        if self.gateway.ledger.waits_for_sync:
+            await self.gateway.ledger.synced()
+        await self.sink.send(data, last=True)
+
+    def enter_phase(self, phase: str, limit: float) -> None:
+        """From now on this may take ``limit`` seconds."""
+        self.phase = phase
+        self.phase_since = monotonic()
+        self.phase_limit = limit
+
+    def check_deadlines(self, now: float) -> None:
+        """Called by the sweep: end an exchange that overstays, keep an idle stream alive."""
+        if now - self.phase_since > self.phase_limit:
+            if self.expired is not None or self.settled:
+                self.sink.abort()
+            else:
+                self.expire(self.phase)
+        elif self.dispatched_at is not None and now - self.dispatched_at > self.total_limit and not self.settled:
+            self.expire("total")
+        elif self.stream is not None and self.phase == "idle" and now - self.last_write_at >= HEARTBEAT_SECONDS:
+            self.last_write_at = now
+            self.gateway.spawn(self._heartbeat())
+
+    def expire(self, phase: str) -> None:
+        """Interrupt whatever the exchange is waiting for."""
+        if self.expired is None and not self.settled:
+            self.expired = phase
+            if self.task is not None:
+                self.task.cancel()
+
+    async def _heartbeat(self) -> None:
+        if not self.settled and self.phase == "idle":
+            try:
+                await self.sink.send(sse.PING, last=False)
+            except asyncio.CancelledError:
+                pass  # the client has left; its own task hears of it too

@@ -1,0 +1,71 @@
+"""What all exchanges of a process share."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+from dwctl.accounts.principals import Keyring
+from dwctl.config import Config
+from dwctl.gateway.deadlines import Deadlines
+from dwctl.ledger import Ledger
+from dwctl.outbound import Outbound
+from dwctl.routing import Limits, Snapshot
+from dwctl.store.bodies import BodyStore
+
+if TYPE_CHECKING:
+    from dwctl.gateway.exchange import Exchange
+
+
+class Gateway:
+    """The parts that an exchange leans on. ``snapshot`` is replaced whole; an exchange keeps the one it began with."""
+
+    def __init__(
+        self, config: Config, snapshot: Snapshot, keyring: Keyring, ledger: Ledger, outbound: Outbound, bodies: BodyStore, node: str
+    ) -> None:
+        self.config = config
+        self.snapshot = snapshot
+        self.keyring = keyring
+        self.ledger = ledger
+        self.outbound = outbound
+        self.bodies = bodies
+        self.node = node
+        self.limits = Limits()
+        self.deadlines = Deadlines()
+        self.live: set[Exchange] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._all_ended = asyncio.Event()
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Run something beside the exchanges; kept until it ends."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def enter(self, exchange: "Exchange") -> None:
+        self.live.add(exchange)
+
+    def leave(self, exchange: "Exchange") -> None:
+        self.live.discard(exchange)
+        if not self.live:
+            self._all_ended.set()
+
+    def start(self) -> None:
+        """Begin to watch deadlines."""
+        self.deadlines.start(self.live)
+
+    async def drain(self, seconds: float) -> None:
+        """Let exchanges end by themselves for some time, then end the rest with an error in their dialect."""
+        if self.live:
+            self._all_ended.clear()
+            try:
+                await asyncio.wait_for(self._all_ended.wait(), seconds)
+            except TimeoutError:
+                for exchange in list(self.live):
+                    exchange.expire("shutdown")
+                self._all_ended.clear()
+                if self.live:
+                    try:
+                        await asyncio.wait_for(self._all_ended.wait(), 5)
+                    except TimeoutError:
+                        pass
+        self.deadlines.stop()

@@ -1,0 +1,84 @@
+"""Prometheus metrics of model calls: names of OpenTelemetry's GenAI conventions. Label values come from configuration only."""
+
+from typing import NamedTuple
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from dwctl.clock import MICROSECONDS
+from dwctl.ledger.records import Record
+from dwctl.telemetry.metrics import REGISTRY
+
+_LABELS = ["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "gen_ai_response_model", "error_type", "request_origin", "billing_tier"]
+_SECONDS = tuple(0.01 * 2**power for power in range(14))
+_TOKENS = tuple(4.0**power for power in range(14))
+
+_duration = Histogram("gen_ai_server_request_duration_seconds", "Duration of model calls.", _LABELS, registry=REGISTRY, buckets=_SECONDS)
+_first_token = Histogram(
+    "gen_ai_server_time_to_first_token_seconds", "Until the first byte of the answer was released.", _LABELS, registry=REGISTRY, buckets=_SECONDS
+)
+_per_token = Histogram(
+    "gen_ai_server_time_per_output_token_seconds",
+    "Between output tokens, after the first.",
+    _LABELS,
+    registry=REGISTRY,
+    buckets=tuple(0.001 * 2**power for power in range(12)),
+)
+_token_usage = Histogram(
+    "gen_ai_client_token_usage", "Tokens of a model call.", [*_LABELS, "gen_ai_token_type"], registry=REGISTRY, buckets=_TOKENS
+)
+_attempts = Counter("proxy_upstream_attempts_total", "Requests sent to providers.", ["alias", "provider", "outcome"], registry=REGISTRY)
+_refusals = Counter("proxy_limit_rejections_total", "Requests refused by dwctl, by reason.", ["code"], registry=REGISTRY)
+_live = Gauge("onwards_requests_inflight", "Model calls that have not ended.", registry=REGISTRY)
+
+
+class _Bound(NamedTuple):
+    duration: Histogram
+    first_token: Histogram
+    per_token: Histogram
+    input_tokens: Histogram
+    output_tokens: Histogram
+    attempts: Counter
+
+
+_bound: dict[tuple[str | None, ...], _Bound] = {}
+
+
+def watch_inflight(count: "Gauge | object") -> None:
+    """Let the in-flight gauge read ``count()`` when it is scraped."""
+    _live.set_function(count)  # type: ignore[arg-type]
+
+
+def _children(record: Record) -> _Bound:
+    # Nothing here is a caller's text: the alias is known by now, and the rest is ours.
+    error = record.error_code if record.outcome != "complete" else ""
+    key = (record.operation, record.endpoint_name, record.alias, record.upstream_model, error, record.origin, record.service_tier, record.outcome)
+    bound = _bound.get(key)
+    if bound is None:
+        labels = [value or "" for value in key[:-1]]
+        bound = _bound[key] = _Bound(
+            _duration.labels(*labels),
+            _first_token.labels(*labels),
+            _per_token.labels(*labels),
+            _token_usage.labels(*labels, "input"),
+            _token_usage.labels(*labels, "output"),
+            _attempts.labels(record.alias or "", record.endpoint_name or "", record.outcome),
+        )
+    return bound
+
+
+def exchange(record: Record) -> None:
+    """Count one settled exchange whose model is known."""
+    if record.outcome == "refused":
+        _refusals.labels(record.error_code or "").inc()
+        return
+    bound = _children(record)
+    bound.duration.observe(record.duration_us / MICROSECONDS)
+    bound.attempts.inc()
+    usage = record.usage
+    if record.first_byte_us is not None and record.stream:
+        bound.first_token.observe(record.first_byte_us / MICROSECONDS)
+        if usage is not None and usage.output > 1:
+            bound.per_token.observe((record.duration_us - record.first_byte_us) / MICROSECONDS / (usage.output - 1))
+    if usage is not None:
+        bound.input_tokens.observe(usage.input)
+        bound.output_tokens.observe(usage.output)

@@ -1,0 +1,75 @@
+"""First stage: who calls, and with what. The key is checked from the headers before any byte of the body is read."""
+
+from typing import TYPE_CHECKING
+
+from dwctl.clock import monotonic
+from dwctl.dialects import multipart, openai_errors, openai_request
+from dwctl.errors import GatewayError, forbidden, unauthenticated
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dwctl.accounts.principals import Keyring, Principal
+    from dwctl.gateway.exchange import Exchange
+
+_INFERENCE = frozenset({"realtime", "batch", "playground"})
+
+
+def bearer(headers: "Mapping[str, str]") -> str | None:
+    """The secret that a request carries: ``Authorization: Bearer`` (any case of the scheme) or ``x-api-key``."""
+    authorization = headers.get("authorization")
+    if authorization is not None and authorization[:7].lower() == "bearer ":
+        return authorization[7:].strip() or None
+    return headers.get("x-api-key") or None
+
+
+def authenticate(keyring: "Keyring", headers: "Mapping[str, str]") -> "Principal":
+    """The principal of an inference key. Raises GatewayError 401 or 403; an unknown caller learns nothing else."""
+    secret = bearer(headers)
+    if secret is None:
+        raise unauthenticated()
+    principal = keyring.find(secret)
+    if principal is None:
+        raise forbidden("Forbidden: this API key is not known here. Create one on the API keys page, or ask your administrator.")
+    return principal
+
+
+def check_key(principal: "Principal", now_us: int) -> None:
+    """Refuse a known key that must not be used for inference now. Raises GatewayError 403."""
+    if principal.expires_us is not None and now_us >= principal.expires_us:
+        raise forbidden("This API key has expired. Create a new one, or ask your administrator.", code="api_key_expired")
+    if principal.purpose not in _INFERENCE:
+        raise forbidden(f"API keys with purpose '{principal.purpose}' cannot be used for inference requests.", code="wrong_key_purpose")
+
+
+async def receive(exchange: "Exchange") -> None:
+    """Check the key, read the body and find the model. Raises GatewayError."""
+    headers = exchange.headers
+    if bearer(headers) is not None:
+        exchange.access_source = "unknown_api_key"
+    principal = authenticate(exchange.gateway.keyring, headers)
+    exchange.principal = principal
+    exchange.access_source = "api_key"
+    if principal.purpose == "playground":
+        exchange.origin = "frontend"
+    check_key(principal, exchange.started_us)
+    content_type = exchange.content_type = headers.get("content-type", "")
+    media_type = content_type.partition(";")[0].strip().lower()
+    is_form = media_type == "multipart/form-data"
+    if not (is_form and exchange.operation == "other") and media_type and media_type != "application/json" and not media_type.endswith("+json"):
+        wanted = "application/json" if exchange.operation != "other" else "application/json or multipart/form-data"
+        raise GatewayError(
+            415, "invalid_request_error", "unsupported_media_type", f"Send the request with Content-Type: {wanted}.", param="content-type"
+        )
+    exchange.body = await exchange.read_body(exchange.gateway.config.limits.requests.max_body_size)
+    override = headers.get("model-override")
+    if is_form:
+        exchange.alias = override or multipart.field_of(exchange.body, content_type, "model")
+        if not exchange.alias:
+            raise openai_errors.no_model()
+    else:
+        exchange.request = openai_request.parse(exchange.body, override)
+        exchange.alias = exchange.request.model
+    exchange.received_at = monotonic()
+
+

@@ -1,0 +1,201 @@
+"""Fifth stage: pass the answer on, and learn from it on the way.
+
+Four shapes of answer: an error, a stream of events, a JSON body, and bytes of any other kind. The bytes that complete an answer are
+released only after the exchange is settled.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from dwctl.clock import monotonic
+from dwctl.dialects import openai_errors, openai_stream
+from dwctl.dialects.openai_usage import normalise
+from dwctl.errors import GatewayError
+from dwctl.gateway.dispatch import provider_fault
+from dwctl.outbound import OutboundError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dwctl.gateway.exchange import Exchange
+    from dwctl.outbound import OutboundResponse
+
+_MAX_JSON = 64 * 1024 * 1024
+_MAX_ERROR = 1024 * 1024
+_SHOWN = ("content-type", "cache-control", "content-disposition")
+"""Response headers of a provider that a client may see."""
+_EVENTS = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache", "x-accel-buffering": "no"}
+
+
+class _Choice(msgspec.Struct):
+    finish_reason: str | None = None
+
+
+class _Answer(msgspec.Struct):
+    model: str | None = None
+    usage: dict[str, Any] | None = None
+    error: Any = None
+    choices: list[_Choice] | None = None
+
+
+_ANSWER = msgspec.json.Decoder(_Answer)
+_ANY = msgspec.json.Decoder()
+
+
+async def relay(exchange: "Exchange") -> None:
+    """Pass the provider's answer on to its end. Raises GatewayError."""
+    upstream, request = exchange.upstream, exchange.request
+    assert upstream is not None
+    exchange.status = upstream.status
+    content_type = upstream.headers.get("content-type", "")
+    if upstream.headers.get("content-encoding", "identity") != "identity":
+        raise GatewayError(
+            502, "internal_error", "upstream_protocol_error", "The model's provider sent a compressed answer, which it was asked not to do."
+        )
+    try:
+        if not 200 <= upstream.status < 300:
+            await _error(exchange, upstream, content_type)
+        elif content_type.startswith("text/event-stream"):
+            await _events(exchange, upstream)
+        elif "json" in content_type:
+            await _json(exchange, upstream)
+        elif request is not None and exchange.operation != "other":
+            raise _not_understood()
+        else:
+            await _bytes(exchange, upstream)
+    except OutboundError as error:
+        raise provider_fault(error) from None
+
+
+def _headers(exchange: "Exchange", upstream_headers: "Mapping[str, str]") -> dict[str, str]:
+    headers = {"x-request-id": exchange.id, **exchange.limit_headers}
+    for name in _SHOWN:
+        if (value := upstream_headers.get(name)) is not None:
+            headers[name] = value
+    return headers
+
+
+def _not_understood() -> GatewayError:
+    return GatewayError(502, "internal_error", "upstream_malformed", "The model's provider sent an answer that cannot be understood. Please try again.")
+
+
+async def _error(exchange: "Exchange", upstream: "OutboundResponse", content_type: str) -> None:
+    answer = await upstream.read(_MAX_ERROR)
+    usage = _decode(answer).usage if "json" in content_type else None
+    if usage is not None:
+        exchange.raw_usage, exchange.usage = usage, normalise(usage)
+    retry_after = upstream.headers.get("retry-after")
+    shown = openai_errors.shown_to_client(upstream.status, content_type, answer, retry_after)
+    if isinstance(shown, GatewayError):
+        raise shown
+    exchange.outcome = "failed"
+    exchange.error = GatewayError(upstream.status, "upstream_error", "upstream_error", f"The provider answered with status {upstream.status}.")
+    headers = _headers(exchange, upstream.headers)
+    if retry_after is not None:
+        headers["retry-after"] = retry_after
+    exchange.sink.head(upstream.status, headers)
+    await exchange.complete(shown)
+
+
+async def _events(exchange: "Exchange", upstream: "OutboundResponse") -> None:
+    principal, model, request = exchange.principal, exchange.model, exchange.request
+    assert principal is not None and model is not None
+    keeps_usage = (
+        request is None
+        or exchange.operation == "other"
+        or not request.stream
+        or request.wants_usage
+        or principal.always_stream_usage
+        or model.always_stream_usage
+    )
+    stream = exchange.stream = openai_stream.CompletionStream(keep_usage=keeps_usage)
+    exchange.sink.head(200, {"x-request-id": exchange.id, **exchange.limit_headers, **_EVENTS})
+    try:
+        while chunk := await upstream.read_chunk():
+            exchange.phase_since = monotonic()
+            released = stream.feed(chunk)
+            if stream.done:
+                break
+            if released:
+                await exchange.write(released)
+        else:
+            released = stream.finish()
+    except openai_stream.MalformedStream as fault:
+        if fault.args[0]:
+            await exchange.write(fault.args[0])
+        raise _not_understood() from None
+    if not stream.complete and exchange.operation != "other" and stream.error is None:
+        if released:
+            await exchange.write(released)
+        raise GatewayError(
+            502, "internal_error", "upstream_disconnected", "The model's provider ended the stream before the answer was complete. Please try again."
+        )
+    exchange.outcome = "complete"
+    if stream.error is not None:
+        exchange.outcome = "failed"
+        exchange.status = openai_errors.embedded_status(stream.error)
+        exchange.error = GatewayError(exchange.status, "upstream_error", "upstream_error", "The provider sent an error inside the stream.")
+    await exchange.complete(released)
+
+
+async def _json(exchange: "Exchange", upstream: "OutboundResponse") -> None:
+    answer = await upstream.read(_MAX_JSON)
+    try:
+        decoded = _ANSWER.decode(answer)
+    except msgspec.ValidationError:
+        decoded = _decode(answer)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        raise _not_understood() from None
+    exchange.answer = answer
+    exchange.response_model = decoded.model
+    if decoded.usage is not None:
+        exchange.raw_usage, exchange.usage = decoded.usage, normalise(decoded.usage)
+    if decoded.choices:
+        exchange.finish_reason = decoded.choices[-1].finish_reason
+    exchange.outcome = "complete"
+    failure = openai_errors.error_object(decoded.error)
+    if failure is not None:
+        exchange.outcome = "failed"
+        exchange.status = openai_errors.embedded_status(failure)
+        exchange.error = GatewayError(exchange.status, "upstream_error", "upstream_error", "The provider sent an error with a status of success.")
+    headers = _headers(exchange, upstream.headers)
+    request = exchange.request
+    if request is not None and request.stream and failure is None and exchange.operation in ("chat", "text_completion"):
+        exchange.sink.head(200, {**headers, **_EVENTS})
+        whole = _ANY.decode(answer.decode("utf-8", "replace"))
+        await exchange.complete(openai_stream.as_stream(whole, include_usage=request.wants_usage))
+        return
+    exchange.sink.head(upstream.status, headers)
+    await exchange.complete(answer)
+
+
+def _decode(answer: bytes) -> _Answer:
+    """What can be learned of a body whose shape is not quite known."""
+    try:
+        decoded = _ANY.decode(answer.decode("utf-8", "replace"))
+    except (msgspec.DecodeError, RecursionError):
+        return _Answer()
+    if not isinstance(decoded, dict):
+        return _Answer()
+    model, usage = decoded.get("model"), decoded.get("usage")
+    return _Answer(
+        model=model if isinstance(model, str) else None,
+        usage=usage if isinstance(usage, dict) else None,
+        error=decoded.get("error"),
+    )
+
+
+async def _bytes(exchange: "Exchange", upstream: "OutboundResponse") -> None:
+    """Any other body, as it comes, one chunk held back until the end is certain."""
+    headers = _headers(exchange, upstream.headers)
+    if (length := upstream.headers.get("content-length")) is not None:
+        headers["content-length"] = length
+    exchange.sink.head(upstream.status, headers)
+    held = await upstream.read_chunk()
+    while chunk := await upstream.read_chunk():
+        if held:
+            await exchange.write(held)
+        held = chunk
+    exchange.outcome = "complete"
+    await exchange.complete(held)

@@ -1,0 +1,144 @@
+"""Last stage: what it was, what it cost, and the one record of it.
+
+A plain function that never waits, called exactly once for each exchange, before the bytes that complete the answer are released.
+"""
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from dwctl import tokens
+from dwctl.clock import MICROSECONDS, monotonic
+from dwctl.dialects import openai_request, openai_stream
+from dwctl.dialects.usage import Usage
+from dwctl.gateway import measure
+from dwctl.ledger import prices
+from dwctl.ledger.records import Record
+
+if TYPE_CHECKING:
+    from dwctl.gateway.exchange import Exchange
+
+_KEPT_MESSAGE = 512
+
+
+def settle(exchange: "Exchange") -> None:
+    """Price the usage, write the end, release hold and slots. The first call counts; there is no second."""
+    exchange.settled = True
+    ended_at = monotonic()
+    stream = exchange.stream
+    if stream is not None:
+        exchange.response_model = stream.model
+        exchange.finish_reason = stream.finish_reason
+        exchange.raw_usage, exchange.usage = stream.raw_usage, stream.usage
+    charge = None
+    price = exchange.price
+    if price is not None and _is_billed(exchange):
+        if exchange.usage is None:
+            exchange.usage = _estimate(exchange) if exchange.operation != "other" else Usage()
+        charge = prices.charge(price, exchange.usage)
+    principal, model, candidate, error = exchange.principal, exchange.model, exchange.candidate, exchange.error
+    started_at = exchange.started_at
+    record = Record(
+        id=exchange.id,
+        started_us=exchange.started_us,
+        node=exchange.gateway.node,
+        path=exchange.path,
+        operation=exchange.operation,
+        model_id=model.id if model is not None else None,
+        alias=exchange.alias,
+        upstream_model=candidate.model_name if candidate is not None else None,
+        response_model=exchange.response_model,
+        endpoint_id=candidate.endpoint.id if candidate is not None else None,
+        endpoint_name=candidate.endpoint.name if candidate is not None else None,
+        account_id=principal.account_id if principal is not None else None,
+        holder_id=principal.holder_id if principal is not None else None,
+        key_id=principal.key_id if principal is not None else None,
+        purpose=principal.purpose if principal is not None else None,
+        origin=exchange.origin,
+        access_source=exchange.access_source,
+        status=exchange.status,
+        outcome=exchange.outcome,
+        error_code=error.code if error is not None else None,
+        error_message=error.message[:_KEPT_MESSAGE] if error is not None else None,
+        finish_reason=exchange.finish_reason,
+        stream=stream is not None or (exchange.request is not None and exchange.request.stream),
+        usage=exchange.usage,
+        raw_usage=msgspec.json.encode(exchange.raw_usage).decode() if exchange.raw_usage is not None else None,
+        charge=charge,
+        hold_nano=exchange.hold.amount if exchange.hold is not None else 0,
+        attempts=exchange.attempts,
+        receive_us=_span(started_at, exchange.received_at),
+        admit_us=_span(exchange.received_at, exchange.admitted_at),
+        decide_us=_span(exchange.admitted_at, exchange.decided_at),
+        dispatch_us=_span(exchange.decided_at, exchange.answered_at),
+        first_byte_us=_span(started_at, exchange.first_byte_at) if exchange.first_byte_at is not None else None,
+        duration_us=_span(started_at, ended_at),
+        request_bytes=len(exchange.body),
+        response_bytes=exchange.response_bytes,
+        client_ip=exchange.client_ip,
+        user_agent=exchange.headers.get("user-agent"),
+        trace_id=_trace_id(exchange.headers.get("traceparent")),
+        explanation=exchange.explanation,
+    )
+    if principal is None:
+        exchange.gateway.ledger.note_anonymous(record)
+    else:
+        exchange.gateway.ledger.end(record, exchange.hold)
+        if principal.key_id is not None:
+            exchange.gateway.keyring.touch(principal.key_id, exchange.started_us)
+    if exchange.hold is not None:
+        exchange.hold.release()
+    for slot in exchange.slots:
+        slot.release()
+    if model is not None:
+        measure.exchange(record)
+        if exchange.begun:
+            _keep_bodies(exchange)
+
+
+def _span(start: float | None, end: float | None) -> int:
+    return max(0, int((end - start) * MICROSECONDS)) if start is not None and end is not None else 0
+
+
+def _trace_id(traceparent: str | None) -> str | None:
+    """The trace id of a W3C ``traceparent``, version 00."""
+    parts = traceparent.split("-") if traceparent else []
+    return parts[1] if len(parts) == 4 and len(parts[1]) == 32 and parts[1].isalnum() else None
+
+
+def _is_billed(exchange: "Exchange") -> bool:
+    """The billing policy: whole answers; broken ones after output; failures only where the provider reports usage."""
+    if exchange.outcome == "complete":
+        return True
+    if exchange.outcome in ("cancelled", "interrupted"):
+        has_output = exchange.response_bytes > 0 or (exchange.stream is not None and exchange.stream.output_seen)
+        return has_output or exchange.usage is not None
+    return exchange.usage is not None
+
+
+def _estimate(exchange: "Exchange") -> Usage:
+    """Count what the provider read and wrote, since it did not say."""
+    tokenizer = exchange.model.tokenizer if exchange.model is not None else None
+    read = written = 0
+    if exchange.request is not None:
+        read = tokens.estimate(openai_request.input_text(exchange.request)[0], tokenizer)
+    if exchange.stream is not None:
+        written = tokens.estimate(openai_stream.output_text(exchange.stream.kept()), tokenizer) + exchange.stream.unkept // 4
+    elif exchange.answer is not None and exchange.operation != "embeddings":
+        decoded = msgspec.json.decode(exchange.answer.decode("utf-8", "replace"))
+        written = tokens.estimate(openai_stream.answer_text(decoded), tokenizer) if isinstance(decoded, dict) else 0
+    return Usage(uncached_input=read, output=written, estimated=True)
+
+
+def _keep_bodies(exchange: "Exchange") -> None:
+    principal, model, config = exchange.principal, exchange.model, exchange.gateway.config.bodies
+    assert principal is not None and model is not None
+    mode = principal.bodies or model.bodies or config.mode
+    if mode == "none" or principal.zero_data_retention:
+        return
+    answer = exchange.stream.kept() if exchange.stream is not None else exchange.answer
+    limit = config.preview_bytes if mode == "preview" else openai_stream.KEPT_BYTES
+    truncated = len(exchange.body) > limit or (answer is not None and len(answer) > limit)
+    exchange.gateway.bodies.put(
+        exchange.id, exchange.started_us, exchange.body[:limit], answer[:limit] if answer is not None else None, truncated
+    )

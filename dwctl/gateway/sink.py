@@ -1,0 +1,19 @@
+"""Where an exchange writes its answer."""
+
+from typing import Protocol
+
+
+class Sink(Protocol):
+    """The client's side of an exchange. A client that is gone makes ``send`` raise ``asyncio.CancelledError``."""
+
+    started: bool
+    """Whether any byte of the answer was handed to the client."""
+
+    def head(self, status: int, headers: dict[str, str]) -> None:
+        """Status and headers of the answer; sent with its first bytes."""
+
+    async def send(self, data: bytes, *, last: bool) -> None:
+        """Hand bytes to the client; ``last`` ends the message properly."""
+
+    def abort(self) -> None:
+        """Break the connection, so that the client sees an answer that did not end."""

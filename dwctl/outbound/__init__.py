@@ -1,0 +1,11 @@
+"""The one HTTP client of the appliance: everything that leaves for a provider goes through here.
+
+In: a method, a prebuilt URL, headers and bytes. Out: a status, headers and a stream of bytes as they arrive. The interface is
+narrow on purpose, so that the client behind it can be measured and replaced. It keeps one connection pool an endpoint,
+follows no redirect, keeps no cookie, decompresses nothing, and adds no header of its own beyond what HTTP needs.
+"""
+
+from dwctl.outbound.addresses import check_url, join
+from dwctl.outbound.client import Outbound, OutboundError, OutboundResponse, connect_bound
+
+__all__ = ["Outbound", "OutboundError", "OutboundResponse", "check_url", "connect_bound", "join"]

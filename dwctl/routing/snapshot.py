@@ -1,0 +1,186 @@
+"""The catalog as the hot path sees it: compiled whole from the rows, never changed afterwards."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+import structlog
+from aiohttp import ClientTimeout
+from yarl import URL
+
+from dwctl.clock import MICROSECONDS
+from dwctl.config import Timeouts
+from dwctl.ledger.prices import Price
+from dwctl.outbound import check_url, connect_bound, join
+from dwctl.sealing import Sealer, Secret
+from dwctl.store import StoreUnavailable
+from dwctl.store.tables import DeployedModel, Endpoint, ModelGroup, Tariff
+
+log = structlog.get_logger(__name__)
+
+_CACHED_URLS = 64
+
+
+@dataclass(slots=True, eq=False)
+class EndpointEntry:
+    """One provider. Durations in seconds; ``credential`` is revealed only when a request is sent."""
+
+    id: str
+    name: str
+    base: URL
+    auth_header: str
+    auth_prefix: str
+    credential: Secret | None
+    forward_headers: tuple[str, ...]
+    max_concurrency: int | None
+    connect_timeout: ClientTimeout
+    connect_seconds: float
+    first_byte_timeout: float
+    idle_timeout: float
+    total_timeout: float
+    _urls: dict[str, URL] = field(default_factory=dict)
+
+    def url(self, path: str, query: str) -> URL:
+        """The provider's URL for a client's path. Raises ValueError for a path that could leave the base."""
+        if query:
+            return join(self.base, path, query)
+        url = self._urls.get(path)
+        if url is None:
+            url = join(self.base, path)
+            if len(self._urls) < _CACHED_URLS:
+                self._urls[path] = url
+        return url
+
+    def auth(self) -> dict[str, str]:
+        """The header that carries the endpoint's credential; empty without one."""
+        return {} if self.credential is None else {self.auth_header: self.auth_prefix + self.credential.reveal()}
+
+
+@dataclass(slots=True, frozen=True, eq=False)
+class Candidate:
+    """A provider with its own name for the model; ``model_json`` is that name as JSON text."""
+
+    endpoint: EndpointEntry
+    model_name: str
+    model_json: bytes
+
+
+@dataclass(slots=True, frozen=True, eq=False)
+class ModelEntry:
+    """One alias. ``groups`` whose members may call it; ``capacity`` concurrent requests; rates per second."""
+
+    id: str
+    alias: str
+    groups: frozenset[str]
+    candidates: tuple[Candidate, ...]
+    prices: tuple[Price, ...]
+    active: bool
+    requests_per_second: float | None
+    burst_size: int | None
+    capacity: int | None
+    max_output_tokens: int | None
+    tokenizer: str | None
+    bodies: str | None
+    always_stream_usage: bool
+    created: int
+    """Seconds since the epoch."""
+
+
+@dataclass(slots=True, frozen=True, eq=False)
+class Snapshot:
+    """Everything that can be called, by alias. ``version`` is the change-log number that it covers."""
+
+    version: int
+    models: Mapping[str, ModelEntry]
+    listing: tuple[ModelEntry, ...]
+    """Active models, sorted by alias."""
+
+
+def compile_snapshot(
+    version: int,
+    endpoints: Iterable[Endpoint],
+    models: Iterable[DeployedModel],
+    grants: Iterable[ModelGroup],
+    tariffs: Iterable[Tariff],
+    sealer: Sealer,
+    timeouts: Timeouts,
+) -> Snapshot:
+    """Compile live rows. A row that cannot be used (a URL or credential gone bad) leaves its models without a provider."""
+    compiled: dict[str, EndpointEntry] = {}
+    for row in endpoints:
+        try:
+            check_url(row.url)
+            credential = sealer.unseal(bytes(row.sealed_credential)) if row.sealed_credential else None
+            connect = row.connect_timeout or timeouts.connect
+            compiled[str(row.id)] = EndpointEntry(
+                id=str(row.id),
+                name=row.name,
+                base=URL(row.url),
+                auth_header=row.auth_header_name,
+                auth_prefix=row.auth_header_prefix,
+                credential=credential,
+                forward_headers=tuple(name.lower() for name in row.forward_headers),
+                max_concurrency=row.max_concurrency,
+                connect_timeout=connect_bound(connect),
+                connect_seconds=connect,
+                first_byte_timeout=row.first_byte_timeout or timeouts.first_byte,
+                idle_timeout=row.idle_timeout or timeouts.idle,
+                total_timeout=row.total_timeout or timeouts.total,
+            )
+        except ValueError as error:
+            log.error("endpoint_unusable", endpoint=row.name, reason=str(error))
+    groups: dict[str, set[str]] = {}
+    for grant in grants:
+        groups.setdefault(str(grant.model_id), set()).add(str(grant.group_id))
+    prices: dict[str, list[Price]] = {}
+    for tariff in tariffs:
+        prices.setdefault(str(tariff.model_id), []).append(_price(tariff))
+    entries: dict[str, ModelEntry] = {}
+    for model in models:
+        id_ = str(model.id)
+        endpoint = compiled.get(str(model.endpoint_id))
+        entries[model.alias] = ModelEntry(
+            id=id_,
+            alias=model.alias,
+            groups=frozenset(groups.get(id_, ())),
+            candidates=(Candidate(endpoint, model.model_name, msgspec.json.encode(model.model_name)),) if endpoint else (),
+            prices=tuple(prices.get(id_, ())),
+            active=model.status == "active",
+            requests_per_second=model.requests_per_second if model.requests_per_second and model.requests_per_second > 0 else None,
+            burst_size=model.burst_size,
+            capacity=model.capacity,
+            max_output_tokens=model.max_output_tokens,
+            tokenizer=model.tokenizer,
+            bodies=model.bodies,
+            always_stream_usage=model.always_stream_usage,
+            created=model.created_at // MICROSECONDS,
+        )
+    listing = tuple(entry for _, entry in sorted(entries.items()) if entry.active)
+    return Snapshot(version, entries, listing)
+
+
+def _price(row: Tariff) -> Price:
+    return Price(
+        tariff_id=str(row.id),
+        purpose=row.api_key_purpose,
+        valid_from=row.valid_from,
+        valid_until=row.valid_until,
+        input_pico=row.input_pico,
+        output_pico=row.output_pico,
+        cache_read_pico=row.cache_read_pico,
+        cache_write_5m_pico=row.cache_write_5m_pico,
+        cache_write_1h_pico=row.cache_write_1h_pico,
+        per_request_pico=row.per_request_pico,
+    )
+
+
+async def load_snapshot(version: int, sealer: Sealer, timeouts: Timeouts) -> Snapshot:
+    """Read the live rows and compile them. Raises StoreUnavailable."""
+    try:
+        endpoints = await Endpoint.filter(deleted_at=None)
+        models = await DeployedModel.filter(deleted_at=None)
+        grants = await ModelGroup.all()
+        tariffs = await Tariff.filter(api_key_purpose__isnull=False, completion_window=None)
+    except OSError as error:
+        raise StoreUnavailable(str(error)) from error
+    return compile_snapshot(version, endpoints, models, grants, tariffs, sealer, timeouts)

@@ -1,0 +1,319 @@
+"""The composition root: builds every part once, ties them together, serves, and takes them down in order.
+
+Start: lock the data directory, open the database, fold the journal's tail into the balances, load keys and catalog, listen. Stop (SIGTERM
+or SIGINT): not ready, listener closed, exchanges end within ``shutdown.drain_timeout``, records reach the database, everything closed.
+"""
+
+import asyncio
+import fcntl
+import gc
+import os
+import signal
+import socket
+import ssl
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+import uvloop
+from sanic import Sanic
+from sanic.exceptions import SanicException
+from sanic.handlers import ErrorHandler
+from sanic.request import Request
+from sanic.response import HTTPResponse
+from sanic.server.protocols.http_protocol import HttpProtocol, Stage
+
+from dwctl import api, doorway, ids
+from dwctl.accounts.principals import Keyring
+from dwctl.api import health, inference
+from dwctl.clock import MICROSECONDS, now_us
+from dwctl.config import Config
+from dwctl.demo import Demo
+from dwctl.errors import ConfigurationError, GatewayError
+from dwctl.gateway import Gateway, measure
+from dwctl.ledger import Ledger
+from dwctl.operations.services import Services
+from dwctl.operations.sign_in import ensure_administrator
+from dwctl.outbound import Outbound
+from dwctl.routing import load_snapshot
+from dwctl.store import BodyStore, Changes, Store, StoreUnavailable
+from dwctl.store.changes import ChangeRow
+from dwctl.store.sealer import open_sealer
+from dwctl.telemetry import logging as dwctl_logging
+
+log = structlog.get_logger(__name__)
+
+DATABASE_WAIT_SECONDS = 30.0
+EXIT_DATABASE = 3
+_RETENTION_PERIOD_SECONDS = 3600
+_INFERENCE_PREFIXES = ("/ai/", "/v1/")
+
+
+def run(config: Config, *, demo: bool = False) -> int:
+    """Serve until told to stop. Returns the exit status: 0, or 3 when the database does not answer. Raises ConfigurationError."""
+    dwctl_logging.configure(config.log.level, config.log.format, sys.stderr)
+    try:
+        uvloop.run(_serve(config, demo))
+    except StoreUnavailable as error:
+        print(f"dwctl: the database does not answer: {error}", file=sys.stderr)
+        return EXIT_DATABASE
+    return 0
+
+
+class PatientProtocol(HttpProtocol):
+    """Sanic's protocol, with a head deadline that trickling bytes do not push back (slow-loris)."""
+
+    def data_received(self, data: bytes) -> None:
+        since = self._time
+        in_head = self._http is not None and self._http.stage is Stage.REQUEST
+        super().data_received(data)
+        if in_head:
+            self._time = since
+
+
+class Errors(ErrorHandler):
+    """What Sanic itself refuses (unknown path, method, bad framing), in the caller's dialect."""
+
+    def default(self, request: Request, exception: Exception) -> HTTPResponse:
+        if isinstance(exception, GatewayError):
+            error = exception
+        elif isinstance(exception, SanicException):
+            status = exception.status_code or 500
+            error = _REFUSALS.get(status) or GatewayError(status, "invalid_request_error", "bad_request", "The request cannot be understood.")
+            headers = getattr(exception, "headers", None)
+            if headers:
+                error = GatewayError(error.status, error.type, error.code, error.message, headers=dict(headers))
+        else:
+            log.error("request_failed", exc_info=exception)
+            error = GatewayError(500, "internal_error", "internal_error", "An internal error occurred. Please try again later.")
+        path = request.path if request is not None and request.url_bytes != b"*" else ""
+        if path.startswith(_INFERENCE_PREFIXES):
+            request.app.ctx.record_refusal(request, error)
+            return inference.render_error(error)
+        return doorway.respond_error(error)
+
+
+_REFUSALS = {
+    404: GatewayError(404, "invalid_request_error", "not_found", "Nothing is served at this path. The API is under /ai/v1 and /admin/api/v1."),
+    405: GatewayError(405, "invalid_request_error", "method_not_allowed", "This path does not take this method."),
+    408: GatewayError(408, "invalid_request_error", "request_timeout", "The request did not arrive in time."),
+    413: GatewayError(413, "invalid_request_error", "payload_too_large", "The request is too large."),
+}
+
+
+@dataclass
+class Running:
+    """A server that answers: where, and how to stop it."""
+
+    url: str
+    services: Services
+    gateway: Gateway
+    stop: "Callable[[], object]"
+
+
+class DataDirectory:
+    """``data_dir`` for this process alone, and the node's id in it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise ConfigurationError(f"data_dir {path}: {error.strerror}") from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._lock)
+            raise ConfigurationError(f"data_dir {path} is in use by another dwctl; stop it, or give this one another --data-dir") from None
+        node = path / "node_id"
+        if not node.exists():
+            temporary = node.with_suffix(".new")
+            temporary.write_text(ids.new_text())
+            temporary.rename(node)
+        self.node = node.read_text().strip()
+
+    def close(self) -> None:
+        os.close(self._lock)
+
+
+def secret_key(config: Config) -> str | None:
+    """The configured sealing secret, from the key itself or its file. Raises ConfigurationError."""
+    if config.secret_key_file is None:
+        return config.secret_key
+    try:
+        return config.secret_key_file.read_text().strip()
+    except OSError as error:
+        raise ConfigurationError(f"secret_key_file {config.secret_key_file}: {error.strerror}") from None
+
+
+def _listen(config: Config) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.setblocking(False)
+        return listener
+    except OSError as error:
+        raise ConfigurationError(f"cannot listen on {config.host} port {config.port}: {error.strerror}") from None
+
+
+def _tls(config: Config) -> ssl.SSLContext | None:
+    if config.tls.certificate is None and config.tls.key is None:
+        return None
+    if config.tls.certificate is None or config.tls.key is None:
+        raise ConfigurationError("tls.certificate and tls.key belong together: give both, or neither")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(config.tls.certificate, config.tls.key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(f"tls: {error}") from None
+    return context
+
+
+def build_app(config: Config, services: Services, gateway: Gateway, state: health.State) -> Sanic:
+    """The Sanic application with every route. Raises ConfigurationError for a route without a policy."""
+    Sanic._app_registry.clear()
+    app = Sanic("dwctl", error_handler=Errors(), configure_logging=False)
+    app.config.update(
+        ACCESS_LOG=False,
+        MOTD=False,
+        REQUEST_TIMEOUT=config.timeouts.request_read,
+        RESPONSE_TIMEOUT=float("inf"),
+        KEEP_ALIVE_TIMEOUT=120,
+        REQUEST_MAX_SIZE=max(config.limits.requests.max_body_size, 1024 * 1024) if config.limits.requests.max_body_size else 2**40,
+        REQUEST_MAX_HEADER_SIZE=16_384,
+        FALLBACK_ERROR_FORMAT="json",
+        AUTO_EXTEND=False,
+    )
+    proxies = doorway.TrustedProxies(config.trusted_proxies)
+    inference.register(app, gateway, proxies)
+    health.register(app, config, gateway, state, proxies)
+    api.register(app, services)
+    doorway.verify(app)
+    return app
+
+
+async def _follow(services: Services, gateway: Gateway, config: Config, rows: Sequence[ChangeRow]) -> None:
+    """Bring this node to what others have changed."""
+    areas = {row.area for row in rows}
+    if areas & {"key", "user"}:
+        await services.keyring.apply(services.store, rows)
+    for account in {row.entity_id for row in rows if row.area == "balance" and row.entity_id}:
+        await services.ledger.reload_balance(account)
+    if "catalog" in areas:
+        gateway.snapshot = await load_snapshot(rows[-1].seq, services.sealer, config.timeouts)
+
+
+async def _retain(services: Services, config: Config) -> None:
+    while True:
+        try:
+            await services.bodies.purge(now_us() - int(config.bodies.retention * MICROSECONDS))
+        except (StoreUnavailable, OSError) as error:
+            log.warning("body_retention_postponed", reason=str(error))
+        await asyncio.sleep(_RETENTION_PERIOD_SECONDS)
+
+
+async def _serve(config: Config, demo: bool) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    signals = 0
+
+    def on_signal() -> None:
+        nonlocal signals
+        signals += 1
+        if signals > 1:
+            os._exit(1)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    directory = DataDirectory(config.data_dir)
+    try:
+        await _serve_in(directory, config, demo, stop)
+    finally:
+        directory.close()
+
+
+async def _serve_in(directory: DataDirectory, config: Config, demo: bool, stop: asyncio.Event) -> None:
+    tls = _tls(config)
+    listener = _listen(config)
+    store = await Store.open(config.database.url, config.data_dir, wait=DATABASE_WAIT_SECONDS)
+    sealer = await open_sealer(store, config.data_dir, secret_key(config))
+    outbound = Outbound()
+    ledger = Ledger(
+        store,
+        config.data_dir,
+        directory.node,
+        sync=config.journal.sync,
+        max_bytes=config.journal.max_bytes,
+        segment_bytes=config.journal.segment_bytes,
+        anonymous_per_second=config.records.anonymous_per_second,
+        holds=config.billing.holds,
+    )
+    await ledger.start()
+    keyring = Keyring(config.auth.rate_limits)
+    changes = Changes(store)
+    bodies = BodyStore(store)
+    since = await changes.head()
+    await keyring.load(store)
+    gateway = Gateway(config, await load_snapshot(since, sealer, config.timeouts), keyring, ledger, outbound, bodies, directory.node)
+    services = Services(config, store, changes, sealer, outbound, ledger, bodies, keyring, lambda: gateway.snapshot)
+    changes.start(lambda rows: _follow(services, gateway, config, rows), since)
+    keyring.start(store)
+    state = health.State()
+    password = await ensure_administrator(services)
+    app = build_app(config, services, gateway, state)
+    measure.watch_inflight(lambda: len(gateway.live))
+    server = await app.create_server(
+        sock=listener, ssl=tls, protocol=PatientProtocol, backlog=4096, asyncio_server_kwargs={"start_serving": False}
+    )
+    assert server is not None
+    await server.startup()
+    await server.before_start()
+    await server
+    gateway.start()
+    host, port = listener.getsockname()[:2]
+    url = f"{'https' if tls else 'http'}://{'localhost' if host in ('0.0.0.0', '::') else f'[{host}]' if ':' in host else host}:{port}"
+    demonstration = await Demo.start(services, config) if demo else None
+    retention = asyncio.get_running_loop().create_task(_retain(services, config))
+    await server.start_serving()
+    await server.after_start()
+    state.ready = True
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 50)
+    _announce(config, url, password, tls is not None)
+    if demonstration is not None:
+        demonstration.announce(url)
+    await stop.wait()
+    log.info("stopping", drain_seconds=config.shutdown.drain_timeout, live=len(gateway.live))
+    state.ready = False
+    server.close()
+    await gateway.drain(config.shutdown.drain_timeout)
+    for connection in list(server.connections):
+        connection.close_if_idle()
+    retention.cancel()
+    if demonstration is not None:
+        await demonstration.close()
+    await ledger.close(config.shutdown.drain_timeout)
+    await changes.close()
+    await keyring.close()
+    await bodies.close()
+    await outbound.close()
+    for connection in list(server.connections):
+        connection.abort()
+    await store.close()
+    log.info("stopped")
+
+
+def _announce(config: Config, url: str, password: str | None, tls: bool) -> None:
+    """Tell the person at the terminal where things are. The password goes there alone, never to the log."""
+    print(f"dwctl is serving\n  API       {url}/ai/v1\n  Admin     {url}/admin/api/v1", flush=True)
+    if password is not None:
+        print(f"  Sign in   {config.admin_email} with the password {password} (shown once; change it after the first sign-in)", flush=True)
+    if not tls and config.host not in ("127.0.0.1", "::1", "localhost") and not config.trusted_proxies:
+        log.warning("listening_without_tls", host=config.host, remedy="set tls.certificate and tls.key, or put a proxy in front and name it in trusted_proxies")
