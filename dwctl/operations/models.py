@@ -16,6 +16,7 @@ from dwctl.operations import tariffs
 from dwctl.operations.audit import audit
 from dwctl.operations.rows import canonical, change_row
 from dwctl.operations.services import Services
+from dwctl.operations.tariffs import TariffDefinition
 from dwctl.store import Changes, Tx
 from dwctl.store.tables import DeployedModel, Endpoint, Group, ModelGroup
 
@@ -50,7 +51,7 @@ class ModelCreate(msgspec.Struct, kw_only=True):
     bodies: Bodies | None = None
     always_stream_usage: bool = False
     metadata: dict[str, Any] | None = None
-    tariffs: list[tariffs.TariffDefinition] | None = None
+    tariffs: list[TariffDefinition] | None = None
     groups: list[str] | None = None
     """Groups that may call it, in the same act."""
 
@@ -74,7 +75,7 @@ class ModelUpdate(msgspec.Struct, kw_only=True):
     bodies: Bodies | UnsetType | None = UNSET
     always_stream_usage: bool | UnsetType | None = UNSET
     metadata: dict[str, Any] | UnsetType | None = UNSET
-    tariffs: list[tariffs.TariffDefinition] | UnsetType | None = UNSET
+    tariffs: list[TariffDefinition] | UnsetType | None = UNSET
 
 
 NULL_KEEPS = frozenset({"alias", "model_name", "description", "model_type", "capabilities", "always_stream_usage", "metadata"})
