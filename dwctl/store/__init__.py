@@ -4,9 +4,10 @@ In: operations (functions over a transaction) and queries, with ``?`` placeholde
 rows, and the news of what changed. Nothing above this room knows which database it is.
 """
 
+from dwctl.store.bodies import Bodies, BodyStore
 from dwctl.store.changes import ChangeRow, Changes
 from dwctl.store.failures import SchemaTooNew, StoreUnavailable
 from dwctl.store.store import Store
 from dwctl.store.transaction import Row, Tx
 
-__all__ = ["ChangeRow", "Changes", "Row", "SchemaTooNew", "Store", "StoreUnavailable", "Tx"]
+__all__ = ["Bodies", "BodyStore", "ChangeRow", "Changes", "Row", "SchemaTooNew", "Store", "StoreUnavailable", "Tx"]

@@ -21,7 +21,9 @@ async def open_sealer(store: Store, data_dir: Path, secret_key: str | None) -> S
     sealer = load_sealer(data_dir, secret_key)
 
     async def remember(tx: Tx) -> str:
-        await tx.execute("INSERT INTO properties (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING", [_PROPERTY, sealer.fingerprint])
+        await tx.execute(
+            "INSERT INTO properties (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING", [_PROPERTY, sealer.fingerprint]
+        )
         [row] = await tx.fetch("SELECT value FROM properties WHERE name = ?", [_PROPERTY])
         return str(row["value"])
 
