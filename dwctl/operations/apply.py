@@ -212,7 +212,7 @@ class _Run:
         """Whether the row's credential is ``secret``."""
         if row.sealed_credential is None or not isinstance(secret, Secret):
             return row.sealed_credential is None and secret is None
-        return self.sealer.unseal(row.sealed_credential).reveal() == secret.reveal()
+        return self.sealer.unseal(bytes(row.sealed_credential)).reveal() == secret.reveal()
 
     # Groups
 

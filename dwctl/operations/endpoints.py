@@ -221,7 +221,7 @@ def endpoint_missing(endpoint_id: str) -> GatewayError:
 
 def credentials_of(row: Endpoint, sealer: Sealer) -> catalog.Credentials:
     """How the endpoint's provider is authenticated with."""
-    secret = sealer.unseal(row.sealed_credential) if row.sealed_credential else None
+    secret = sealer.unseal(bytes(row.sealed_credential)) if row.sealed_credential else None
     return catalog.Credentials(secret, row.auth_header_name, row.auth_header_prefix)
 
 
