@@ -1,8 +1,8 @@
 """Secrets at rest: AES-256-GCM (NIST SP 800-38D) under one key of the installation.
 
 A sealed blob is ``version (1) | key id (8) | nonce (12) | ciphertext and tag``; version and key id are authenticated. The
-key id is the beginning of the key's fingerprint, so that a blob says which key it needs. The key is the SHA-256 (through
-HKDF) of the configured ``secret_key``, or 32 random bytes in ``sealing.key`` of the data directory, made at the first start.
+key id is the beginning of the key's fingerprint, so that a blob says which key it needs. The key is derived (HKDF-SHA256,
+RFC 5869) from the configured ``secret_key``, or is 32 random bytes in ``sealing.key`` of the data directory, made at the first start.
 """
 
 import os

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+
 from dwctl.store import Store
 
 T = TypeVar("T")
@@ -100,7 +101,8 @@ class PostgresServer:
             )
         until = time.monotonic() + 30
         while subprocess.run([self.programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]).returncode:
-            assert self.process.poll() is None and time.monotonic() < until, (self.directory / "log").read_text()
+            assert self.process.poll() is None, (self.directory / "log").read_text()
+            assert time.monotonic() < until, (self.directory / "log").read_text()
             time.sleep(0.05)
 
     def stop(self) -> None:

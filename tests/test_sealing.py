@@ -8,10 +8,11 @@ import stat
 from pathlib import Path
 
 import pytest
-from dwctl.errors import ConfigurationError
-from dwctl.sealing import Sealer, SealingError, Secret, load_sealer
 from hypothesis import given
 from hypothesis import strategies as st
+
+from dwctl.errors import ConfigurationError
+from dwctl.sealing import Sealer, SealingError, Secret, load_sealer
 
 ONE, OTHER = Sealer(b"1" * 32), Sealer(b"2" * 32)
 
@@ -47,12 +48,14 @@ def test_another_key_is_named() -> None:
 def test_a_secret_does_not_leak(caplog: pytest.LogCaptureFixture) -> None:
     secret = Secret("sk-canary")
     logging.getLogger("test").warning("%s %r", secret, secret)
-    shown = [f"{secret}", f"{secret!r:>40}", str(secret), repr(secret), repr([secret]), "%s" % secret, caplog.text]
+    shown = [f"{secret}", f"{secret!r:>40}", str(secret), repr(secret), repr([secret]), f"{secret}", caplog.text]
     assert not any("canary" in text for text in shown)
     for serialise in (json.dumps, pickle.dumps, copy.deepcopy, vars):
         with pytest.raises(TypeError):
             serialise(secret)
-    assert secret.reveal() == "sk-canary" and bool(secret) and not Secret("")
+    assert secret.reveal() == "sk-canary"
+    assert bool(secret)
+    assert not Secret("")
 
 
 def test_the_key_file_is_made_once_and_private(tmp_path: Path) -> None:

@@ -226,7 +226,8 @@ class BodyStore:
 
             async def delete(tx: Tx) -> int:
                 return await tx.execute(
-                    f"DELETE FROM request_bodies WHERE request_id IN (SELECT request_id FROM request_bodies WHERE at < ? LIMIT {PURGE_ROWS})",
+                    "DELETE FROM request_bodies WHERE request_id IN "
+                    f"(SELECT request_id FROM request_bodies WHERE at < ? LIMIT {PURGE_ROWS})",
                     [before_us],
                 )
 

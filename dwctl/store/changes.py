@@ -144,10 +144,10 @@ class Changes:
         """Keep one connection that listens; without it the looks at the log suffice, so that failures are no news."""
         while True:
             connection: asyncpg.Connection[Any] | None = None
+            lost = asyncio.Event()
             try:
                 connection = await asyncpg.connect(dsn, timeout=CONNECT_SECONDS)
-                lost = asyncio.Event()
-                connection.add_termination_listener(lambda _: lost.set())
+                connection.add_termination_listener(lambda _, lost=lost: lost.set())
                 await connection.add_listener(CHANNEL, lambda *_: self.poke())
                 self.poke()
                 await lost.wait()

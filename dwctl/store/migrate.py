@@ -120,7 +120,7 @@ async def _file_lock(path: Path) -> AsyncIterator[None]:
     try:
         try:
             async with asyncio.timeout(_LOCK_SECONDS):
-                while not _try_lock(descriptor):
+                while not _try_lock(descriptor):  # noqa: ASYNC110 (another process tells nobody)
                     await asyncio.sleep(0.05)
         except TimeoutError as error:
             raise StoreUnavailable(f"another process has been migrating {path} for {_LOCK_SECONDS:.0f} s") from error

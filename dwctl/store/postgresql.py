@@ -160,7 +160,7 @@ class Client(AsyncpgDBClient):
             except (*_OUTAGES, InterfaceError):
                 pool.terminate()
 
-    def acquire_connection(self) -> PoolConnectionWrapper:
+    def acquire_connection(self) -> PoolConnectionWrapper[Any]:
         return _Lease(self, self._pool_init_lock)
 
 

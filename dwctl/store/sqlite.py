@@ -12,7 +12,6 @@ are daemons, so that a forgotten connection cannot keep the process alive.
 
 import asyncio
 import contextlib
-import functools
 import sqlite3
 import time
 from collections import deque
@@ -76,6 +75,16 @@ def _raise(error: Exception) -> NoReturn:
     if isinstance(error, ValueError) and str(error) in ("Connection closed", "no active connection"):
         raise StoreUnavailable("the store is closed") from error
     raise error
+
+
+async def _in_thread(connection: aiosqlite.Connection, function: Callable[[], T]) -> T:
+    """One hop to the connection's thread, whatever the function does there."""
+    execute: Any = connection._execute
+    try:
+        result: T = await execute(function)
+    except Exception as error:
+        _raise(error)
+    return result
 
 
 class _Held(ConnectionWrapper[aiosqlite.Connection]):
@@ -199,11 +208,7 @@ class _Operation(Tx):
                 raw.execute(statement)
             return function(raw)
 
-        try:
-            result: T = await self._connection._execute(run)
-        except Exception as error:
-            _raise(error)
-        return result
+        return await _in_thread(self._connection, run)
 
     async def open_savepoint(self) -> None:
         if self.over or not self.opened:
@@ -326,15 +331,7 @@ class Writer:
         connection = self._client._connection
         if connection is None:
             raise StoreUnavailable("the store is closed")
-        try:
-            result: T = await connection._execute(functools.partial(_with_connection, function, connection))
-        except Exception as error:
-            _raise(error)
-        return result
-
-
-def _with_connection(function: Callable[[sqlite3.Connection], T], connection: aiosqlite.Connection) -> T:
-    return function(connection._conn)
+        return await _in_thread(connection, lambda: function(connection._conn))
 
 
 def _begin(raw: sqlite3.Connection) -> None:

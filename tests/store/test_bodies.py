@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+
 from dwctl import ids
 from dwctl.clock import from_rfc3339
 from dwctl.store import Bodies, BodyStore, Store, bodies

@@ -4,9 +4,10 @@ import asyncio
 import uuid
 
 import pytest
+from tortoise.exceptions import IntegrityError, OperationalError
+
 from dwctl.store import Store, Tx
 from dwctl.store.tables import Balance
-from tortoise.exceptions import IntegrityError, OperationalError
 
 
 def insert(account: str, amount: int = 1):
@@ -24,14 +25,16 @@ async def test_write_and_read(store: Store) -> None:
         {"account_id": account, "balance_nano": 2**62, "updated_at": 1}
     ]
     row = await Balance.get(account_id=account)
-    assert row.account_id == uuid.UUID(account) and row.balance_nano == 2**62
+    assert row.account_id == uuid.UUID(account)
+    assert row.balance_nano == 2**62
 
 
 async def test_sums_are_integers(store: Store) -> None:
     for _ in range(3):
         await store.write(insert(str(uuid.uuid4()), 2**55))
     [row] = await store.fetch_report("SELECT sum(balance_nano) AS total, count(*) AS number FROM account_balances")
-    assert row == {"total": 3 * 2**55, "number": 3} and type(row["total"]) is int
+    assert row == {"total": 3 * 2**55, "number": 3}
+    assert type(row["total"]) is int
 
 
 async def test_reads_cannot_write(store: Store) -> None:
@@ -39,7 +42,7 @@ async def test_reads_cannot_write(store: Store) -> None:
     await store.write(insert(account))
     balance = await Balance.get(account_id=account)
     balance.balance_nano = 5
-    with pytest.raises(Exception, match="(?i)read-?only"):
+    with pytest.raises(Exception, match=r"(?i)read-?only"):
         await balance.save()
     with pytest.raises(OperationalError):
         await store.fetch("SELECT nonsense FROM account_balances")

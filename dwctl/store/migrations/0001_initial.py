@@ -1,3 +1,4 @@
+# ruff: noqa
 from tortoise import migrations
 from tortoise.migrations import operations as ops
 import functools

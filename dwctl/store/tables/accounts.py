@@ -1,5 +1,7 @@
 """Who may do what: users (people and organizations in one id space), groups, API keys, sessions."""
 
+from typing import Any
+
 from tortoise import fields
 from tortoise.models import Model
 
@@ -19,7 +21,7 @@ class User(Model):
     user_type = fields.CharField(max_length=16, default="individual")
     """individual | organization."""
     is_admin = fields.BooleanField(default=False)
-    roles = fields.JSONField(default=list)
+    roles: Any = fields.JSONField(default=list)
     auth_source = fields.CharField(max_length=64, default="native")
     """native | system | proxy-header."""
     external_user_id = fields.CharField(max_length=255, null=True, unique=True)

@@ -1,5 +1,7 @@
 """What can be called: endpoints (providers), models under their aliases, and their prices."""
 
+from typing import Any
+
 from tortoise import fields
 from tortoise.models import Model
 
@@ -14,9 +16,9 @@ class Endpoint(Model):
     sealed_credential = fields.BinaryField(null=True)
     auth_header_name = fields.CharField(max_length=128, default="Authorization")
     auth_header_prefix = fields.CharField(max_length=64, default="Bearer ")
-    model_filter = fields.JSONField(null=True)
+    model_filter: Any = fields.JSONField(null=True)
     """List of provider model names to import; null: all."""
-    forward_headers = fields.JSONField(default=list)
+    forward_headers: Any = fields.JSONField(default=list)
     """Names of further client headers that this provider may see."""
     max_concurrency = fields.IntField(null=True)
     connect_timeout = fields.FloatField(null=True)
@@ -45,7 +47,7 @@ class DeployedModel(Model):
     description = fields.TextField(null=True)
     model_type = fields.CharField(max_length=16, default="CHAT")
     """CHAT | EMBEDDINGS | RERANKER."""
-    capabilities = fields.JSONField(default=list)
+    capabilities: Any = fields.JSONField(default=list)
     status = fields.CharField(max_length=16, default="active")
     """active | inactive (vanished from the provider's list)."""
     requests_per_second = fields.FloatField(null=True)
@@ -59,7 +61,7 @@ class DeployedModel(Model):
     """cl100k_base | o200k_base; null: o200k_base."""
     bodies = fields.CharField(max_length=8, null=True)
     always_stream_usage = fields.BooleanField(default=False)
-    metadata = fields.JSONField(default=dict)
+    metadata: Any = fields.JSONField(default=dict)
     created_by = fields.UUIDField(null=True)
     created_at = fields.BigIntField()
     updated_at = fields.BigIntField()

@@ -1,5 +1,7 @@
 """The appliance's own rows: audit, the change log that snapshots follow, and properties of the installation."""
 
+from typing import Any
+
 from tortoise import fields
 from tortoise.models import Model
 
@@ -19,8 +21,8 @@ class AuditRow(Model):
     """e.g. ``models.update``."""
     resource = fields.CharField(max_length=32)
     resource_id = fields.CharField(max_length=64, null=True)
-    before = fields.JSONField(null=True)
-    after = fields.JSONField(null=True)
+    before: Any = fields.JSONField(null=True)
+    after: Any = fields.JSONField(null=True)
 
     class Meta:
         table = "audit_log"
