@@ -1,0 +1,319 @@
+"""Follows the journal and brings it into the database, in groups, each with the journal's mark in one transaction.
+
+There is one path: also in normal running the records come from the journal, so that memory does not grow however long the
+database is away, and recovery is what happens all the time. A group that the database refuses (and not because it is away)
+is applied record by record; a record that still fails keeps its charge with an empty row and goes to ``quarantine``. The
+recorder never stops.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import structlog
+
+from dwctl.clock import MICROSECONDS, monotonic, now_us
+from dwctl.ledger.anonymous import Anonymous, apply_anonymous
+from dwctl.ledger.balances import Balances
+from dwctl.ledger.journal import Journal, Position
+from dwctl.ledger.metrics import (
+    BATCH_DURATION,
+    BATCH_RETRIES,
+    BATCHED_RECORDS,
+    CREDITS_DEDUCTED,
+    CREDITS_DUPLICATES,
+    JOURNAL_BYTES,
+    JOURNAL_OPEN,
+    LAG,
+    QUARANTINED,
+)
+from dwctl.ledger.reading import Damage, Group, Reader
+from dwctl.ledger.records import Record
+from dwctl.ledger.rows import Applied, apply, balances_of
+from dwctl.store import Store, StoreUnavailable, Tx
+
+log = structlog.get_logger(__name__)
+
+GROUP_RECORDS = 250
+LINGER_S = 0.02
+"""Nobody waits for a row, so that a group may gather for this long."""
+FIRST_BACKOFF_S = 0.05
+LONGEST_BACKOFF_S = 2.0
+ANONYMOUS_S = 0.5
+READ_ATTEMPTS = 5
+
+T = TypeVar("T")
+
+
+class Recorder:
+    """The task that drains the journal of ``node``, and what it knows about the database."""
+
+    def __init__(
+        self,
+        store: Store,
+        node: str,
+        journal: Journal,
+        reader: Reader,
+        balances: Balances,
+        anonymous: Anonymous,
+        quarantine: Path,
+    ) -> None:
+        self.database_available = True
+        self._store = store
+        self._node = node
+        self._journal = journal
+        self._reader = reader
+        self._balances = balances
+        self._anonymous = anonymous
+        self._quarantine = quarantine
+        self._wake = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._barriers: list[tuple[Position, asyncio.Future[None]]] = []
+        self._settling = asyncio.Lock()
+        self._behind_since: float | None = None
+        self._unreadable = 0
+        self._anonymous_due = False
+        self._anonymous_timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._wake.set()
+        self._task = asyncio.create_task(self._run())
+
+    def wake(self) -> None:
+        """Something was written to the journal, or noted."""
+        self._wake.set()
+        if self._behind_since is None:
+            self._behind_since = monotonic()
+
+    def wake_later(self) -> None:
+        """An anonymous refusal was noted: see to it soon, together with those that follow."""
+        if self._anonymous_timer is None:
+            self._anonymous_timer = asyncio.get_running_loop().call_later(ANONYMOUS_S, self._anonymous_now)
+
+    def _anonymous_now(self) -> None:
+        self._anonymous_timer = None
+        self._anonymous_due = True
+        self._wake.set()
+
+    def lag(self) -> float:
+        """Seconds for which there has been something to record."""
+        return 0.0 if self._behind_since is None else monotonic() - self._behind_since
+
+    async def recorded(self) -> None:
+        """Wait until everything written to the journal before the call is in the database."""
+        future = asyncio.get_running_loop().create_future()
+        self._barriers.append((self._journal.position, future))
+        self._hurry.set()
+        self._wake.set()
+        await future
+
+    async def reload_balance(self, account_id: str) -> None:
+        """Take over the database's balance of an account that somebody else has changed. Raises StoreUnavailable.
+
+        It waits for a commit of the recorder's own whose outcome is not known yet, so that no charge counts twice or not
+        at all.
+        """
+        async with self._settling:
+            found = await balances_of(self._store.fetch, {account_id})
+            self._balances.set_committed(account_id, found[account_id])
+
+    async def close(self) -> None:
+        """Stop, wherever it is; what is not recorded yet stays in the journal."""
+        if self._anonymous_timer is not None:
+            self._anonymous_timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        self._reader.close()
+        for _, future in self._barriers:
+            future.cancel()
+
+    async def _run(self) -> None:
+        backoff = FIRST_BACKOFF_S
+        while True:
+            await self._wake.wait()
+            if not self._hurry.is_set():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LINGER_S):
+                        await self._hurry.wait()
+            self._wake.clear()
+            self._hurry.clear()
+            try:
+                await self._drain()
+                backoff = FIRST_BACKOFF_S
+            except Exception:
+                log.exception("recorder.failed", note="trying again")
+                self._wake.set()
+                await asyncio.sleep(backoff)
+                backoff = min(2 * backoff, LONGEST_BACKOFF_S)
+
+    async def _drain(self) -> None:
+        """Record what was written, until a group is not full; what is written meanwhile makes the next group."""
+        if self._anonymous and (self._anonymous_due or self._barriers):
+            await self._flush_anonymous()
+        while True:
+            before = self._reader.position
+            group = self._read()
+            for damage in group.damage:
+                self._set_aside_damage(damage)
+            if group.records:
+                try:
+                    await self._record(group)
+                except BaseException:
+                    self._reader.position = before
+                    raise
+            self._progress(group.end)
+            if len(group.records) < GROUP_RECORDS:
+                self._behind_since = None if group.end == self._journal.position else monotonic()
+                return
+
+    def _read(self) -> Group:
+        try:
+            group = self._reader.read(GROUP_RECORDS)
+        except OSError as error:
+            self._unreadable += 1
+            if self._unreadable < READ_ATTEMPTS:
+                raise
+            skipped = self._reader.skip_segment()
+            log.critical("recorder.segment_unreadable", segment=skipped, error=str(error), note="its records are not in the database")
+            QUARANTINED.labels("damage").inc()
+            group = Group(self._reader.position)
+        self._unreadable = 0
+        return group
+
+    async def _record(self, group: Group) -> None:
+        records = group.records
+        started = monotonic()
+        async with self._settling:
+            applied = await self._write(records, group.end)
+            if applied is None:
+                BATCH_RETRIES.labels("isolated").inc()
+                for record, place in zip(records, group.places, strict=True):
+                    self._settle([record], await self._record_alone(record, place))
+            else:
+                self._settle(records, applied)
+        BATCH_DURATION.observe(monotonic() - started)
+        BATCHED_RECORDS.inc(len(records))
+        oldest = min(record.started_us + record.duration_us for record in records)
+        LAG.set(max(0.0, (now_us() - oldest) / MICROSECONDS))
+
+    async def _write(self, records: list[Record], mark: Position) -> Applied | None:
+        """Apply records in one transaction; None if the database refuses them."""
+        try:
+            return await self._persist(lambda tx: apply(tx, records, now_us(), self._node, mark))
+        except Exception as error:
+            log.error("recorder.refused", records=len(records), first=records[0].id if records else None, error=str(error)[:500])
+            return None
+
+    async def _persist(self, operation: Callable[[Tx], Awaitable[T]]) -> T:
+        """``Store.write``, however long the database is away."""
+        backoff = FIRST_BACKOFF_S
+        while True:
+            try:
+                result = await self._store.write(operation)
+            except StoreUnavailable as error:
+                if self.database_available:
+                    log.warning("recorder.database_unavailable", error=str(error))
+                self.database_available = False
+                BATCH_RETRIES.labels("unavailable").inc()
+                await asyncio.sleep(backoff * random.uniform(0.5, 1.0))
+                backoff = min(2 * backoff, LONGEST_BACKOFF_S)
+                continue
+            if not self.database_available:
+                log.info("recorder.database_available")
+                self.database_available = True
+            return result
+
+    async def _record_alone(self, record: Record, place: Position) -> Applied:
+        applied = await self._write([record], place)
+        if applied is not None:
+            return applied
+        self._set_aside_record(record, place)
+        applied = await self._write([_bare(record)], place)
+        if applied is None:
+            log.critical("recorder.charge_not_recorded", request_id=record.id, account_id=record.account_id)
+            applied = await self._write([], place)
+        return applied or Applied()
+
+    def _settle(self, records: list[Record], applied: Applied) -> None:
+        self._balances.settle(
+            [
+                (record.account_id, record.charge.amount_nano)
+                for record in records
+                if record.charge is not None and record.account_id is not None
+            ],
+            applied.balances,
+        )
+        if applied.duplicates:
+            CREDITS_DUPLICATES.inc(applied.duplicates)
+        deducted: dict[tuple[str, str, str], int] = {}
+        for record in applied.charged:
+            assert record.charge is not None
+            labels = (record.account_id or "", record.alias or "", record.endpoint_name or "")
+            deducted[labels] = deducted.get(labels, 0) + record.charge.amount_nano
+        for labels, amount in deducted.items():
+            CREDITS_DEDUCTED.labels(*labels).inc(amount)
+
+    def _progress(self, position: Position) -> None:
+        """Everything before ``position`` is in the database: let segments go that nobody needs, and tell who waits."""
+        for number in [number for number in self._journal.segments if number < position.segment]:
+            if not self._reader.has_open(number):
+                self._journal.delete(number)
+        JOURNAL_BYTES.set(self._journal.allocated_bytes)
+        JOURNAL_OPEN.set(self._journal.open_count)
+        if self._barriers:
+            waiting = []
+            for target, future in self._barriers:
+                if target > position or self._anonymous:
+                    waiting.append((target, future))
+                elif not future.done():
+                    future.set_result(None)
+            self._barriers = waiting
+
+    async def _flush_anonymous(self) -> None:
+        self._anonymous_due = False
+        rows, counts = self._anonymous.take()
+        try:
+            await self._persist(lambda tx: apply_anonymous(tx, rows, counts, now_us()))
+        except Exception as error:
+            log.error("recorder.anonymous_refused", rows=len(rows), counts=len(counts), error=str(error)[:500])
+
+    def _set_aside_record(self, record: Record, place: Position) -> None:
+        QUARANTINED.labels("record").inc()
+        log.critical("recorder.quarantined", request_id=record.id, segment=place.segment, offset=place.offset)
+        content = msgspec.json.format(msgspec.json.encode(msgspec.structs.asdict(record)), indent=2)
+        self._save(f"{place.segment:016d}-{place.offset:010d}.json", content)
+
+    def _set_aside_damage(self, damage: Damage) -> None:
+        QUARANTINED.labels("damage").inc()
+        log.critical("journal.damaged", segment=damage.segment, offset=damage.offset, bytes=len(damage.content))
+        self._save(f"{damage.segment:016d}-{damage.offset:010d}.damaged", damage.content)
+
+    def _save(self, name: str, content: bytes) -> None:
+        try:
+            self._quarantine.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (self._quarantine / name).write_bytes(content)
+        except OSError as error:
+            log.critical("recorder.quarantine_failed", name=name, error=str(error))
+
+
+def _bare(record: Record) -> Record:
+    """What a quarantined request keeps in the database: its place and its charge."""
+    return Record(
+        id=record.id,
+        started_us=record.started_us,
+        node=record.node,
+        account_id=record.account_id,
+        key_id=record.key_id,
+        charge=record.charge,
+        status=record.status,
+        outcome=record.outcome,
+        error_code="quarantined",
+        duration_us=record.duration_us,
+    )

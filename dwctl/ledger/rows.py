@@ -1,0 +1,324 @@
+"""The one transaction that brings a group of records into the database: rows, charges, balances, sums, the journal's mark.
+
+Request rows and charges are inserted unless they are there, and all sums (balances, spend of keys, hourly usage) are made
+from those that were inserted now. A group can therefore be applied any number of times.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from dwctl import ids
+from dwctl.clock import HOUR
+from dwctl.dialects.usage import Usage
+from dwctl.ledger.journal import Position
+from dwctl.ledger.records import Record
+from dwctl.store import Tx
+from dwctl.store.changes import Changes
+
+NIL = "00000000-0000-0000-0000-000000000000"
+
+_REQUEST_COLUMNS = {
+    "id": "uuid",
+    "started_us": "bigint",
+    "node": "text",
+    "method": "text",
+    "path": "text",
+    "operation": "text",
+    "model_id": "uuid",
+    "alias": "text",
+    "upstream_model": "text",
+    "response_model": "text",
+    "endpoint_id": "uuid",
+    "endpoint_name": "text",
+    "account_id": "uuid",
+    "holder_id": "uuid",
+    "key_id": "uuid",
+    "purpose": "text",
+    "origin": "text",
+    "access_source": "text",
+    "service_tier": "text",
+    "status": "int",
+    "outcome": "text",
+    "error_code": "text",
+    "error_message": "text",
+    "finish_reason": "text",
+    "stream": "boolean",
+    "uncached_input": "bigint",
+    "cache_read": "bigint",
+    "cache_write_5m": "bigint",
+    "cache_write_1h": "bigint",
+    "output": "bigint",
+    "reasoning": "bigint",
+    "estimated": "boolean",
+    "raw_usage": "text",
+    "charge_nano": "bigint",
+    "tariff_id": "uuid",
+    "input_pico": "bigint",
+    "output_pico": "bigint",
+    "hold_nano": "bigint",
+    "attempts": "text",
+    "receive_us": "bigint",
+    "admit_us": "bigint",
+    "decide_us": "bigint",
+    "dispatch_us": "bigint",
+    "first_byte_us": "bigint",
+    "duration_us": "bigint",
+    "request_bytes": "bigint",
+    "response_bytes": "bigint",
+    "client_ip": "text",
+    "user_agent": "text",
+    "trace_id": "text",
+    "explanation": "text",
+}
+_CHARGE_COLUMNS = {
+    "id": "uuid",
+    "account_id": "uuid",
+    "transaction_type": "text",
+    "amount_nano": "bigint",
+    "source_id": "text",
+    "description": "text",
+    "created_at": "bigint",
+    "request_id": "uuid",
+    "key_id": "uuid",
+    "service_tier": "text",
+    "tariff_id": "uuid",
+}
+
+_NO_USAGE = Usage()
+_json = msgspec.json.Encoder().encode
+
+_HOURLY = """
+INSERT INTO usage_hourly (hour, account_id, key_id, model_id, alias, endpoint_name, requests, errors, uncached_input, cache_read,
+    cache_write, output, reasoning, charge_nano, duration_us)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (hour, account_id, key_id, model_id, alias, endpoint_name) DO UPDATE SET
+    requests = usage_hourly.requests + excluded.requests,
+    errors = usage_hourly.errors + excluded.errors,
+    uncached_input = usage_hourly.uncached_input + excluded.uncached_input,
+    cache_read = usage_hourly.cache_read + excluded.cache_read,
+    cache_write = usage_hourly.cache_write + excluded.cache_write,
+    output = usage_hourly.output + excluded.output,
+    reasoning = usage_hourly.reasoning + excluded.reasoning,
+    charge_nano = usage_hourly.charge_nano + excluded.charge_nano,
+    duration_us = usage_hourly.duration_us + excluded.duration_us
+"""
+_BALANCE = """
+INSERT INTO account_balances (account_id, balance_nano, updated_at) VALUES (?, ?, ?)
+ON CONFLICT (account_id) DO UPDATE SET
+    balance_nano = account_balances.balance_nano + excluded.balance_nano, updated_at = excluded.updated_at
+"""
+_KEY_SPEND = """
+INSERT INTO key_spend (key_id, total_nano) VALUES (?, ?)
+ON CONFLICT (key_id) DO UPDATE SET total_nano = key_spend.total_nano + excluded.total_nano
+"""
+_MARK = """
+INSERT INTO journal_marks (node, segment, "offset", updated_at) VALUES (?, ?, ?, ?)
+ON CONFLICT (node) DO UPDATE SET segment = excluded.segment, "offset" = excluded."offset", updated_at = excluded.updated_at
+"""
+
+
+@dataclass(slots=True)
+class Applied:
+    """What a transaction changed."""
+
+    charged: list[Record] = field(default_factory=list)
+    """Records whose charge is new in the database."""
+    duplicates: int = 0
+    """Charges that the database had already."""
+    balances: dict[str, int] = field(default_factory=dict)
+    """Balances, afterwards, of the accounts of all charges, also of those that were there."""
+
+
+def row(record: Record) -> tuple[Any, ...]:
+    """The values of ``requests`` for a record."""
+    usage = record.usage or _NO_USAGE
+    charge = record.charge
+    if charge is None:
+        amount = tariff_id = input_pico = output_pico = None
+    else:
+        amount, tariff_id, input_pico, output_pico = charge.amount_nano, charge.tariff_id, charge.input_pico, charge.output_pico
+    return (
+        record.id,
+        record.started_us,
+        record.node,
+        record.method,
+        record.path,
+        record.operation,
+        record.model_id,
+        record.alias,
+        record.upstream_model,
+        record.response_model,
+        record.endpoint_id,
+        record.endpoint_name,
+        record.account_id,
+        record.holder_id,
+        record.key_id,
+        record.purpose,
+        record.origin,
+        record.access_source,
+        record.service_tier,
+        record.status,
+        record.outcome,
+        record.error_code,
+        record.error_message,
+        record.finish_reason,
+        record.stream,
+        usage.uncached_input,
+        usage.cache_read,
+        usage.cache_write_5m,
+        usage.cache_write_1h,
+        usage.output,
+        usage.reasoning,
+        usage.estimated,
+        record.raw_usage,
+        amount,
+        tariff_id,
+        input_pico,
+        output_pico,
+        record.hold_nano,
+        _json(record.attempts).decode() if record.attempts else None,
+        record.receive_us,
+        record.admit_us,
+        record.decide_us,
+        record.dispatch_us,
+        record.first_byte_us,
+        record.duration_us,
+        record.request_bytes,
+        record.response_bytes,
+        record.client_ip,
+        record.user_agent,
+        record.trace_id,
+        _json(record.explanation).decode() if record.explanation else None,
+    )
+
+
+def _charge_row(record: Record) -> tuple[Any, ...]:
+    charge = record.charge
+    assert charge is not None
+    usage = record.usage or _NO_USAGE
+    return (
+        ids.new_text(),
+        record.account_id,
+        "usage",
+        charge.amount_nano,
+        record.id,
+        f"API usage: {record.alias or record.upstream_model or 'unknown'} ({usage.input} input + {usage.output} output tokens)",
+        record.started_us + record.duration_us,
+        record.id,
+        record.key_id,
+        record.service_tier,
+        charge.tariff_id,
+    )
+
+
+def _is_charged(record: Record) -> bool:
+    """Whether the record moves money: a price of zero leaves no transaction, nor does the system account, which is never billed."""
+    return record.charge is not None and record.charge.amount_nano > 0 and record.account_id not in (None, NIL)
+
+
+async def _insert_new(tx: Tx, table: str, key: str, columns: dict[str, str], rows: Sequence[tuple[Any, ...]]) -> set[str]:
+    """Insert the rows whose ``key`` is not there yet, and return the keys of those that were inserted."""
+    names = ", ".join(columns)
+    if tx.dialect == "postgresql":
+        arrays = ", ".join(f"?::{kind}[]" for kind in columns.values())
+        sql = f"INSERT INTO {table} ({names}) SELECT * FROM unnest({arrays}) ON CONFLICT ({key}) DO NOTHING RETURNING {key}"
+        return {found[key] for found in await tx.fetch(sql, [list(column) for column in zip(*rows, strict=True)])}
+    # One statement for many rows cannot both be cheap and return what it inserted; but this transaction is the only
+    # writer, so that what it inserted is exactly what lies behind the highest seq from before.
+    before = (await tx.fetch(f"SELECT coalesce(max(seq), 0) AS seq FROM {table}"))[0]["seq"]
+    places = ", ".join("?" * len(columns))
+    await tx.execute_many(f"INSERT INTO {table} ({names}) VALUES ({places}) ON CONFLICT ({key}) DO NOTHING", rows)
+    return {found[key] for found in await tx.fetch(f"SELECT {key} FROM {table} WHERE seq > ?", (before,))}
+
+
+async def apply(tx: Tx, records: Sequence[Record], now_us: int, node: str | None = None, mark: Position | None = None) -> Applied:
+    """Bring the records into the database, and the mark of ``node`` with them."""
+    applied = Applied()
+    unique: dict[str, Record] = {}
+    for record in records:
+        unique.setdefault(record.id, record)
+    if unique:
+        entered = await _insert_new(tx, "requests", "id", _REQUEST_COLUMNS, [row(record) for record in unique.values()])
+        charged = [record for record in unique.values() if _is_charged(record)]
+        if charged:
+            new = await _insert_new(tx, "credits_transactions", "source_id", _CHARGE_COLUMNS, [_charge_row(record) for record in charged])
+            applied.charged = [record for record in charged if record.id in new]
+            applied.duplicates = len(charged) - len(applied.charged)
+        deltas = await _add_up(tx, unique.values(), entered, applied, now_us)
+        if charged:
+            applied.balances = await balances_of(tx.fetch, {str(record.account_id) for record in charged})
+            for account, delta in deltas.items():
+                if applied.balances[account] <= 0 < applied.balances[account] - delta:
+                    await Changes.note(tx, "balance", account)
+    if node is not None and mark is not None:
+        await tx.execute(_MARK, (node, mark.segment, mark.offset, now_us))
+    return applied
+
+
+async def _add_up(tx: Tx, records: Iterable[Record], entered: set[str], applied: Applied, now_us: int) -> dict[str, int]:
+    """Add what is new to balances, spend of keys and hourly sums, in the order of their keys (so that nodes do not deadlock).
+
+    Returns what was added to each balance.
+    """
+    charged = {record.id for record in applied.charged}
+    accounts: dict[str, int] = {}
+    keys: dict[str, int] = {}
+    hours: dict[tuple[Any, ...], list[int]] = {}
+    for record in records:
+        account = record.account_id
+        if account is None:
+            continue
+        amount = 0
+        if record.id in charged:
+            assert record.charge is not None
+            amount = record.charge.amount_nano
+            accounts[account] = accounts.get(account, 0) - amount
+            if record.key_id is not None:
+                keys[record.key_id] = keys.get(record.key_id, 0) + amount
+        is_new = record.id in entered
+        if not (amount or is_new):
+            continue
+        hour = (
+            record.started_us // HOUR,
+            account,
+            record.key_id or NIL,
+            record.model_id or NIL,
+            record.alias or "",
+            record.endpoint_name or "",
+        )
+        sums = hours.get(hour)
+        if sums is None:
+            sums = hours[hour] = [0, 0, 0, 0, 0, 0, 0, 0, 0]
+        sums[7] += amount
+        if is_new:
+            usage = record.usage or _NO_USAGE
+            sums[0] += 1
+            sums[1] += record.outcome not in ("complete", "cancelled")
+            sums[2] += usage.uncached_input
+            sums[3] += usage.cache_read
+            sums[4] += usage.cache_write_5m + usage.cache_write_1h
+            sums[5] += usage.output
+            sums[6] += usage.reasoning
+            sums[8] += record.duration_us
+    if accounts:
+        await tx.execute_many(_BALANCE, [(account, delta, now_us) for account, delta in sorted(accounts.items())])
+    if keys:
+        await tx.execute_many(_KEY_SPEND, sorted(keys.items()))
+    if hours:
+        await tx.execute_many(_HOURLY, [(*hour, *sums) for hour, sums in sorted(hours.items())])
+    return accounts
+
+
+async def balances_of(fetch: Callable[..., Any], accounts: set[str]) -> dict[str, int]:
+    """Balances in nano-credits; an account without a row has none and so zero."""
+    found: dict[str, int] = dict.fromkeys(accounts, 0)
+    wanted = sorted(accounts)
+    for first in range(0, len(wanted), 500):
+        some = wanted[first : first + 500]
+        places = ", ".join("?" * len(some))
+        for balance in await fetch(f"SELECT account_id, balance_nano FROM account_balances WHERE account_id IN ({places})", some):
+            found[balance["account_id"]] = balance["balance_nano"]
+    return found

@@ -1,0 +1,178 @@
+"""Credits given and taken by people, and the lists of transactions.
+
+Transactions are append-only. Amounts are nano-credits and absolute: purchase and admin_grant add, usage and admin_removal
+take. ``source_id`` makes each happen once. A transaction and its balance change together; whoever posts one notes a change of
+area ``balance``, and every node then calls ``Ledger.reload_balance``.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from dwctl import ids
+from dwctl.clock import now_us
+from dwctl.errors import bad_request, conflict
+from dwctl.money import MAX_STORED
+from dwctl.store import Row, Store, Tx
+
+Kind = Literal["purchase", "admin_grant", "admin_removal", "usage"]
+KINDS: tuple[Kind, ...] = ("purchase", "admin_grant", "admin_removal", "usage")
+
+_SIGNED = "CASE WHEN transaction_type IN ('purchase', 'admin_grant') THEN amount_nano ELSE -amount_nano END"
+_COLUMNS = (
+    "seq, id, account_id, transaction_type, amount_nano, source_id, description, created_at, request_id, key_id, service_tier, tariff_id"
+)
+
+
+class Posting(msgspec.Struct, frozen=True):
+    """One transaction. Ids are text, ``amount_nano`` is absolute, ``created_at`` is in microseconds UTC."""
+
+    seq: int
+    id: str
+    account_id: str
+    transaction_type: str
+    amount_nano: int
+    source_id: str
+    description: str | None
+    created_at: int
+    request_id: str | None = None
+    key_id: str | None = None
+    service_tier: str | None = None
+    tariff_id: str | None = None
+
+    @property
+    def signed_nano(self) -> int:
+        """What it did to the balance."""
+        return self.amount_nano if self.transaction_type in ("purchase", "admin_grant") else -self.amount_nano
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Transactions, newest first. ``page_start_balance`` is the balance after the first of them (nano-credits)."""
+
+    data: list[Posting]
+    has_more: bool
+    page_start_balance: int
+
+
+class Filter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which transactions; None and empty mean any. Times are microseconds UTC, ``start_us`` inclusive, ``end_us`` exclusive."""
+
+    account_id: str | None = None
+    kinds: Sequence[str] = ()
+    search: str | None = None
+    """Part of the description, in either case."""
+    start_us: int | None = None
+    end_us: int | None = None
+
+
+async def post(tx: Tx, kind: Kind, account_id: str, amount_nano: int, source_id: str, description: str | None = None) -> Posting:
+    """Add a transaction and change the balance.
+
+    Raises GatewayError 400 for an amount that is not positive or that the balance cannot hold, 409 for a source id that was used.
+    """
+    if not 0 < amount_nano <= MAX_STORED:
+        raise bad_request("The amount must be greater than zero.", param="amount")
+    if not source_id or len(source_id) > 255 or "\0" in source_id:
+        raise bad_request("source_id must have 1 to 255 characters.", param="source_id")
+    now = now_us()
+    found = await tx.fetch(
+        "INSERT INTO credits_transactions (id, account_id, transaction_type, amount_nano, source_id, description, created_at) "
+        f"VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (source_id) DO NOTHING RETURNING {_COLUMNS}",
+        (ids.new_text(), account_id, kind, amount_nano, source_id, description, now),
+    )
+    if not found:
+        raise conflict("A transaction with this source_id already exists.", param="source_id", source_id=source_id)
+    posting = msgspec.convert(found[0], Posting)
+    before = await balance_of(tx, account_id, lock=True)
+    if abs(before + posting.signed_nano) > MAX_STORED:
+        raise bad_request("The amount is too large for this balance.", param="amount")
+    await tx.execute(
+        "INSERT INTO account_balances (account_id, balance_nano, updated_at) VALUES (?, ?, ?) ON CONFLICT (account_id) DO UPDATE "
+        "SET balance_nano = account_balances.balance_nano + excluded.balance_nano, updated_at = excluded.updated_at",
+        (account_id, posting.signed_nano, now),
+    )
+    return posting
+
+
+async def grant(tx: Tx, account_id: str, amount_nano: int, source_id: str, description: str | None = None) -> Posting:
+    """Credits given by an administrator; errors as ``post``."""
+    return await post(tx, "admin_grant", account_id, amount_nano, source_id, description)
+
+
+async def remove(tx: Tx, account_id: str, amount_nano: int, source_id: str, description: str | None = None) -> Posting:
+    """Credits taken by an administrator; the balance may become negative. Errors as ``post``."""
+    return await post(tx, "admin_removal", account_id, amount_nano, source_id, description)
+
+
+async def purchase(tx: Tx, account_id: str, amount_nano: int, source_id: str, description: str | None = None) -> Posting:
+    """Credits bought; ``source_id`` is the payment's. Errors as ``post``."""
+    return await post(tx, "purchase", account_id, amount_nano, source_id, description)
+
+
+async def balance_of(source: Tx | Store, account_id: str, *, lock: bool = False) -> int:
+    """The balance in the database, in nano-credits; zero for an account that never had credits."""
+    sql = "SELECT balance_nano FROM account_balances WHERE account_id = ?"
+    if lock and source.dialect == "postgresql":
+        sql += " FOR UPDATE"
+    found = await source.fetch(sql, (account_id,))
+    return int(found[0]["balance_nano"]) if found else 0
+
+
+async def get(store: Store, transaction_id: str) -> Posting | None:
+    """One transaction by its id."""
+    found = await store.fetch(f"SELECT {_COLUMNS} FROM credits_transactions WHERE id = ?", (transaction_id,))
+    return msgspec.convert(found[0], Posting) if found else None
+
+
+def _where(wanted: Filter) -> tuple[str, list[Any]]:
+    conditions: list[str] = []
+    args: list[Any] = []
+    if wanted.account_id is not None:
+        conditions.append("account_id = ?")
+        args.append(wanted.account_id)
+    if wanted.kinds:
+        conditions.append(f"transaction_type IN ({', '.join('?' * len(wanted.kinds))})")
+        args.extend(wanted.kinds)
+    if wanted.search:
+        pattern = wanted.search.lower().replace("!", "!!").replace("%", "!%").replace("_", "!_")
+        conditions.append("lower(coalesce(description, '')) LIKE ? ESCAPE '!'")
+        args.append(f"%{pattern}%")
+    if wanted.start_us is not None:
+        conditions.append("created_at >= ?")
+        args.append(wanted.start_us)
+    if wanted.end_us is not None:
+        conditions.append("created_at < ?")
+        args.append(wanted.end_us)
+    return (" WHERE " + " AND ".join(conditions)) if conditions else "", args
+
+
+async def page(store: Store, wanted: Filter, *, skip: int = 0, limit: int = 100) -> Page:
+    """A page of transactions, newest first.
+
+    ``page_start_balance`` is the account's balance (at ``end_us``, if given) less what the skipped transactions did; zero
+    if the page is not of one account.
+    """
+    where, args = _where(wanted)
+    rows: list[Row] = await store.fetch_report(
+        f"SELECT {_COLUMNS} FROM credits_transactions{where} ORDER BY seq DESC LIMIT ? OFFSET ?", [*args, limit + 1, skip]
+    )
+    balance = 0
+    if wanted.account_id is not None:
+        balance = await balance_of(store, wanted.account_id)
+        if wanted.end_us is not None:
+            balance -= await _sum(
+                store,
+                "SELECT amount_nano, transaction_type FROM credits_transactions WHERE account_id = ? AND created_at >= ?",
+                [wanted.account_id, wanted.end_us],
+            )
+        if skip:
+            balance -= await _sum(
+                store, f"SELECT amount_nano, transaction_type FROM credits_transactions{where} ORDER BY seq DESC LIMIT ?", [*args, skip]
+            )
+    return Page([msgspec.convert(row, Posting) for row in rows[:limit]], len(rows) > limit, balance)
+
+
+async def _sum(store: Store, sql: str, args: Sequence[Any]) -> int:
+    found = await store.fetch_report(f"SELECT coalesce(sum({_SIGNED}), 0) AS total FROM ({sql}) AS some", args)
+    return int(found[0]["total"])
