@@ -4,7 +4,7 @@ In: a file, the environment and the command line's overrides. Out: one frozen `C
 came from. A key that does not exist stops the program and names its file, its line and the nearest key that does.
 """
 
-from dwctl.config.loading import Explained, explain, find, load
+from dwctl.config.loading import Explained, explain, find, load, secret_key
 from dwctl.config.schema import Config, Key, keys
 
-__all__ = ["Config", "Explained", "Key", "explain", "find", "keys", "load"]
+__all__ = ["Config", "Explained", "Key", "explain", "find", "keys", "load", "secret_key"]

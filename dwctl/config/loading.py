@@ -97,6 +97,19 @@ def explain(path: str | os.PathLike[str] | None, environ: Mapping[str, str], ove
     return Explained(config, origins)
 
 
+def secret_key(config: Config) -> str | None:
+    """The text that credentials are sealed with: ``secret_key``, or what ``secret_key_file`` holds. Raises ConfigurationError."""
+    if config.secret_key_file is None:
+        return config.secret_key
+    try:
+        text = config.secret_key_file.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"`secret_key_file` names {config.secret_key_file}, which cannot be read") from error
+    if not text:
+        raise ConfigurationError(f"`secret_key_file` names {config.secret_key_file}, which is empty")
+    return text
+
+
 # Layers
 
 
@@ -344,5 +357,5 @@ def _check(config: Config, origins: Mapping[str, str]) -> None:
     for role in auth.default_user_roles:
         if role not in ROLES:
             refuse("auth.default_user_roles", f"has {role!r}, which is not one of {', '.join(ROLES)}")
-    if config.database.url is not None and not config.database.url.startswith(("postgres://", "postgresql://")):
-        refuse("database.url", "must begin with postgres:// or postgresql://; without it SQLite is used")
+    if config.database.url is not None and not config.database.url.startswith(("postgres://", "postgresql://", "sqlite:")):
+        refuse("database.url", "must begin with postgres:// or postgresql://; without it SQLite in `data_dir` is used")

@@ -1,0 +1,66 @@
+# Everything a developer runs. `make run` is the shortest way to a running server; `make test` is what CI runs.
+#
+# PYTHON=/path/to/python3.12 chooses the interpreter of .venv; else build/find_python.sh picks the fastest suitable one.
+
+N ?= 250
+ARGS ?=
+VENV := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev system-packages run lint format docs binary test test-long crash bench clean
+
+help:
+	@echo 'make setup      make .venv with what the server needs'
+	@echo 'make run        setup, then serve a demo with a simulated provider (ARGS="--port 8080")'
+	@echo 'make test       everything that CI runs: lint, the binary, the tests'
+	@echo 'make test-long  the tests that take minutes'
+	@echo 'make crash      kill the server N times under load (N=$(N)) and check every charge'
+	@echo 'make bench      compare with a bare forwarder and with nginx, on this machine'
+	@echo 'make binary     dist/dwctl: the whole program in one file'
+	@echo 'make lint       ruff, mypy, import-linter'
+	@echo 'make format     let ruff put the code in order'
+	@echo 'make docs       write the reference pages that are made from the code'
+
+setup:
+	@sh build/make_venv.sh requirements.lock
+
+setup-dev:
+	@sh build/make_venv.sh requirements-dev.lock
+
+system-packages:
+	@sh build/system_packages.sh
+
+run: setup
+	$(VENV)/python app.py serve --demo $(ARGS)
+
+lint: setup-dev
+	$(VENV)/ruff check .
+	$(VENV)/ruff format --check .
+	$(VENV)/mypy
+	$(VENV)/lint-imports --no-logo
+
+format: setup-dev
+	$(VENV)/ruff check --fix .
+	$(VENV)/ruff format .
+
+docs: setup-dev
+	$(VENV)/python -m build.reference
+
+binary: setup-dev
+	$(VENV)/python -m build.binary
+	$(VENV)/python -m build.measure dist/dwctl
+
+test: system-packages lint binary
+	$(VENV)/pytest -n 2 --dist loadgroup -m 'not long' $(ARGS)
+
+test-long: system-packages binary
+	$(VENV)/pytest -m long --timeout 3600 $(ARGS)
+
+crash: system-packages binary
+	CRASHES=$(N) $(VENV)/pytest tests/crash -m 'long or not long' --timeout 7200 $(ARGS)
+
+bench: setup-dev
+	$(VENV)/python -m tests.bench $(ARGS)
+
+clean:
+	rm -rf .venv .cache dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
