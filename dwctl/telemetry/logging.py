@@ -19,13 +19,12 @@ Level = Literal["debug", "info", "warning", "error"]
 _QUIET = {"sanic": logging.WARNING, "tortoise": logging.WARNING, "aiosqlite": logging.WARNING, "asyncio": logging.WARNING}
 
 
+# Set by our processors, or structlog's own.
+_OURS = {"level", "timestamp"}
+
+
 def _redact_event(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    for name, value in event.items():
-        if name == "event":
-            event[name] = redact_text(str(value))
-        elif name not in ("level", "timestamp"):
-            event[name] = redact(value, name)
-    return event
+    return {redact_text(name): value if name in _OURS or name.startswith("_") else redact(value, name) for name, value in event.items()}
 
 
 def configure(level: Level = "info", format: Literal["console", "json"] = "console", stream: TextIO | None = None) -> None:

@@ -1,0 +1,113 @@
+"""What a wrong configuration is told: the place, the key, and the nearest right one."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dwctl import config
+from dwctl.errors import ConfigurationError
+
+
+def refusal(folder: Path, text: str) -> str:
+    path = folder / "dwctl.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigurationError) as caught:
+        config.load(path, {})
+    return str(caught.value).replace(str(folder) + "/", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("host: x\nprot: 1", "dwctl.yaml:2: unknown key `prot`; the nearest key is `port`"),
+        ("limits:\n  request:\n    max_body_size: 1", "dwctl.yaml:2: unknown key `limits.request`; the nearest key is `limits.requests`"),
+        ("max_body_size: 4", "dwctl.yaml:1: unknown key `max_body_size`; the nearest key is `limits.requests.max_body_size`"),
+        ("auth:\n  native:\n\n    sesion: {}", "dwctl.yaml:4: unknown key `auth.native.sesion`; the nearest key is `auth.native.session`"),
+        ("tls: {zzz: 1}", "dwctl.yaml:1: unknown key `tls.zzz`; here can stand: certificate, key"),
+        ("port: abc", "dwctl.yaml:1: `port` 'abc': is not a whole number"),
+        ("port: [1, 2]", "dwctl.yaml:1: `port` 1, 2: takes a whole number, not a list"),
+        ("port: {a: 1}", "dwctl.yaml:1: `port` takes a whole number"),
+        ("port: 70000", "dwctl.yaml:1: `port` is above 65535"),
+        ("port:", "dwctl.yaml:1: `port` has no value"),
+        ("port: 3\nhost: a\nport: 4", "dwctl.yaml:3: `port` was already set on line 1"),
+        ("limits: 3", "dwctl.yaml:1: `limits` is a group of keys: requests"),
+        ("timeouts: {idle: 0}", "dwctl.yaml:1: `timeouts.idle` '0': expected `float` > 0.0"),
+        ("timeouts: {idle: inf}", "dwctl.yaml:1: `timeouts.idle` 'inf': is not a duration"),
+        ("billing: {holds: maybe}", "dwctl.yaml:1: `billing.holds` 'maybe': "),
+        ("trusted_proxies: [10.0.0.0/33]", "dwctl.yaml:1: `trusted_proxies` 10.0.0.0/33: "),
+        ("bodies: {retention: 7x}", "dwctl.yaml:1: `bodies.retention` '7x': is not a duration"),
+        ("enable_metrics: maybe", "dwctl.yaml:1: `enable_metrics` 'maybe': is neither true nor false"),
+        ("auth: {rate_limits: {verified: {burst_size: 3}}}", "dwctl.yaml:1: `auth.rate_limits.verified.requests_per_second` is missing"),
+        ("credits: {initial_credits_for_standard_users: 0.0000000001}", "dwctl.yaml:1: `credits.initial_credits_for_standard_users`"),
+        ("- a\n- b", "dwctl.yaml:1: a mapping of keys is expected"),
+        ("a: [", "dwctl.yaml:1: is not YAML"),
+        ("a: 'x\n\0'", "dwctl.yaml: is not YAML"),
+    ],
+)
+def test_the_place_and_the_nearest_key_are_named(tmp_path: Path, text: str, said: str) -> None:
+    assert refusal(tmp_path, text).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("auth: {proxy_header: {enabled: true}}", "dwctl.yaml:1: `auth.proxy_header.enabled` needs `trusted_proxies`"),
+        ("tls:\n  key: /dev/null", "dwctl.yaml:2: `tls.key` needs `tls.certificate`"),
+        ("tls: {key: /no/such, certificate: /dev/null}", "dwctl.yaml:1: `tls.key` names /no/such, which cannot be read"),
+        ("secret_key: a\nsecret_key_file: /dev/null", "dwctl.yaml:2: `secret_key_file` and `secret_key` exclude each other"),
+        (
+            "auth: {security: {cors: {allowed_origins: ['*'], allow_credentials: true}}}",
+            "dwctl.yaml:1: `auth.security.cors.allow_credentials`",
+        ),
+        ("auth: {native: {password: {min_length: 65}}}", "dwctl.yaml:1: `auth.native.password.min_length` is above"),
+        ("journal:\n  segment_bytes: 1GiB", "dwctl.yaml:2: `journal.max_bytes` must have room"),
+        ("auth: {default_user_roles: [Boss]}", "dwctl.yaml:1: `auth.default_user_roles` has 'Boss'"),
+        ("database: {url: 'mysql://u:canary@h/d'}", "dwctl.yaml:1: `database.url` must begin with postgres://"),
+    ],
+)
+def test_rules_between_keys(tmp_path: Path, text: str, said: str) -> None:
+    assert refusal(tmp_path, text).startswith(said)
+
+
+def test_a_variable_is_named_as_it_was_written() -> None:
+    with pytest.raises(ConfigurationError, match="variable DWCTL_PROT: unknown key `prot`; the nearest key is DWCTL_PORT"):
+        config.load(None, {"DWCTL_PROT": "1"})
+    with pytest.raises(ConfigurationError, match="env DWCTL_PORT: `port` 'x'"):
+        config.load(None, {"DWCTL_PORT": "x"})
+    with pytest.raises(ConfigurationError, match="flag --port: `port` '-1': expected"):
+        config.load(None, {}, {"port": -1})
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"cannot read the configuration file .*none\.yaml: No such file"):
+        config.load(tmp_path / "none.yaml", {})
+    (tmp_path / "latin.yaml").write_bytes(b"host: \xff\xfe\n")
+    with pytest.raises(ConfigurationError, match="not UTF-8"):
+        config.load(tmp_path / "latin.yaml", {})
+
+
+def test_a_secret_is_not_quoted_back(tmp_path: Path) -> None:
+    assert "canary" not in refusal(tmp_path, "secret_key: [canary-1]")
+    assert "canary" not in refusal(tmp_path, "database: {url: 'mysql://u:canary@h/d'}")
+
+
+@given(st.text())
+def test_any_text_is_read_or_refused_with_its_name(text: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "dwctl.yaml"
+        path.write_text(text, "utf-8", errors="surrogatepass")
+        try:
+            config.load(path, {})
+        except ConfigurationError as error:
+            assert path.name in str(error)
+
+
+@given(st.dictionaries(st.sampled_from([key.variable for key in config.keys().values()]), st.text(), max_size=3))
+def test_any_variable_is_read_or_refused_with_its_name(environ: dict[str, str]) -> None:
+    try:
+        config.load(None, environ)
+    except ConfigurationError as error:
+        assert any(variable in str(error) for variable in environ)
