@@ -4,7 +4,7 @@ In: API key secrets, session tokens, passwords. Out: a ``Principal`` (on whose b
 (who administers), and the policy table's yes or no. Editing of users, groups and keys is in ``dwctl.operations``.
 """
 
-from dwctl.accounts.actors import CLI, SYSTEM, Actor, Via
+from dwctl.accounts.actors import CLI, SYSTEM, Actor, ProxyUser, Via
 from dwctl.accounts.policy import allows, allows_for, require, require_for
 from dwctl.accounts.principals import NIL, PURPOSES, Keyring, Person, Principal, hash_secret, hint_of, new_secret
 
@@ -17,6 +17,7 @@ __all__ = [
     "Keyring",
     "Person",
     "Principal",
+    "ProxyUser",
     "Via",
     "allows",
     "allows_for",

@@ -30,3 +30,13 @@ SYSTEM = Actor(user_id=NIL, email="system", is_admin=True, roles=frozenset(), vi
 
 CLI = Actor(user_id=NIL, email="cli", is_admin=True, roles=frozenset(), via="cli")
 """Whoever may run the program on the data directory: ``apply`` and ``admin`` commands."""
+
+
+class ProxyUser(msgspec.Struct, frozen=True):
+    """Whom a trusted proxy says that it signed in. ``groups`` None: the proxy's groups are not ours to know."""
+
+    external_id: str
+    email: str
+    provider: str
+    groups: tuple[str, ...] | None
+    client_ip: str

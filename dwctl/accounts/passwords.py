@@ -6,31 +6,21 @@ replaced at the next sign-in. An account without a password costs as much time a
 
 import asyncio
 import secrets
-from typing import Protocol
 
 from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError
 
+from dwctl.config.schema import Password
 from dwctl.errors import bad_request
 
 _AT_ONCE = 2
 """Each takes a core and tens of megabytes."""
 
 
-class PasswordSettings(Protocol):
-    """The configuration's ``auth.native.password``; lengths are in bytes of UTF-8."""
-
-    min_length: int
-    max_length: int
-    argon2_memory_kib: int
-    argon2_iterations: int
-    argon2_parallelism: int
-
-
 class Passwords:
-    """Hashing and verification under one set of parameters."""
+    """Hashing and verification under one set of parameters. The configured lengths are in bytes of UTF-8."""
 
-    def __init__(self, settings: PasswordSettings) -> None:
+    def __init__(self, settings: Password) -> None:
         self._settings = settings
         self._hasher = PasswordHasher(
             time_cost=settings.argon2_iterations,

@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from dwctl.accounts.touches import Touches
+from dwctl.config.schema import RateLimits
 
 if TYPE_CHECKING:
     from dwctl.store import Store
@@ -76,20 +77,6 @@ class _Key(msgspec.Struct, frozen=True):
     expires_us: int | None
 
 
-class RateLimit(Protocol):
-    requests_per_second: float
-    burst_size: int | None
-
-
-class RateLimits(Protocol):
-    """The default limits of keys that have none of their own (configuration ``auth.rate_limits``)."""
-
-    @property
-    def verified(self) -> RateLimit | None: ...
-    @property
-    def unverified(self) -> RateLimit | None: ...
-
-
 class KeyChange(Protocol):
     """A row of the change log."""
 
@@ -115,14 +102,12 @@ def new_secret() -> tuple[str, str, str]:
     return secret, hash_secret(secret), hint_of(secret)
 
 
-_KEY_COLUMNS = (
-    "id, secret_hash, user_id, created_by, purpose, requests_per_second, burst_size, max_concurrency, bodies, always_stream_usage, expires_at"
-)
+_KEY_COLUMNS = "id, secret_hash, user_id, created_by, purpose, requests_per_second, burst_size, max_concurrency, bodies, always_stream_usage, expires_at"
 _USER_COLUMNS = "id, email, is_admin, roles, verified, zero_data_retention"
 
 
 class Keyring:
-    """Every live key and user, in memory."""
+    """Every live key and user, in memory. ``rate_limits`` are the limits of keys that have none of their own."""
 
     def __init__(self, rate_limits: RateLimits | None = None) -> None:
         self.touches = Touches()

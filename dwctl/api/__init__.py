@@ -1,23 +1,29 @@
 """The HTTP surfaces: administration under ``/admin/api/v1``, sign-in under ``/authentication``, inference under ``/ai/v1``.
 
-Each module of the administrative surfaces has a list ``ROUTES``; ``register`` puts them all into an application.
+Each module of the administrative surfaces has a list ``ROUTES``; ``register`` puts them all into an application. Inference and
+health have handlers of their own, which their modules add.
 """
-
-from typing import TYPE_CHECKING
 
 from sanic import Sanic
 
 from dwctl import doorway
+from dwctl.api import api_keys, audit, authentication, endpoints, groups, models, users
 from dwctl.doorway import Route
+from dwctl.operations.proxy_sign_in import proxy_sign_in
 from dwctl.operations.services import Services
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-TABLES: "Sequence[list[Route]]" = ()
+TABLES: tuple[list[Route], ...] = (
+    authentication.ROUTES,
+    users.ROUTES,
+    groups.ROUTES,
+    api_keys.ROUTES,
+    endpoints.ROUTES,
+    models.ROUTES,
+    audit.ROUTES,
+)
 """The route table of every module."""
 
 
 def register(app: Sanic, services: Services) -> None:
     """Add every administrative route to ``app``."""
-    doorway.install(app, services, [route for table in TABLES for route in table])
+    doorway.install(app, services, [route for table in TABLES for route in table], proxy_sign_in=proxy_sign_in)

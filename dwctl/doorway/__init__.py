@@ -8,7 +8,7 @@ application with a route that has no policy. Handlers that are added to Sanic di
 from dwctl.doorway.answers import SECURITY_HEADERS, Answer, respond, respond_error
 from dwctl.doorway.context import Context, Page, PageQuery, parse_uuid
 from dwctl.doorway.decode import decode_body, decode_query
-from dwctl.doorway.identity import ProxySignIn, ProxyUser, session_cookie_name
+from dwctl.doorway.identity import ProxySignIn, session_cookie_name
 from dwctl.doorway.install import install, route_table, verify
 from dwctl.doorway.peers import Peer, TrustedProxies
 from dwctl.doorway.policies import Authenticated, InferenceKey, MetricsReader, Needs, Policy, Public, declare, policy_of
@@ -27,7 +27,6 @@ __all__ = [
     "Peer",
     "Policy",
     "ProxySignIn",
-    "ProxyUser",
     "Public",
     "Route",
     "TrustedProxies",

@@ -1,27 +1,19 @@
 """Cross-origin requests from the web pages that the configuration names (Fetch standard, CORS protocol)."""
 
-from typing import Protocol
-
 from sanic.request import Request
 from sanic.response import HTTPResponse
+
+from dwctl.config.schema import Cors
 
 _METHODS = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
 _REQUEST_HEADERS = "content-type, authorization, accept, if-match"
 _EXPOSED = "location, etag, retry-after"
 
 
-class CorsSettings(Protocol):
-    """The configuration's ``auth.security.cors``; ``max_age`` in seconds."""
-
-    allowed_origins: list[str]
-    allow_credentials: bool
-    max_age: float
-
-
 class CrossOrigin:
     """Which other origins may read answers; ``*`` stands for every origin, without credentials."""
 
-    def __init__(self, settings: CorsSettings) -> None:
+    def __init__(self, settings: Cors) -> None:
         self._any = "*" in settings.allowed_origins
         self._credentials = settings.allow_credentials and not self._any
         self._max_age = str(int(settings.max_age))

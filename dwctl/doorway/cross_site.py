@@ -23,10 +23,7 @@ def refuse_cross_site(request: Request, host: str, allowed_origins: Collection[s
     if origin is not None and origin in allowed_origins:
         return None
     site = request.headers.get("sec-fetch-site")
-    if site is not None:
-        passes = site in ("same-origin", "none")
-    else:
-        passes = origin is None or _host(origin) == host.lower()
+    passes = site in ("same-origin", "none") if site is not None else origin is None or _host(origin) == host.lower()
     return None if passes else forbidden("This request comes from another web site", code="cross_site_request")
 
 

@@ -7,26 +7,15 @@ nobody is told which one failed.
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import msgspec
 from sanic.request import Request
 
-from dwctl.accounts.actors import Actor
+from dwctl.accounts.actors import Actor, ProxyUser
 from dwctl.accounts.sessions import find_session
 from dwctl.clock import MICROSECONDS, now_us
 from dwctl.doorway.peers import Peer
 
 LOGIN_REFRESH_US = 300 * MICROSECONDS
 """How stale a user's last sign-in may get while they are active."""
-
-
-class ProxyUser(msgspec.Struct, frozen=True):
-    """Whom a trusted proxy says that it signed in."""
-
-    external_id: str
-    email: str
-    provider: str
-    groups: tuple[str, ...]
-    client_ip: str
 
 
 ProxySignIn = Callable[[Any, ProxyUser], Awaitable[Actor | None]]
@@ -103,7 +92,7 @@ async def _by_proxy(services: Any, request: Request, peer: Peer, proxy_sign_in: 
     external_id = _header(request, settings.header_name)
     if not external_id:
         return None
-    groups: tuple[str, ...] = ()
+    groups: tuple[str, ...] | None = None
     if settings.import_idp_groups:
         named = (name.strip() for name in _header(request, settings.groups_field_name).split(","))
         groups = tuple(sorted({name for name in named if name and name not in settings.blacklisted_sso_groups}))

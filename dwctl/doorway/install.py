@@ -54,9 +54,7 @@ def route_table(app: Sanic) -> tuple[Route, ...]:
 
 def verify(app: Sanic) -> None:
     """Raise ConfigurationError if a route of ``app``, however it was added, has no declared policy."""
-    bare = sorted(
-        f"{'/'.join(sorted(route.methods))} /{route.path}" for route in app.router.routes if policy_of(route.handler) is None
-    )
+    bare = sorted(f"{'/'.join(sorted(route.methods))} /{route.path}" for route in app.router.routes if policy_of(route.handler) is None)
     if bare:
         raise ConfigurationError(f"routes without a declared policy: {', '.join(bare)}")
 
@@ -65,9 +63,7 @@ def _name(method: str, path: str) -> str:
     return f"{method.lower()}_{path}".translate(str.maketrans("/<>:-", "_____"))
 
 
-def _wrap(
-    services: Any, route: Route, proxies: TrustedProxies, cross_origin: CrossOrigin, proxy_sign_in: ProxySignIn | None
-) -> Any:
+def _wrap(services: Any, route: Route, proxies: TrustedProxies, cross_origin: CrossOrigin, proxy_sign_in: ProxySignIn | None) -> Any:
     async def handle(request: Request, **parameters: str) -> HTTPResponse:
         try:
             response = await _serve(services, route, proxies, cross_origin, proxy_sign_in, request, parameters)
@@ -129,5 +125,3 @@ def _check(policy: Needs, context: Context) -> None:
         require(context.actor, policy.resource, policy.operation)
         raise
     require_for(context.actor, policy.resource, policy.operation, owner)
-
-

@@ -1,0 +1,137 @@
+"""``/admin/api/v1/users``: users and their groups."""
+
+from dwctl.api.paging import Paginated, csv
+from dwctl.doorway import Context, Needs, PageQuery, Route, route
+from dwctl.operations import groups, users
+from dwctl.operations.account_views import GroupResponse, UserResponse
+
+ROUTES: list[Route] = []
+
+
+class UserListQuery(PageQuery, kw_only=True):
+    """``include``: csv of groups, billing. ``search``: part of a name or e-mail address."""
+
+    search: str | None = None
+    include: str = ""
+
+
+class UserQuery(PageQuery, kw_only=True):
+    """``include``: csv of billing, groups, organizations."""
+
+    include: str = ""
+
+
+@route(
+    ROUTES,
+    "GET",
+    "/admin/api/v1/users",
+    policy=Needs("Users", "read_all"),
+    query=UserListQuery,
+    returns=Paginated[UserResponse],
+    summary="List users",
+    tag="users",
+)
+async def list_users(context: Context) -> Paginated[UserResponse]:
+    page, query = context.page(), context.query
+    found, total = await users.list_users(
+        context.services, context.actor, skip=page.skip, limit=page.limit, search=query.search, include=csv(query.include)
+    )
+    return Paginated(found, total, page.skip, page.limit)
+
+
+@route(
+    ROUTES,
+    "POST",
+    "/admin/api/v1/users",
+    policy=Needs("Users", "create_all"),
+    body=users.UserCreate,
+    returns=UserResponse,
+    status=201,
+    summary="Create a user",
+    tag="users",
+)
+async def create_user(context: Context) -> UserResponse:
+    return await users.create_user(context.services, context.actor, context.body)
+
+
+@route(
+    ROUTES,
+    "GET",
+    "/admin/api/v1/users/<user_id>",
+    policy=Needs("Users", "read_all", own="user_id"),
+    query=UserQuery,
+    returns=UserResponse,
+    summary="Get a user; `current` is the caller",
+    tag="users",
+)
+async def get_user(context: Context) -> UserResponse:
+    user = await users.get_user(context.services, context.actor, context.user_id(), include=csv(context.query.include))
+    if context.parameters["user_id"] == "current":
+        user.active_organization_id = None
+    return user
+
+
+@route(
+    ROUTES,
+    "PATCH",
+    "/admin/api/v1/users/<user_id>",
+    policy=Needs("Users", "update_all", own="user_id"),
+    body=users.UserUpdate,
+    returns=UserResponse,
+    summary="Change a user",
+    tag="users",
+)
+async def update_user(context: Context) -> UserResponse:
+    return await users.update_user(context.services, context.actor, context.user_id(), context.body, revision=context.expected_revision())
+
+
+@route(
+    ROUTES,
+    "DELETE",
+    "/admin/api/v1/users/<user_id>",
+    policy=Needs("Users", "delete_all"),
+    status=204,
+    summary="Delete a user",
+    tag="users",
+)
+async def delete_user(context: Context) -> None:
+    await users.delete_user(context.services, context.actor, context.user_id())
+
+
+@route(
+    ROUTES,
+    "GET",
+    "/admin/api/v1/users/<user_id>/groups",
+    policy=Needs("Users", "read_all", own="user_id"),
+    returns=list[GroupResponse],
+    summary="List a user's groups",
+    tag="users",
+)
+async def list_groups_of_user(context: Context) -> list[GroupResponse]:
+    return await groups.groups_of(context.services, context.actor, context.user_id())
+
+
+@route(
+    ROUTES,
+    "POST",
+    "/admin/api/v1/users/<user_id>/groups/<group_id>",
+    policy=Needs("Users", "update_all"),
+    status=204,
+    summary="Add a user to a group",
+    tag="users",
+)
+async def add_group(context: Context) -> None:
+    await groups.add_member(context.services, context.actor, context.uuid("group_id"), context.user_id())
+
+
+@route(
+    ROUTES,
+    "DELETE",
+    "/admin/api/v1/users/<user_id>/groups/<group_id>",
+    policy=Needs("Users", "update_all"),
+    status=204,
+    summary="Take a user out of a group",
+    tag="users",
+)
+async def remove_group(context: Context) -> None:
+    await groups.remove_member(context.services, context.actor, context.uuid("group_id"), context.user_id())

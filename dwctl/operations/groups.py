@@ -1,0 +1,247 @@
+"""Groups: listing, creating, changing and deleting them, and who is a member.
+
+Everyone (the nil UUID) has every user but the system user as a member, without rows, and cannot be changed. Which models
+a group may call is granted in ``dwctl.operations.models``.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from msgspec import UNSET, UnsetType
+from tortoise.exceptions import IntegrityError
+
+from dwctl import clock, ids
+from dwctl.accounts import NIL, Actor, policy
+from dwctl.errors import GatewayError, conflict, forbidden, not_found
+from dwctl.operations import catalog_views
+from dwctl.operations.account_views import GROUP_COLUMNS, GroupResponse, group_view, groups_of_users, users_by_id
+from dwctl.operations.audit import audit
+from dwctl.operations.rows import canonical, change_row
+from dwctl.operations.services import Services
+from dwctl.operations.users import check_text, like, live_user, optional_text, read_user
+from dwctl.store import Changes, Tx
+from dwctl.store.tables import Group, ModelGroup, UserGroup
+
+
+class GroupCreate(msgspec.Struct, kw_only=True):
+    """Body of POST /groups."""
+
+    name: str
+    description: str | None = None
+
+
+class GroupUpdate(msgspec.Struct, kw_only=True):
+    """Body of PATCH /groups/{id}: a field left out stays; null clears the description."""
+
+    name: str | UnsetType | None = UNSET
+    description: str | UnsetType | None = UNSET
+
+
+async def list_groups(
+    services: Services, actor: Actor, *, skip: int, limit: int, search: str | None = None, include: Collection[str] = ()
+) -> tuple[list[GroupResponse], int]:
+    """Groups by name, and how many there are. ``include``: users, models. Raises GatewayError 403."""
+    policy.require(actor, "Groups", "read_all")
+    where = "deleted_at IS NULL"
+    args: list[object] = []
+    if search and search.strip():
+        where += " AND (LOWER(name) LIKE ? ESCAPE '!' OR LOWER(description) LIKE ? ESCAPE '!')"
+        args = [like(search)] * 2
+    rows = await services.store.fetch(
+        f"SELECT {GROUP_COLUMNS} FROM groups WHERE {where} ORDER BY name, id LIMIT ? OFFSET ?", [*args, limit, skip]
+    )
+    total = await services.store.fetch(f"SELECT COUNT(*) AS total FROM groups WHERE {where}", args)
+    groups = [group_view(row) for row in rows]
+    if "users" in include:
+        await _include_users(services, groups)
+    if "models" in include:
+        await _include_models(services, actor, groups)
+    return groups, total[0]["total"]
+
+
+async def _include_users(services: Services, groups: Sequence[GroupResponse]) -> None:
+    members = {group.id: await _member_ids(services, group.id) for group in groups}
+    users = await users_by_id(services.store, {user_id for user_ids in members.values() for user_id in user_ids})
+    for group in groups:
+        group.users = [users[user_id] for user_id in members[group.id] if user_id in users]
+
+
+async def _include_models(services: Services, actor: Actor, groups: Sequence[GroupResponse]) -> None:
+    held = {group.id: await catalog_views.group_models(actor, group.id) for group in groups}
+    distinct = {model_id for model_ids in held.values() for model_id in model_ids}
+    models = {model_id: await catalog_views.get_model(services, actor, model_id) for model_id in distinct}
+    for group in groups:
+        group.models = [models[model_id] for model_id in held[group.id]]
+
+
+async def _member_ids(services: Services, group_id: str) -> list[str]:
+    if group_id == NIL:
+        rows = await services.store.fetch(f"SELECT id AS user_id FROM users WHERE deleted_at IS NULL AND id <> '{NIL}' ORDER BY id")
+    else:
+        rows = await services.store.fetch("SELECT user_id FROM user_groups WHERE group_id = ? ORDER BY user_id", (group_id,))
+    return [str(row["user_id"]) for row in rows]
+
+
+async def get_group(services: Services, actor: Actor, group_id: str) -> GroupResponse:
+    """One group. Raises GatewayError 403, 404."""
+    policy.require(actor, "Groups", "read_all")
+    return await _read_group(services, group_id)
+
+
+async def _read_group(services: Services, group_id: str) -> GroupResponse:
+    rows = await services.store.fetch(f"SELECT {GROUP_COLUMNS} FROM groups WHERE id = ? AND deleted_at IS NULL", (group_id,))
+    if not rows:
+        raise group_missing(group_id)
+    return group_view(rows[0])
+
+
+async def create_group(services: Services, actor: Actor, body: GroupCreate) -> GroupResponse:
+    """A new group without members. Raises GatewayError 400, 403, 409."""
+    policy.require(actor, "Groups", "create_all")
+    name = check_text(body.name, "name", 255)
+    description = optional_text(body.description, "description", 2048)
+    group_id = ids.new_text()
+
+    async def write(tx: Tx) -> int:
+        await _refuse_taken(tx, name)
+        await insert_group(tx, actor, group_id, name=name, description=description, source="native")
+        return await Changes.note(tx, "catalog", group_id)
+
+    try:
+        seq = await services.store.write(write)
+    except IntegrityError as error:
+        raise _name_taken() from error
+    await services.changes.applied(seq)
+    return await _read_group(services, group_id)
+
+
+async def insert_group(tx: Tx, actor: Actor, group_id: str, *, name: str, description: str | None, source: str) -> None:
+    """Insert a group with its audit row."""
+    now = clock.now_us()
+    columns: dict[str, Any] = {"name": name, "description": description, "source": source}
+    await Group.create(
+        using_db=tx.orm, id=UUID(group_id), live_name=name, created_by=UUID(actor.user_id), created_at=now, updated_at=now, **columns
+    )
+    await audit(tx, actor, "groups.create", "group", group_id, None, columns)
+
+
+async def update_group(services: Services, actor: Actor, group_id: str, body: GroupUpdate, *, revision: int | None = None) -> GroupResponse:
+    """Change a group. Raises GatewayError 400, 403 (also for Everyone), 404, 409, 412."""
+    policy.require(actor, "Groups", "update_all")
+    changes: dict[str, Any] = {}
+    if body.name is not UNSET and body.name is not None:
+        changes["name"] = changes["live_name"] = check_text(body.name, "name", 255)
+    if body.description is not UNSET:
+        changes["description"] = optional_text(body.description, "description", 2048)
+
+    async def write(tx: Tx) -> int | None:
+        row = await _live_group(tx, group_id, "Update")
+        if "name" in changes and changes["name"] != row.name:
+            await _refuse_taken(tx, changes["name"])
+        difference = await change_row(tx, row, changes, revision=revision)
+        if not difference:
+            return None
+        difference.pop("live_name", None)
+        before, after = ({name: pair[side] for name, pair in difference.items()} for side in (0, 1))
+        await audit(tx, actor, "groups.update", "group", group_id, before, after)
+        return await Changes.note(tx, "catalog", group_id)
+
+    seq = await services.store.write(write)
+    if seq is not None:
+        await services.changes.applied(seq)
+    return await _read_group(services, group_id)
+
+
+async def delete_group(services: Services, actor: Actor, group_id: str) -> None:
+    """Delete a group; its members lose what only it gave them. Raises GatewayError 403 (also for Everyone), 404."""
+    policy.require(actor, "Groups", "delete_all")
+
+    async def write(tx: Tx) -> int:
+        row = await _live_group(tx, group_id, "Delete")
+        now = clock.now_us()
+        await Group.filter(id=row.id).using_db(tx.orm).update(deleted_at=now, live_name=None, updated_at=now, revision=row.revision + 1)
+        await ModelGroup.filter(group_id=row.id).using_db(tx.orm).delete()
+        await UserGroup.filter(group_id=row.id).using_db(tx.orm).delete()
+        await audit(tx, actor, "groups.delete", "group", group_id, {"name": row.name}, None)
+        # Members keep the id in memory until they change otherwise. It opens nothing any more, and no id comes twice.
+        return await Changes.note(tx, "catalog", group_id)
+
+    await services.changes.applied(await services.store.write(write))
+
+
+async def members_of(services: Services, actor: Actor, group_id: str) -> list[str]:
+    """Ids of the group's users. Raises GatewayError 403, 404."""
+    policy.require(actor, "Users", "read_all")
+    await _read_group(services, group_id)
+    return await _member_ids(services, group_id)
+
+
+async def groups_of(services: Services, actor: Actor, user_id: str) -> list[GroupResponse]:
+    """A user's groups by name, then Everyone. Who made a group is not for everybody. Raises GatewayError 403, 404."""
+    policy.require_for(actor, "Users", "read_all", user_id)
+    await read_user(services, user_id)
+    groups = (await groups_of_users(services.store, [user_id]))[user_id]
+    if not policy.allows(actor, "Groups", "read_all"):
+        for group in groups:
+            group.created_by = UNSET
+    return groups
+
+
+async def add_member(services: Services, actor: Actor, group_id: str, user_id: str) -> None:
+    """Make a user a member; nothing happens if they are. Raises GatewayError 403 (also for Everyone), 404."""
+    await _change_membership(services, actor, group_id, user_id, add=True)
+
+
+async def remove_member(services: Services, actor: Actor, group_id: str, user_id: str) -> None:
+    """End a membership. Raises GatewayError 403 (also for Everyone), 404 (also when there is none)."""
+    await _change_membership(services, actor, group_id, user_id, add=False)
+
+
+async def _change_membership(services: Services, actor: Actor, group_id: str, user_id: str, *, add: bool) -> None:
+    policy.require(actor, "Groups", "update_all")
+
+    async def write(tx: Tx) -> int | None:
+        group = await _live_group(tx, group_id, "Update")
+        user = await live_user(tx, user_id)
+        if add:
+            sql = "INSERT INTO user_groups (user_id, group_id) VALUES (?, ?) ON CONFLICT DO NOTHING"
+        else:
+            sql = "DELETE FROM user_groups WHERE user_id = ? AND group_id = ?"
+        if not await tx.execute(sql, (str(user.id), str(group.id))):
+            if not add:
+                raise not_found(f"User with ID {user_id} not found in group {group_id}")
+            return None
+        change = {"group_id": group_id, "group": group.name}
+        action = "users.join_group" if add else "users.leave_group"
+        await audit(tx, actor, action, "user", user_id, None if add else change, change if add else None)
+        return await Changes.note(tx, "user", user_id)
+
+    seq = await services.store.write(write)
+    if seq is not None:
+        await services.changes.applied(seq)
+
+
+async def _live_group(tx: Tx, group_id: str, verb: str) -> Group:
+    if group_id == NIL:
+        raise forbidden(f"Cannot {verb} Group: Everyone is protected", code="protected")
+    known = canonical(group_id)
+    row = await Group.get_or_none(id=known, deleted_at=None, using_db=tx.orm) if known else None
+    if row is None:
+        raise group_missing(group_id)
+    return row
+
+
+async def _refuse_taken(tx: Tx, name: str) -> None:
+    if await tx.fetch("SELECT id FROM groups WHERE live_name = ?", (name,)):
+        raise _name_taken()
+
+
+def _name_taken() -> GatewayError:
+    return conflict("A group with this name already exists", param="name", resource="group")
+
+
+def group_missing(group_id: str) -> GatewayError:
+    """404 in the reference's words."""
+    return not_found(f"Group with ID {group_id} not found")

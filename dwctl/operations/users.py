@@ -1,0 +1,300 @@
+"""Users: listing, creating, changing and deleting them."""
+
+import re
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from msgspec import UNSET, UnsetType
+from tortoise.exceptions import IntegrityError
+
+from dwctl import clock, ids
+from dwctl.accounts import NIL, Actor, policy
+from dwctl.accounts.policy import Role
+from dwctl.errors import GatewayError, bad_request, conflict, forbidden, not_found
+from dwctl.ledger import transactions
+from dwctl.operations.account_views import USER_COLUMNS, UserResponse, groups_of_users, user_view
+from dwctl.operations.audit import audit
+from dwctl.operations.rows import canonical, change_row
+from dwctl.operations.services import Services
+from dwctl.store import Changes, Tx
+from dwctl.store.tables import ApiKey, User, UserGroup
+
+EMAIL_TAKEN = "An account with this email address already exists"
+USERNAME_TAKEN = "This username is already taken"
+
+_EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
+_LATER = (
+    "batch_notifications_enabled",
+    "low_balance_threshold",
+    "auto_topup_amount",
+    "auto_topup_threshold",
+    "auto_topup_monthly_limit",
+)
+"""Fields of the reference's PATCH that this server has no use for: accepted when they ask for nothing."""
+
+
+class UserCreate(msgspec.Struct, kw_only=True):
+    """Body of POST /users."""
+
+    username: str
+    email: str
+    display_name: str | None = None
+    avatar_url: str | None = None
+    roles: list[Role] = []
+
+
+class UserUpdate(msgspec.Struct, kw_only=True):
+    """Body of PATCH /users/{id}: a field left out stays; null clears the name and the picture."""
+
+    display_name: str | UnsetType | None = UNSET
+    avatar_url: str | UnsetType | None = UNSET
+    roles: list[Role] | UnsetType | None = UNSET
+    verified: bool | UnsetType | None = UNSET
+    zero_data_retention: bool | UnsetType | None = UNSET
+    batch_notifications_enabled: bool | UnsetType | None = UNSET
+    low_balance_threshold: float | UnsetType | None = UNSET
+    auto_topup_amount: float | UnsetType | None = UNSET
+    auto_topup_threshold: float | UnsetType | None = UNSET
+    auto_topup_monthly_limit: float | UnsetType | None = UNSET
+
+
+async def list_users(
+    services: Services, actor: Actor, *, skip: int, limit: int, search: str | None = None, include: Collection[str] = ()
+) -> tuple[list[UserResponse], int]:
+    """Users, newest first, and how many there are. ``include``: groups, billing (for those who may read credits).
+    Raises GatewayError 403."""
+    policy.require(actor, "Users", "read_all")
+    where = f"deleted_at IS NULL AND id <> '{NIL}'"
+    args: list[object] = []
+    if search and search.strip():
+        pattern = like(search)
+        where += " AND (LOWER(email) LIKE ? ESCAPE '!' OR LOWER(username) LIKE ? ESCAPE '!' OR LOWER(display_name) LIKE ? ESCAPE '!')"
+        args = [pattern] * 3
+    rows = await services.store.fetch(
+        f"SELECT {USER_COLUMNS} FROM users WHERE {where} ORDER BY created_at DESC, id DESC LIMIT ? OFFSET ?", [*args, limit, skip]
+    )
+    total = await services.store.fetch(f"SELECT COUNT(*) AS total FROM users WHERE {where}", args)
+    users = [user_view(row) for row in rows]
+    await _include(
+        services, users, groups="groups" in include, billing="billing" in include and policy.allows(actor, "Credits", "read_all")
+    )
+    return users, total[0]["total"]
+
+
+async def get_user(services: Services, actor: Actor, user_id: str, *, include: Collection[str] = ()) -> UserResponse:
+    """One user. Raises GatewayError 403, 404."""
+    policy.require_for(actor, "Users", "read_all", user_id)
+    user = await read_user(services, user_id)
+    billing = "billing" in include and policy.allows_for(actor, "Credits", "read_all", user_id)
+    await _include(services, [user], groups="groups" in include, billing=billing)
+    if "organizations" in include:
+        user.organizations = []
+    return user
+
+
+async def read_user(services: Services, user_id: str) -> UserResponse:
+    """A live user, whoever asks. Raises GatewayError 404."""
+    rows = await services.store.fetch(f"SELECT {USER_COLUMNS} FROM users WHERE id = ? AND deleted_at IS NULL", (user_id,))
+    if not rows:
+        raise user_missing(user_id)
+    return user_view(rows[0])
+
+
+async def _include(services: Services, users: Sequence[UserResponse], *, groups: bool, billing: bool) -> None:
+    if groups:
+        memberships = await groups_of_users(services.store, [user.id for user in users])
+        for user in users:
+            user.groups = memberships[user.id]
+    if billing:
+        for user in users:
+            user.credit_balance = services.ledger.balances.balance(user.id) / 1e9
+
+
+async def create_user(services: Services, actor: Actor, body: UserCreate) -> UserResponse:
+    """A new user, who signs in through a proxy or is given a password later. Raises GatewayError 400, 403, 409."""
+    policy.require(actor, "Users", "create_all")
+    columns = {
+        "username": check_text(body.username, "username", 255),
+        "email": check_email(body.email),
+        "display_name": optional_text(body.display_name, "display_name", 255),
+        "avatar_url": optional_text(body.avatar_url, "avatar_url", 2048),
+        "roles": with_standard(body.roles),
+        "auth_source": "system",
+    }
+    user_id = ids.new_text()
+    await add_user(services, actor, user_id, columns)
+    return await read_user(services, user_id)
+
+
+async def add_user(services: Services, actor: Actor, user_id: str, columns: dict[str, Any]) -> None:
+    """Insert a user with the configured first credits, and wait until this node knows them. Raises GatewayError 409."""
+    initial = services.config.credits.initial_credits_for_standard_users
+
+    async def write(tx: Tx) -> int:
+        await refuse_taken(tx, columns["username"], columns["email"])
+        return await insert_user(tx, actor, user_id, columns, initial_credits_nano=initial)
+
+    try:
+        seq = await services.store.write(write)
+    except IntegrityError as error:
+        raise conflict("Resource already exists", resource="user") from error
+    if initial and "StandardUser" in columns["roles"]:
+        await services.ledger.reload_balance(user_id)
+    await services.changes.applied(seq)
+
+
+async def insert_user(tx: Tx, actor: Actor, user_id: str, columns: dict[str, Any], *, initial_credits_nano: int) -> int:
+    """Insert a row with its audit row and first credits; the change's number."""
+    now = clock.now_us()
+    await User.create(
+        using_db=tx.orm,
+        id=UUID(user_id),
+        live_username=columns["username"],
+        live_email=columns["email"].lower(),
+        created_at=now,
+        updated_at=now,
+        **columns,
+    )
+    await audit(tx, actor, "users.create", "user", user_id, None, columns)
+    if initial_credits_nano and "StandardUser" in columns["roles"]:
+        await transactions.grant(tx, user_id, initial_credits_nano, f"initial-credits-{user_id}", "Initial credits")
+        await Changes.note(tx, "balance", user_id)
+    return await Changes.note(tx, "user", user_id)
+
+
+async def refuse_taken(tx: Tx, username: str, email: str) -> None:
+    """Raise GatewayError 409 if a live user has the username or the e-mail address."""
+    rows = await tx.fetch("SELECT live_email FROM users WHERE live_email = ? OR live_username = ?", (email.lower(), username))
+    if any(row["live_email"] == email.lower() for row in rows):
+        raise conflict(EMAIL_TAKEN, param="email", resource="user")
+    if rows:
+        raise conflict(USERNAME_TAKEN, param="username", resource="user")
+
+
+async def update_user(services: Services, actor: Actor, user_id: str, body: UserUpdate, *, revision: int | None = None) -> UserResponse:
+    """Change a user. Roles, and whether they are verified, need the right over everybody's, also for oneself.
+    Raises GatewayError 400, 403, 404, 412."""
+    policy.require_for(actor, "Users", "update_all", user_id)
+    changes = {name: value for name, value in msgspec.structs.asdict(body).items() if value is not UNSET}
+    for name in _LATER:
+        if changes.pop(name, None):
+            raise bad_request(f"{name} is not supported by this server", code="not_supported", param=name)
+    if changes.get("roles") is not None or changes.get("verified") is not None:
+        policy.require(actor, "Users", "update_all")
+    for name in ("roles", "verified", "zero_data_retention"):
+        if changes.get(name, UNSET) is None:
+            del changes[name]
+    if "roles" in changes:
+        changes["roles"] = with_standard(changes["roles"])
+    for name, length in (("display_name", 255), ("avatar_url", 2048)):
+        if name in changes:
+            changes[name] = optional_text(changes[name], name, length)
+
+    async def write(tx: Tx) -> int | None:
+        row = await live_user(tx, user_id)
+        difference = await change_row(tx, row, changes, revision=revision)
+        if not difference:
+            return None
+        before, after = ({name: pair[side] for name, pair in difference.items()} for side in (0, 1))
+        await audit(tx, actor, "users.update", "user", user_id, before, after)
+        return await Changes.note(tx, "user", user_id)
+
+    seq = await services.store.write(write)
+    if seq is not None:
+        await services.changes.applied(seq)
+    return await read_user(services, user_id)
+
+
+async def delete_user(services: Services, actor: Actor, user_id: str) -> None:
+    """Delete a user softly: their keys and sessions end at once, and name and e-mail address are free again.
+    Raises GatewayError 400 (oneself), 403, 404."""
+    policy.require(actor, "Users", "delete_all")
+    if user_id == actor.user_id:
+        raise bad_request("You cannot delete your own account")
+
+    async def write(tx: Tx) -> int:
+        row = await live_user(tx, user_id)
+        now = clock.now_us()
+        keys = await tx.fetch("SELECT id FROM api_keys WHERE deleted_at IS NULL AND (user_id = ? OR created_by = ?)", (user_id, user_id))
+        for key in keys:
+            await delete_key_row(tx, actor, str(key["id"]), now)
+        await tx.execute("DELETE FROM sessions WHERE user_id = ?", (user_id,))
+        await UserGroup.filter(user_id=row.id).using_db(tx.orm).delete()
+        await (
+            User.filter(id=row.id)
+            .using_db(tx.orm)
+            .update(
+                email=f"deleted-{user_id}@deleted.local",
+                live_username=None,
+                live_email=None,
+                external_user_id=None,
+                password_hash=None,
+                display_name=None,
+                avatar_url=None,
+                deleted_at=now,
+                updated_at=now,
+                revision=row.revision + 1,
+            )
+        )
+        await audit(tx, actor, "users.delete", "user", user_id, {"username": row.username, "email": row.email}, None)
+        return await Changes.note(tx, "user", user_id)
+
+    await services.changes.applied(await services.store.write(write))
+
+
+async def delete_key_row(tx: Tx, actor: Actor, key_id: str, now: int) -> None:
+    """Delete one live key softly, with its audit row. The change is the caller's to note."""
+    await ApiKey.filter(id=UUID(key_id)).using_db(tx.orm).update(deleted_at=now, live_name=None, updated_at=now)
+    await audit(tx, actor, "api_keys.delete", "api_key", key_id)
+
+
+async def live_user(tx: Tx, user_id: str) -> User:
+    """A live user's row inside a transaction. Raises GatewayError 403 for the system user, 404."""
+    if user_id == NIL:
+        raise forbidden("The system user is protected", code="protected")
+    known = canonical(user_id)
+    row = await User.get_or_none(id=known, deleted_at=None, using_db=tx.orm) if known else None
+    if row is None:
+        raise user_missing(user_id)
+    return row
+
+
+def user_missing(user_id: str) -> GatewayError:
+    """404 in the reference's words."""
+    return not_found(f"User with ID {user_id} not found")
+
+
+def with_standard(roles: Iterable[str]) -> list[str]:
+    """The roles without repetition; StandardUser is always among them."""
+    return list(dict.fromkeys(["StandardUser", *roles]))
+
+
+def check_email(text: str) -> str:
+    """A trimmed e-mail address. Raises GatewayError 400."""
+    email = text.strip()
+    if len(email) > 320 or not _EMAIL.fullmatch(email) or not email.isprintable():
+        raise bad_request("email is not an e-mail address", param="email")
+    return email
+
+
+def check_text(text: str, field: str, length: int) -> str:
+    """A trimmed, printable text of 1 to ``length`` characters. Raises GatewayError 400."""
+    value = text.strip()
+    if not value:
+        raise bad_request(f"Field '{field}' must not be empty or whitespace", param=field)
+    if len(value) > length or not value.isprintable():
+        raise bad_request(f"{field} must be at most {length} printable characters", param=field)
+    return value
+
+
+def optional_text(text: str | None, field: str, length: int) -> str | None:
+    """As ``check_text``; None and blank text are None."""
+    return check_text(text, field, length) if text is not None and text.strip() else None
+
+
+def like(search: str) -> str:
+    """A LIKE pattern (with ``ESCAPE '!'``) for texts, lower-cased, that contain ``search``."""
+    escaped = search.strip().lower().replace("!", "!!").replace("%", "!%").replace("_", "!_")
+    return f"%{escaped}%"
