@@ -236,6 +236,34 @@ def admin() -> None:
     """Repair access to the server."""
 
 
+@admin.command("reset-password")
+@which_data
+@click.option("--email", help="Whose password.  [default: admin_email of the configuration]")
+def reset_password(email: str | None, file: str | None, data_dir: str | None, database_url: str | None) -> None:
+    """Give an account a new password and print it.
+
+    The account's sessions end, and it is asked to change the password at the next sign-in. The server may be running.
+    """
+    config = _load(file, {"data_dir": data_dir, "database.url": database_url})
+    from dwctl.operations.sign_in import reset_password
+    from dwctl.store import Store
+
+    address = email or config.admin_email
+
+    async def work() -> str:
+        store = await Store.open(config.database.url, config.data_dir)
+        try:
+            return await reset_password(store, address, config)
+        except LookupError as error:
+            raise Failure(f"no account has the address {address}") from error
+        finally:
+            await store.close()
+
+    with _store_failures():
+        password = asyncio.run(work())
+    click.echo(f"The password of {address} is now {password}")
+
+
 @program.command("check-config")
 @which_data
 @click.option("--show", is_flag=True, help="Also print every value and where it comes from, secrets hidden.")
@@ -286,12 +314,15 @@ def backup(target: Path, file: str | None, data_dir: str | None, database_url: s
     which restoring needs. On PostgreSQL the database itself is saved with pg_dump, first: the line to run is printed.
     """
     config = _load(file, {"data_dir": data_dir, "database.url": database_url})
-    from dwctl.store.backup import backup
+    from dwctl.store.backup import BackupError, backup
 
     phrase = _passphrase(passphrase_file, confirm=True)
     with _store_failures():
-        asyncio.run(backup(config.database.url, config.data_dir, target, phrase))
-    click.echo(f"Wrote {target} ({target.stat().st_size:,} bytes).")
+        try:
+            notes = asyncio.run(backup(config.database.url, config.data_dir, target, phrase))
+        except BackupError as error:
+            raise Failure(str(error)) from error
+    click.echo("\n".join([f"Wrote {target} ({target.stat().st_size:,} bytes).", *notes]))
 
 
 @program.command()
@@ -307,12 +338,15 @@ def restore(
     Requests that the backup's journal holds and its database did not yet are added at the next start, each once.
     """
     config = _load(file, {"data_dir": data_dir, "database.url": database_url})
-    from dwctl.store.backup import restore
+    from dwctl.store.backup import BackupError, restore
 
     phrase = _passphrase(passphrase_file, confirm=False)
     with _store_failures():
-        asyncio.run(restore(source, config.data_dir, phrase, replace=replace))
-    click.echo(f"Restored {source} into {config.data_dir}.")
+        try:
+            notes = asyncio.run(restore(source, config.data_dir, phrase, replace=replace))
+        except BackupError as error:
+            raise Failure(str(error)) from error
+    click.echo("\n".join([f"Restored {source} into {config.data_dir}.", *notes]))
 
 
 @program.command()
