@@ -28,7 +28,7 @@ def _scaled(text: str, scale: int, unit: str) -> int:
     number = int("".join(map(str, digits)) or "0")
     power = exponent + len(str(scale)) - 1
     if power >= 0:
-        scaled = number * 10**power
+        scaled = number * int(10**power)
     else:
         scaled, rest = divmod(number, 10**-power)
         if rest:

@@ -19,28 +19,29 @@ from pathlib import Path
 import structlog
 import uvloop
 from sanic import Sanic
+from sanic.application.state import ApplicationServerInfo
 from sanic.exceptions import SanicException
 from sanic.handlers import ErrorHandler
 from sanic.request import Request
 from sanic.response import HTTPResponse
-from sanic.server.protocols.http_protocol import HttpProtocol, Stage
+from sanic.http.constants import HTTP, Stage
+from sanic.server.protocols.http_protocol import HttpProtocol
 
 from dwctl import api, doorway, ids
 from dwctl.accounts.principals import Keyring
 from dwctl.api import health, inference
 from dwctl.clock import MICROSECONDS, now_us
-from dwctl.config import Config
+from dwctl.config import Config, secret_key
 from dwctl.demo import Demo
 from dwctl.errors import ConfigurationError, GatewayError
 from dwctl.gateway import Gateway, measure
 from dwctl.ledger import Ledger
 from dwctl.operations.services import Services
-from dwctl.operations.sign_in import ensure_administrator
+from dwctl.operations.first_start import ensure_administrator
 from dwctl.outbound import Outbound
 from dwctl.routing import load_snapshot
-from dwctl.store import BodyStore, Changes, Store, StoreUnavailable
+from dwctl.store import BodyStore, Changes, Store, StoreUnavailable, open_sealer
 from dwctl.store.changes import ChangeRow
-from dwctl.store.sealer import open_sealer
 from dwctl.telemetry import logging as dwctl_logging
 
 log = structlog.get_logger(__name__)
@@ -67,7 +68,8 @@ class PatientProtocol(HttpProtocol):
 
     def data_received(self, data: bytes) -> None:
         since = self._time
-        in_head = self._http is not None and self._http.stage is Stage.REQUEST
+        http = self.http
+        in_head = http is not None and http.stage is Stage.REQUEST
         super().data_received(data)
         if in_head:
             self._time = since
@@ -88,7 +90,7 @@ class Errors(ErrorHandler):
         else:
             log.error("request_failed", exc_info=exception)
             error = GatewayError(500, "internal_error", "internal_error", "An internal error occurred. Please try again later.")
-        path = request.path if request is not None and request.url_bytes != b"*" else ""
+        path = request.path if request is not None and request.method != "NONE" else ""
         if path.startswith(_INFERENCE_PREFIXES):
             request.app.ctx.record_refusal(request, error)
             return inference.render_error(error)
@@ -137,16 +139,6 @@ class DataDirectory:
 
     def close(self) -> None:
         os.close(self._lock)
-
-
-def secret_key(config: Config) -> str | None:
-    """The configured sealing secret, from the key itself or its file. Raises ConfigurationError."""
-    if config.secret_key_file is None:
-        return config.secret_key
-    try:
-        return config.secret_key_file.read_text().strip()
-    except OSError as error:
-        raise ConfigurationError(f"secret_key_file {config.secret_key_file}: {error.strerror}") from None
 
 
 def _listen(config: Config) -> socket.socket:
@@ -272,9 +264,10 @@ async def _serve_in(directory: DataDirectory, config: Config, demo: bool, stop: 
         sock=listener, ssl=tls, protocol=PatientProtocol, backlog=4096, asyncio_server_kwargs={"start_serving": False}
     )
     assert server is not None
+    # With one server of one HTTP version Sanic leaves out its empty alt-svc header.
+    app.state.server_info.append(ApplicationServerInfo(settings={"version": HTTP.VERSION_1, "port": listener.getsockname()[1]}))
     await server.startup()
     await server.before_start()
-    await server
     gateway.start()
     host, port = listener.getsockname()[:2]
     url = f"{'https' if tls else 'http'}://{'localhost' if host in ('0.0.0.0', '::') else f'[{host}]' if ':' in host else host}:{port}"

@@ -5,7 +5,8 @@ These are plain Sanic handlers with streamed bodies, outside the doorway's wrapp
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 import msgspec
 from sanic import Sanic
@@ -53,8 +54,9 @@ class SanicSink:
         await self._response.send(data, end_stream=last)
 
     def abort(self) -> None:
-        if self._request.transport is not None:
-            self._request.transport.abort()
+        transport: Any = self._request.transport
+        if transport is not None:
+            transport.abort()
 
 
 def _too_large(limit: int) -> GatewayError:
@@ -65,7 +67,7 @@ def _too_large(limit: int) -> GatewayError:
 
 def _body_reader(request: Request) -> Callable[[int], Awaitable[bytes]]:
     async def read(limit: int) -> bytes:
-        stream = request.stream
+        stream: Any = request.stream
         if stream is None or not stream.request_body:
             return b""
         if limit and stream.request_bytes > limit:
@@ -89,7 +91,7 @@ def _body_reader(request: Request) -> Callable[[int], Awaitable[bytes]]:
 
 async def _drain(request: Request) -> None:
     """Take what the client is still sending, within bounds, so that it gets to read the refusal."""
-    stream = request.stream
+    stream: Any = request.stream
     if stream is None or not stream.request_body:
         return
     try:
@@ -132,7 +134,7 @@ def register(app: Sanic, gateway: Gateway, proxies: TrustedProxies) -> None:
 
     app.ctx.record_refusal = lambda request, error: record_refusal(request, "*", error, "unauthenticated")
 
-    def handler_of(root: str) -> Callable[..., Awaitable[None]]:
+    def handler_of(root: str) -> Callable[..., Coroutine[Any, Any, None]]:
         prefix = len(root)
 
         async def call_model(request: Request, **_: str) -> None:

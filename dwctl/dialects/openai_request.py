@@ -66,7 +66,9 @@ def parse(body: bytes, override: str | None = None) -> ModelRequest:
         fields = _TOP_LEVEL.decode(body)
     except msgspec.ValidationError:
         raise bad_request("Request body must be a JSON object.") from None
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        if "surrogate" in str(error):
+            raise bad_request("Request body holds half of a surrogate pair (\\ud800 to \\udfff), which is not text.") from None
         raise openai_errors.not_json() from None
     if override is not None:
         return ModelRequest(fields, override)

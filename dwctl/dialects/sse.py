@@ -40,6 +40,8 @@ class EventSplitter:
         events = []
         start = 0
         for match in _EVENT_END.finditer(data, self._searched):
+            if match.end() == len(data) and match.group() == b"\r\n\r":
+                break  # half a blank line; its other half comes with the next read
             events.append(data[start : match.end()])
             start = match.end()
         self.rest = data[start:] if start else data

@@ -62,7 +62,8 @@ async def _attempt(exchange: "Exchange", candidate: "Candidate") -> None:
     exchange.phase, exchange.phase_since = "first_byte", started
     exchange.phase_limit = endpoint.connect_seconds + endpoint.first_byte_timeout
     exchange.total_limit = endpoint.total_timeout
-    status, fault = None, "cancelled"
+    status: int | None = None
+    fault: str | None = "cancelled"
     try:
         exchange.upstream = await gateway.outbound.send(
             pool=endpoint.id,

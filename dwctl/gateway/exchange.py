@@ -261,7 +261,7 @@ class Exchange:
         self.response_bytes += len(data)
         settle(self)
         self.enter_phase("client_write", self.gateway.config.timeouts.client_write)
-        if self.gateway.ledger.waits_for_sync:
+        if self.gateway.waits_for_sync:
             await self.gateway.ledger.synced()
         await self.sink.send(data, last=True)
 

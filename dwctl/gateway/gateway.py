@@ -29,6 +29,7 @@ class Gateway:
         self.outbound = outbound
         self.bodies = bodies
         self.node = node
+        self.waits_for_sync = config.journal.sync == "always"
         self.limits = Limits()
         self.deadlines = Deadlines()
         self.live: set[Exchange] = set()

@@ -9,7 +9,7 @@ from aiohttp import ClientTimeout
 from yarl import URL
 
 from dwctl.clock import MICROSECONDS
-from dwctl.config import Timeouts
+from dwctl.config.schema import Timeouts
 from dwctl.ledger.prices import Price
 from dwctl.outbound import check_url, connect_bound, join
 from dwctl.sealing import Sealer, Secret

@@ -1,0 +1,212 @@
+"""A whole dwctl and its simulated provider, as processes on loopback ports, for tests that drive them from outside."""
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+FROM_SOURCE = (sys.executable, str(ROOT / "app.py"))
+KEY = "sk-test-" + "k" * 35
+ADMIN_EMAIL = "admin@example.com"
+ADMIN_PASSWORD = "correct horse battery"
+USER = "dev@example.com"
+START_SECONDS = 30
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def until(condition: Any, seconds: float, what: str) -> Any:
+    """Poll for something that another process does; the result once it is true."""
+    deadline = time.monotonic() + seconds
+    while not (result := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.02)
+    return result
+
+
+class Simulator:
+    """``dwctl simulate`` as a process."""
+
+    def __init__(self, directory: Path, program: Sequence[str] = FROM_SOURCE, *arguments: str) -> None:
+        self.ledger = directory / "served.jsonl"
+        self._process = subprocess.Popen(
+            [*program, "simulate", "--port", "0", "--ledger", str(self.ledger), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=(directory / "simulator.log").open("ab"),
+            text=True,
+            env=environment(),
+        )
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert "listening on" in line, line
+        self.url = line.split()[-1]
+
+    def served(self) -> dict[str, Any]:
+        """The provider's own account: request id -> entry."""
+        host, _, port = self.url.removeprefix("http://").partition("/")[0].partition(":")
+        connection = http.client.HTTPConnection(host, int(port), timeout=10)
+        connection.request("GET", "/_served")
+        answer: dict[str, Any] = json.loads(connection.getresponse().read())
+        connection.close()
+        return answer
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.wait(10)
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """The tester's environment without any setting of dwctl's, plus ``settings``."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("DWCTL_") and name != "DATABASE_URL"}
+    return kept | settings
+
+
+class Appliance:
+    """``dwctl serve`` as a process, with its data under ``directory``."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        database_url: str | None = None,
+        program: Sequence[str] = FROM_SOURCE,
+        settings: Mapping[str, Any] | None = None,
+        port: int | None = None,
+    ) -> None:
+        self.directory = directory
+        self.data_dir = directory / "data"
+        self.port = port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = directory / "serve.log"
+        self._program = tuple(program)
+        self._config = directory / "dwctl.yaml"
+        configuration: dict[str, Any] = {
+            "port": self.port,
+            "data_dir": str(self.data_dir),
+            "admin_email": ADMIN_EMAIL,
+            "admin_password": ADMIN_PASSWORD,
+            "log": {"format": "json"},
+        }
+        if database_url is not None:
+            configuration["database"] = {"url": database_url}
+            configuration["secret_key"] = "a secret key for tests only"
+        directory.mkdir(parents=True, exist_ok=True)
+        self._config.write_text(yaml.safe_dump(_merged(configuration, settings or {})))
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def command(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run another command of the program with the same configuration."""
+        return subprocess.run(
+            [*self._program, *arguments, "--config", str(self._config)], capture_output=True, text=True, env=environment(), check=check, timeout=120
+        )
+
+    def apply(self, document: Mapping[str, Any]) -> None:
+        file = self.directory / "setup.yaml"
+        file.write_text(yaml.safe_dump(dict(document)))
+        done = self.command("apply", str(file), check=False)
+        assert done.returncode == 0, done.stderr
+
+    def start(self) -> float:
+        """Start and wait until /healthz answers 200; the seconds that took."""
+        assert self.process is None
+        started = time.monotonic()
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen([*self._program, "serve", "--config", str(self._config)], stdout=log, stderr=log, env=environment())
+        while self.get("/healthz") != 200:
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() - started < START_SECONDS, self.log.read_text()
+            time.sleep(0.01)
+        return time.monotonic() - started
+
+    def get(self, path: str) -> int:
+        """Status of a GET, 0 if there is no answer."""
+        return self.get_json(path)[0]
+
+    def get_json(self, path: str) -> tuple[int, Any]:
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+            try:
+                connection.request("GET", path)
+                response = connection.getresponse()
+                body = response.read()
+                return response.status, json.loads(body) if "json" in response.headers.get("content-type", "") else body.decode()
+            finally:
+                connection.close()
+        except OSError:
+            return 0, None
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(10)
+        self.process = None
+
+    def stop(self, timeout: float = 30) -> int:
+        """SIGTERM; the exit status."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        status = self.process.wait(timeout)
+        self.process = None
+        return status
+
+    def close(self) -> None:
+        if self.process is not None:
+            self.kill()
+
+
+def _merged(base: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    for name, value in more.items():
+        base[name] = _merged(dict(base.get(name) or {}), value) if isinstance(value, Mapping) else value
+    return base
+
+
+def model(alias: str, name: str, *, prices: Sequence[Mapping[str, str]] = (), **fields: Any) -> dict[str, Any]:
+    """A model of the simulator for ``setup``."""
+    return {"alias": alias, "endpoint": "sim", "model_name": name, "groups": ["Everyone"], "prices": [dict(price) for price in prices], **fields}
+
+
+PRICE = {"input_per_million": "2.50", "output_per_million": "10"}
+
+
+def setup(simulator_url: str, models: Sequence[Mapping[str, Any]], *, credit: str | None = "100", **key: Any) -> dict[str, Any]:
+    """An apply document: the simulator as endpoint ``sim``, models, one user with a key and credit."""
+    document: dict[str, Any] = {
+        "endpoints": [{"name": "sim", "url": simulator_url, "api_key": "provider-key"}],
+        "users": [{"email": USER}],
+        "models": [dict(entry) for entry in models],
+        "keys": [{"user": USER, "name": "test", "secret": KEY, **key}],
+    }
+    if credit is not None:
+        document["grants"] = [{"user": USER, "amount": credit, "source_id": "test-credit"}]
+    return document
+
+
+@contextlib.contextmanager
+def running(directory: Path, document: Any, **options: Any) -> Iterator[tuple[Appliance, Simulator]]:
+    """A simulator and a server that was set up by ``document(simulator_url)``; both are gone afterwards."""
+    directory.mkdir(parents=True, exist_ok=True)
+    simulator = Simulator(directory, options.get("program", FROM_SOURCE), "--api-key", "provider-key")
+    appliance = Appliance(directory, **options)
+    try:
+        appliance.apply(document(simulator.url))
+        appliance.start()
+        yield appliance, simulator
+    finally:
+        appliance.close()
+        simulator.close()

@@ -1,0 +1,123 @@
+"""Requests read once and passed on unchanged, but for what must change."""
+
+import json
+
+import pytest
+from dwctl.dialects.multipart import field_of
+from dwctl.dialects.openai_request import input_bound, input_text, outgoing, parse
+from dwctl.errors import GatewayError
+from hypothesis import given
+from hypothesis import strategies as st
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text(st.characters(blacklist_categories=("Cs",))), json_values, max_size=5), st.booleans())
+def test_only_model_and_usage_change(fields: dict[str, object], ask_usage: bool) -> None:
+    fields = {name: value for name, value in fields.items() if name not in ("id", "stream_options")} | {"model": "alias"}
+    sent = json.loads(outgoing(parse(json.dumps(fields).encode()), b'"theirs"', ask_usage=ask_usage))
+    expected = fields | {"model": "theirs"}
+    if ask_usage:
+        expected["stream_options"] = {"include_usage": True}
+    assert sent == expected
+
+
+def test_spelling_is_kept() -> None:
+    body = rb'{"messages":[{"content":"\u00e9 \/ 1.10", "x": 1.0e5}],"model":"a","temperature":0.700}'
+    assert outgoing(parse(body), b'"m"', ask_usage=False) == body.replace(b'"a"', b'"m"')
+
+
+def test_other_stream_options_survive() -> None:
+    body = b'{"model":"a","stream":true,"stream_options":{"include_usage":false,"include_obfuscation":false}}'
+    assert json.loads(outgoing(parse(body), b'"m"', ask_usage=True))["stream_options"] == {"include_usage": True, "include_obfuscation": False}
+
+
+@pytest.mark.parametrize(("spelled", "name"), [(rb'"deepseek-ai\/V3"', "deepseek-ai/V3"), (rb'"\u0061b\\c"', "ab\\c")])
+def test_escapes_in_the_model(spelled: bytes, name: str) -> None:
+    assert parse(b'{"model":' + spelled + b"}").model == name
+
+
+def test_client_ids_are_dropped() -> None:
+    body = b'{"model":"a","id":"x","completion_id":1,"completionId":1,"response_id":1,"responseId":1,"previous_response_id":"r"}'
+    assert json.loads(outgoing(parse(body), b'"m"', ask_usage=False)) == {"model": "m", "previous_response_id": "r"}
+
+
+def test_the_header_wins() -> None:
+    assert parse(b'{"model":"a"}', "b").model == "b"
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        (b"", None),
+        (b"{", None),
+        (b"[]", None),
+        (b'"x"', None),
+        (b"\xff", None),
+        (b"[" * 100_000, None),
+        (b"{}", "model"),
+        (b'{"model":5}', "model"),
+        (b'{"model":""}', "model"),
+        (rb'{"model":"\ud800"}', None),
+        (rb'{"model":"a","messages":[{"content":"\udc00"}]}', None),
+        (b'{"model":"\xff"}', "model"),
+    ],
+)
+def test_what_cannot_be_read_is_400(body: bytes, param: str | None) -> None:
+    with pytest.raises(GatewayError) as refusal:
+        parse(body)
+    assert refusal.value.status == 400
+    assert refusal.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("fields", "bound", "choices"),
+    [
+        (b'"max_tokens":5', 5, 1),
+        (b'"max_tokens":5,"max_completion_tokens":7', 7, 1),
+        (b'"n":3', None, 3),
+        (b'"n":"many","max_tokens":-1', None, 1),
+        (b'"max_tokens":1e3', 1000, 1),
+        (b'"max_tokens":true', None, 1),
+    ],
+)
+def test_bounds_on_output(fields: bytes, bound: int | None, choices: int) -> None:
+    request = parse(b'{"model":"a",' + fields + b"}")
+    assert (request.max_output, request.choices) == (bound, choices)
+
+
+def test_size_bounds_text_but_not_images() -> None:
+    assert input_bound(b'{"model":"a"}') == 13
+    assert input_bound(b'{"messages":[{"content":[{"type":"image_url"}]}]}') is None
+
+
+def test_all_text_is_counted() -> None:
+    request = parse(
+        json.dumps(
+            {
+                "model": "a",
+                "messages": [
+                    {"role": "system", "content": "one"},
+                    {"role": "user", "content": [{"type": "text", "text": "two"}, {"type": "image_url", "image_url": {"url": "http://x"}}]},
+                ],
+                "tools": [{"type": "function", "function": {"name": "three"}}],
+            }
+        ).encode()
+    )
+    text, media = input_text(request)
+    assert media == 1
+    assert all(word in text for word in ("one", "two", "three")) and "http://x" not in text
+
+
+def test_model_of_a_form() -> None:
+    body = b'--B\r\nContent-Disposition: form-data; name="file"; filename="model"\r\n\r\nabc\r\n--B\r\nContent-Disposition: form-data; name="model"\r\n\r\nwhisper\r\n--B--\r\n'
+    assert field_of(body, "multipart/form-data; boundary=B", "model") == "whisper"
+    assert field_of(body, "multipart/form-data; boundary=B", "nothing") is None
+    with pytest.raises(GatewayError):
+        field_of(b"garbage", "multipart/form-data; boundary=B", "model")
+    with pytest.raises(GatewayError):
+        field_of(body, "multipart/form-data", "model")
