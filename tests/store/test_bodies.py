@@ -13,6 +13,7 @@ import pytest
 from dwctl import ids
 from dwctl.clock import from_rfc3339
 from dwctl.store import Bodies, BodyStore, Store, bodies
+from tests.waiting import until
 
 NOON = from_rfc3339("2026-11-20T12:00:00Z")
 HOUR = 3_600_000_000
@@ -65,9 +66,7 @@ async def test_many_are_written_without_being_asked(body_store: BodyStore, store
     names = [ids.new_text() for _ in range(1_200)]
     for name in names:
         body_store.put(name, NOON, b"x", b"y", False)
-    async with asyncio.timeout(10):
-        while body_store._queue:
-            await asyncio.sleep(0.02)
+    await until(lambda: not body_store._queue)
     assert await body_store.get(names[-1], NOON) == Bodies(b"x", b"y", False)
 
 

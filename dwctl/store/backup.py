@@ -1,0 +1,359 @@
+"""Backup and restore of an installation: one tar file.
+
+It holds, in this order, ``dwctl.db`` (an online copy; not with PostgreSQL, which has ``pg_dump``), the journal's segments,
+``node_id``, and ``sealing.key.sealed``: the sealing key, encrypted under a key that scrypt (RFC 7914) makes of a passphrase.
+``manifest.json`` comes last and has the SHA-256 of every member, so that a file that was cut short is noticed. Bodies are
+not in it.
+
+A running server deletes journal segments once the database has them; those that the copy of the database does not have yet
+must be in the backup. So segments are held by hard links before the database is copied, and while it is.
+
+Restoring replays nothing: the ledger does that at the next start, from the mark that the database holds, under the same
+``node_id``.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import sqlite3
+import tarfile
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
+from dwctl import clock
+from dwctl.errors import ConfigurationError
+from dwctl.sealing import KEY_FILE
+from dwctl.store.failures import StoreUnavailable
+from dwctl.store.store import DATABASE_FILE, database_path
+
+FORMAT = 1
+JOURNAL = "journal"
+NODE = "node_id"
+LOCK = "lock"
+SEALED_KEY = "sealing.key.sealed"
+MANIFEST = "manifest.json"
+
+_PART = r"[A-Za-z0-9_-][A-Za-z0-9._-]*"
+_MEMBER = re.compile(rf"{re.escape(DATABASE_FILE)}|{NODE}|{re.escape(SEALED_KEY)}|{JOURNAL}(/{_PART})+")
+_LINK_SECONDS = 0.02
+_SALT_BYTES = 16
+_NONCE_BYTES = 12
+_BLOCK = 64 * 1024
+
+
+class BackupError(ConfigurationError):
+    """A backup cannot be made or used; the message says why and what to do."""
+
+
+async def backup(url: str | None, data_dir: Path, target: Path, passphrase: str) -> list[str]:
+    """Write ``target``, also while a server runs; what the user has to know or do besides, a sentence each.
+
+    ``url`` as for ``Store.open``. Raises BackupError, ConfigurationError, StoreUnavailable; then there is no ``target``.
+    """
+    if not passphrase:
+        raise BackupError("a passphrase is needed: it protects the sealing key in the backup")
+    if not data_dir.is_dir():
+        raise BackupError(f"there is no data directory at {data_dir}")
+    if target.exists():
+        raise BackupError(f"{target} exists already")
+    database = database_path(url, data_dir)
+    try:
+        await asyncio.to_thread(_backup, database, data_dir, target, passphrase)
+    except OSError as error:
+        raise BackupError(f"the backup could not be written: {error}") from error
+    if database is not None:
+        return []
+    return [
+        "The database is not in this file. Before `dwctl backup`, with dwctl stopped, run: pg_dump --format=custom --file=dwctl.pgdump URL",
+        "The sealing key is not in this file if it comes from secret_key or secret_key_file: keep that as well.",
+    ]
+
+
+async def restore(source: Path, data_dir: Path, passphrase: str, *, replace: bool = False) -> list[str]:
+    """Lay out ``data_dir`` as the backup has it; what the user has to know or do besides, a sentence each.
+
+    Refuses a data directory that holds anything, unless ``replace``, and always one that a server uses. A wrong passphrase
+    or a damaged file changes nothing. Raises BackupError.
+    """
+    try:
+        included = await asyncio.to_thread(_restore, source, data_dir, passphrase, replace)
+    except (OSError, tarfile.TarError) as error:
+        raise BackupError(f"{source} could not be restored: {error}") from error
+    if DATABASE_FILE in included:
+        return []
+    return [
+        "The database was not in this file. Before the first start run: pg_restore --clean --if-exists --dbname=DATABASE_URL dwctl.pgdump"
+    ]
+
+
+def _backup(database: Path | None, data_dir: Path, target: Path, passphrase: str) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".backup-", dir=data_dir) as name, contextlib.ExitStack() as stack:
+        scratch = Path(name)
+        links = _JournalLinks(data_dir / JOURNAL, scratch / JOURNAL)
+        links.hold()
+        if database is not None:
+            with links.holding():
+                _copy_database(database, scratch / DATABASE_FILE)
+            links.hold()
+        partial = target.with_name(f"{target.name}.partial")
+        stack.callback(partial.unlink, missing_ok=True)
+        descriptor = os.open(partial, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
+        with open(descriptor, "wb") as file:
+            with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
+                writer = _ArchiveWriter(archive)
+                if database is not None:
+                    writer.add(DATABASE_FILE, scratch / DATABASE_FILE)
+                for path in links.files():
+                    writer.add(f"{JOURNAL}/{path.relative_to(scratch / JOURNAL)}", path)
+                if (data_dir / NODE).exists():
+                    writer.add(NODE, data_dir / NODE)
+                if (data_dir / KEY_FILE).exists():
+                    writer.add_bytes(SEALED_KEY, _encrypted((data_dir / KEY_FILE).read_bytes(), passphrase))
+                writer.add_manifest()
+            file.flush()
+            os.fsync(file.fileno())
+        # A link, unlike a rename, does not replace a file that has come into being meanwhile.
+        os.link(partial, target)
+        _sync_directory(target.parent)
+
+
+def _copy_database(source: Path, target: Path) -> None:
+    if not source.exists():
+        raise BackupError(f"there is no database at {source}")
+    try:
+        with contextlib.closing(sqlite3.connect(source, timeout=10)) as live, contextlib.closing(sqlite3.connect(target)) as copy:
+            # In one step: with a snapshot of its own the copy is consistent, and writers go on.
+            live.backup(copy)
+            if copy.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+                raise BackupError(f"the database {source} is damaged")
+    except sqlite3.Error as error:
+        raise StoreUnavailable(f"SQLite: {error}") from error
+
+
+class _JournalLinks:
+    """Hard links to every journal segment seen, which outlive the deletion of the segment."""
+
+    def __init__(self, journal: Path, directory: Path) -> None:
+        self._journal = journal
+        self._directory = directory
+        self._directory.mkdir()
+
+    def hold(self) -> None:
+        """Link what is there now."""
+        for path in sorted(self._journal.rglob("*")) if self._journal.is_dir() else []:
+            name = path.relative_to(self._journal)
+            if path.is_dir() or not _MEMBER.fullmatch(f"{JOURNAL}/{name}"):
+                continue
+            link = self._directory / name
+            link.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError, FileNotFoundError):
+                os.link(path, link)
+
+    @contextlib.contextmanager
+    def holding(self) -> Iterator[None]:
+        """Go on linking in a thread: a segment that comes and goes meanwhile is kept too."""
+        done = threading.Event()
+        failures: list[OSError] = []
+
+        def follow() -> None:
+            try:
+                while not done.wait(_LINK_SECONDS):
+                    self.hold()
+            except OSError as error:
+                failures.append(error)
+
+        thread = threading.Thread(target=follow, name="journal links", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+        if failures:
+            raise failures[0]
+
+    def files(self) -> list[Path]:
+        return sorted(path for path in self._directory.rglob("*") if path.is_file())
+
+
+class _ArchiveWriter:
+    def __init__(self, archive: tarfile.TarFile) -> None:
+        self._archive = archive
+        self._sums: dict[str, str] = {}
+
+    def add(self, name: str, path: Path) -> None:
+        """Add a file as long as it is now, though it may grow or be cut meanwhile."""
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size if name == DATABASE_FILE else _written_size(file)
+            member = self._member(name, size)
+            reader = _Reader(file, size)
+            self._archive.addfile(member, reader)  # type: ignore[arg-type]
+            self._sums[name] = reader.sum.hexdigest()
+
+    def add_bytes(self, name: str, content: bytes) -> None:
+        self._archive.addfile(self._member(name, len(content)), io.BytesIO(content))
+        self._sums[name] = hashlib.sha256(content).hexdigest()
+
+    def add_manifest(self) -> None:
+        manifest = {"format": FORMAT, "made_at": clock.to_rfc3339(clock.now_us()), "sha256": self._sums}
+        content = json.dumps(manifest, indent=1).encode()
+        self._archive.addfile(self._member(MANIFEST, len(content)), io.BytesIO(content))
+
+    def _member(self, name: str, size: int) -> tarfile.TarInfo:
+        member = tarfile.TarInfo(name)
+        member.size = size
+        member.mode = 0o600
+        member.mtime = clock.now_us() // clock.MICROSECONDS
+        return member
+
+
+def _written_size(file: Any) -> int:
+    """The size without most of the zeros of an allocated segment's unwritten rest (a record may end with a few)."""
+    end: int = file.seek(0, os.SEEK_END)
+    size = end
+    while size > 0 and not any(_block(file, size - _BLOCK)):
+        size -= _BLOCK
+    file.seek(0)
+    return min(end, max(size, 0) + _BLOCK)
+
+
+def _block(file: Any, start: int) -> bytes:
+    file.seek(max(start, 0))
+    content: bytes = file.read(_BLOCK if start >= 0 else start + _BLOCK)
+    return content
+
+
+class _Reader:
+    """Reads exactly ``size`` bytes, zeros where a file was truncated meanwhile, and sums them."""
+
+    def __init__(self, file: Any, size: int) -> None:
+        self._file = file
+        self._left = size
+        self.sum = hashlib.sha256()
+
+    def read(self, size: int) -> bytes:
+        size = min(size, self._left)
+        content: bytes = self._file.read(size)
+        content += bytes(size - len(content))
+        self._left -= size
+        self.sum.update(content)
+        return content
+
+
+def _restore(source: Path, data_dir: Path, passphrase: str, replace: bool) -> set[str]:
+    made = not data_dir.exists()
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        with _exclusive(data_dir):
+            present = [path for path in data_dir.iterdir() if path.name != LOCK]
+            if present and not replace:
+                raise BackupError(
+                    f"{data_dir} is not empty ({present[0].name}, ...): restore elsewhere, or replace what is there with --replace"
+                )
+            with tempfile.TemporaryDirectory(prefix=".restore-", dir=data_dir) as name:
+                scratch = Path(name)
+                included = _unpack(source, scratch, passphrase)
+                for path in present:
+                    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+                for path in scratch.iterdir():
+                    path.rename(data_dir / path.name)
+            _sync_directory(data_dir)
+    except BaseException:
+        if made:
+            shutil.rmtree(data_dir, ignore_errors=True)
+        raise
+    return included
+
+
+@contextlib.contextmanager
+def _exclusive(data_dir: Path) -> Iterator[None]:
+    """The lock that a server holds on its data directory."""
+    descriptor = os.open(data_dir / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BackupError(f"{data_dir} is in use by a running dwctl: stop it first") from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _unpack(source: Path, scratch: Path, passphrase: str) -> set[str]:
+    """Everything of the archive, checked, below ``scratch``; the names that it held."""
+    sums: dict[str, str] = {}
+    manifest: dict[str, Any] | None = None
+    with tarfile.open(source, "r:") as archive:
+        for member in archive:
+            content = archive.extractfile(member) if member.isfile() else None
+            if content is None or manifest is not None or not (member.name == MANIFEST or _MEMBER.fullmatch(member.name)):
+                raise BackupError(f"{source} is not a backup of dwctl ({member.name!r} does not belong in one)")
+            if member.name == MANIFEST:
+                manifest = json.loads(content.read())
+                continue
+            if member.name in sums:
+                raise BackupError(f"{source} is damaged: {member.name} is there twice")
+            sums[member.name] = _write(content, scratch / member.name)
+    if manifest is None:
+        raise BackupError(f"{source} is not a whole backup of dwctl: its end is missing")
+    if manifest.get("format") != FORMAT:
+        raise BackupError(f"{source} has format {manifest.get('format')}, which this version does not know")
+    if manifest.get("sha256") != sums:
+        raise BackupError(f"{source} is damaged: contents and checksums differ")
+    if SEALED_KEY in sums:
+        sealed = scratch / SEALED_KEY
+        key = _decrypted(sealed.read_bytes(), passphrase)
+        sealed.unlink()
+        _write(io.BytesIO(key), scratch / KEY_FILE)
+    return set(sums)
+
+
+def _write(content: Any, path: Path) -> str:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    total = hashlib.sha256()
+    with open(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600), "wb") as file:
+        while chunk := content.read(1 << 20):
+            total.update(chunk)
+            file.write(chunk)
+        file.flush()
+        os.fsync(file.fileno())
+    return total.hexdigest()
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _passphrase_key(passphrase: str, salt: bytes) -> bytes:
+    return Scrypt(salt=salt, length=32, n=2**15, r=8, p=1).derive(passphrase.encode())
+
+
+def _encrypted(key: bytes, passphrase: str) -> bytes:
+    salt, nonce = os.urandom(_SALT_BYTES), os.urandom(_NONCE_BYTES)
+    return salt + nonce + AESGCM(_passphrase_key(passphrase, salt)).encrypt(nonce, key, None)
+
+
+def _decrypted(blob: bytes, passphrase: str) -> bytes:
+    salt, nonce = blob[:_SALT_BYTES], blob[_SALT_BYTES : _SALT_BYTES + _NONCE_BYTES]
+    try:
+        return AESGCM(_passphrase_key(passphrase, salt)).decrypt(nonce, blob[_SALT_BYTES + _NONCE_BYTES :], None)
+    except InvalidTag as error:
+        raise BackupError("the passphrase is not the one that this backup was made with") from error

@@ -1,0 +1,191 @@
+"""The change follower: order, coalescing, other nodes, failures and outages."""
+
+import asyncio
+import sqlite3
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from dwctl.store import ChangeRow, Changes, Store, StoreUnavailable, Tx
+from dwctl.store.changes import coalesced
+from tests.conftest import PostgresServer
+from tests.waiting import until
+
+
+class Follower:
+    """Applies changes to a set, as a snapshot would, and remembers how often."""
+
+    def __init__(self) -> None:
+        self.applications: list[list[ChangeRow]] = []
+        self.failing = 0
+
+    async def apply(self, rows: list[ChangeRow]) -> None:
+        if self.failing:
+            self.failing -= 1
+            raise LookupError("not this time")
+        self.applications.append(rows)
+
+    @property
+    def entities(self) -> list[str | None]:
+        return [row.entity_id for rows in self.applications for row in rows]
+
+
+@pytest.fixture
+async def changes(store: Store) -> AsyncIterator[Changes]:
+    opened = Changes(store)
+    yield opened
+    await opened.close()
+
+
+async def note(store: Store, entity: str | None = None) -> int:
+    return await store.write(lambda tx: Changes.note(tx, "key", entity))
+
+
+async def test_an_answer_waits_for_its_own_node(store: Store, changes: Changes) -> None:
+    follower = Follower()
+    assert await changes.head() == 0
+    changes.start(follower.apply, await changes.head())
+    for number in range(20):
+        seq = await note(store, f"key-{number}")
+        await changes.applied(seq)
+        assert follower.entities[-1] == f"key-{number}"
+    assert follower.entities == [f"key-{number}" for number in range(20)]
+    assert await changes.head() == seq
+
+
+async def test_waiting_for_each_change_is_quick(store: Store, changes: Changes) -> None:
+    changes.start(Follower().apply, 0)
+    loop = asyncio.get_running_loop()
+    before = loop.time()
+    for number in range(10):
+        await changes.applied(await note(store, f"key-{number}"))
+    assert loop.time() - before < 1.0, "ten answers did not wait for ten looks at the log"
+
+
+async def test_what_was_before_is_not_applied(store: Store, changes: Changes) -> None:
+    follower = Follower()
+    await note(store, "old")
+    changes.start(follower.apply, await changes.head())
+    await changes.applied(await note(store, "new"))
+    assert follower.entities == ["new"]
+
+
+async def test_many_notes_are_few_applications(store: Store, changes: Changes) -> None:
+    follower = Follower()
+    changes.start(follower.apply, 0)
+    seqs = await asyncio.gather(*(note(store, f"key-{number % 10}") for number in range(50)))
+    changes.poke()
+    await until(lambda: changes._seq == max(seqs))
+    assert len(follower.applications) <= 3
+    assert {row.entity_id for row in follower.applications[-1]} <= {f"key-{number}" for number in range(10)}
+    assert set(follower.entities) == {f"key-{number}" for number in range(10)}
+    assert follower.applications[-1][-1].seq == max(seqs)
+
+
+def test_coalescing_keeps_the_last_of_each_entity_in_order() -> None:
+    rows = [ChangeRow(seq, area, entity) for seq, (area, entity) in enumerate([("key", "a"), ("key", "b"), ("user", "a"), ("key", "a")])]
+    assert coalesced(rows) == [rows[1], rows[2], rows[3]]
+
+
+async def test_another_node_follows_within_a_second(database_url: str, data_dir: Path, tmp_path: Path, store: Store) -> None:
+    other_store = await Store.open(database_url, tmp_path / "other")
+    other = Changes(other_store)
+    follower = Follower()
+    other.start(follower.apply, 0)
+    await note(store, "elsewhere")
+    await until(lambda: follower.entities == ["elsewhere"], seconds=1.0)
+    await other.close()
+    await other_store.close()
+
+
+async def test_an_application_that_fails_is_repeated(store: Store, changes: Changes) -> None:
+    follower = Follower()
+    follower.failing = 2
+    changes.start(follower.apply, 0)
+    await changes.applied(await note(store, "a"))
+    assert follower.entities == ["a"]
+
+
+async def test_waiting_has_an_end(store: Store, changes: Changes) -> None:
+    changes.start(Follower().apply, 0)
+    with pytest.raises(StoreUnavailable, match="stored"):
+        await changes.applied(10**6, timeout=0.1)
+
+
+async def test_an_undone_note_was_never_there(store: Store, changes: Changes) -> None:
+    follower = Follower()
+    changes.start(follower.apply, 0)
+
+    async def fails(tx: Tx) -> None:
+        await Changes.note(tx, "key", "undone")
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await store.write(fails)
+    await changes.applied(await note(store, "kept"))
+    assert follower.entities == ["kept"]
+
+
+async def test_order_of_commit_is_order_of_seq(postgres_url: str, data_dir: Path) -> None:
+    """A transaction that noted first commits first, however long it takes: a follower never steps over it."""
+    store = await Store.open(postgres_url, data_dir)
+    changes = Changes(store)
+    follower = Follower()
+    changes.start(follower.apply, 0)
+    noted, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(tx: Tx) -> int:
+        seq = await Changes.note(tx, "key", "slow")
+        noted.set()
+        await go_on.wait()
+        return seq
+
+    first = asyncio.create_task(store.write(slow))
+    await noted.wait()
+    second = asyncio.create_task(note(store, "quick"))
+    done, _ = await asyncio.wait([second], timeout=0.2)
+    assert not done
+    go_on.set()
+    assert await first < await second
+    await changes.applied(await second)
+    assert follower.entities == ["slow", "quick"]
+    await changes.close()
+    await store.close()
+
+
+async def test_an_outage_of_postgresql_is_survived(postgres_server: PostgresServer, data_dir: Path) -> None:
+    store = await Store.open(postgres_server.url(), data_dir)
+    changes = Changes(store)
+    follower = Follower()
+    changes.start(follower.apply, 0)
+    await changes.applied(await note(store, "before"))
+    postgres_server.kill()
+    with pytest.raises(StoreUnavailable):
+        await note(store, "lost")
+    postgres_server.start()
+    await changes.applied(await note(store, "after"), timeout=20)
+    assert follower.entities == ["before", "after"]
+    name = str(uuid.uuid4())
+    postgres_server.execute(f"INSERT INTO change_log (area, entity_id, at) VALUES ('key', '{name}', 0); NOTIFY dwctl_changes")
+    await until(lambda: follower.entities[-1] == name)
+    await changes.close()
+    await store.close()
+
+
+async def test_a_locked_sqlite_file_is_survived(sqlite_url: str, data_dir: Path) -> None:
+    store = await Store.open(sqlite_url, data_dir)
+    changes = Changes(store)
+    follower = Follower()
+    changes.start(follower.apply, 0)
+    other = sqlite3.connect(data_dir / "dwctl.db", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    other.execute("INSERT INTO change_log (area, entity_id, at) VALUES ('key', 'elsewhere', 0)")
+    with pytest.raises(StoreUnavailable):
+        await note(store, "lost")
+    other.execute("COMMIT")
+    other.close()
+    await until(lambda: follower.entities == ["elsewhere"])
+    await changes.close()
+    await store.close()
