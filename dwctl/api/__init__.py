@@ -7,7 +7,20 @@ health have handlers of their own, which their modules add.
 from sanic import Sanic
 
 from dwctl import doorway
-from dwctl.api import api_keys, audit, authentication, endpoints, groups, models, users
+from dwctl.api import (
+    api_keys,
+    audit,
+    authentication,
+    config_api,
+    endpoints,
+    groups,
+    models,
+    openapi,
+    requests,
+    transactions,
+    usage,
+    users,
+)
 from dwctl.doorway import Route
 from dwctl.operations.proxy_sign_in import proxy_sign_in
 from dwctl.operations.services import Services
@@ -19,6 +32,11 @@ TABLES: tuple[list[Route], ...] = (
     api_keys.ROUTES,
     endpoints.ROUTES,
     models.ROUTES,
+    transactions.ROUTES,
+    requests.ROUTES,
+    usage.ROUTES,
+    config_api.ROUTES,
+    openapi.ROUTES,
     audit.ROUTES,
 )
 """The route table of every module."""

@@ -1,0 +1,206 @@
+"""The API as OpenAPI 3.1 documents: ``/admin/openapi.json`` and ``/ai/openapi.json``, made from the code.
+
+Administration comes from the doorway's route table: paths, parameters, body and answer types, the policy. Inference comes from
+``inference_reference``.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+import dwctl
+from dwctl.api import inference_reference
+from dwctl.doorway import Authenticated, Context, Needs, PageQuery, Policy, Public, Route, route, route_table
+from dwctl.errors import not_found
+
+ROUTES: list[Route] = []
+_REF = "#/components/schemas/{name}"
+_ERROR = {
+    "type": "object",
+    "required": ["message", "error"],
+    "properties": {
+        "message": {"type": "string"},
+        "error": {
+            "type": "object",
+            "required": ["type", "code", "message", "param"],
+            "properties": {
+                "type": {"type": "string"},
+                "code": {"type": "string"},
+                "message": {"type": "string"},
+                "param": {"type": ["string", "null"], "description": "The field at fault."},
+            },
+        },
+    },
+    "additionalProperties": True,
+}
+_REQUEST_ID = {"x-request-id": {"schema": {"type": "string"}, "description": "Names the request in the log."}}
+_MODEL_ERROR = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {"error": {**_ERROR["properties"]["error"], "additionalProperties": True}},  # type: ignore[index]
+}
+
+
+def admin_document(routes: Iterable[Route]) -> dict[str, Any]:
+    """The document of every administrative route."""
+    table = [entry for entry in routes if entry.path.startswith(("/admin/api/", "/authentication/"))]
+    types = [type_ for entry in table for type_ in (entry.body, entry.query, entry.returns) if type_ is not None]
+    schemas, components = msgspec.json.schema_components(types, ref_template=_REF)
+    schema_of = iter(schemas)
+    paths: dict[str, dict[str, Any]] = {}
+    for entry in table:
+        body, query, returns = (None if type_ is None else next(schema_of) for type_ in (entry.body, entry.query, entry.returns))
+        operation: dict[str, Any] = {
+            "summary": entry.summary,
+            "operationId": entry.handler.__name__,
+            "description": _paragraph(entry.description),
+            "tags": [entry.tag] if entry.tag else [],
+            "parameters": [
+                *({"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in entry.parameters),
+                *_query_parameters(query, components),
+            ],
+            "responses": {str(entry.status): _response(returns), **_errors_of(entry)},
+            "security": [] if isinstance(entry.policy, Public) else [{"session": []}, {"key": []}],
+            "x-policy": _policy(entry.policy),
+        }
+        if body is not None:
+            operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
+        paths.setdefault(entry.template, {})[entry.method.lower()] = operation
+    for query_type in {entry.query for entry in table if entry.query is not None}:
+        components.pop(query_type.__name__, None)
+    components.pop(PageQuery.__name__, None)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "dwctl administration", "version": dwctl.__version__},
+        "paths": paths,
+        "components": {
+            "schemas": {**components, "Error": _ERROR},
+            "responses": {"Error": {"description": "What was wrong.", "content": {"application/json": {"schema": _ref("Error")}}}},
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer", "description": "An API key of purpose platform."},
+                "session": {"type": "apiKey", "in": "cookie", "name": "dwctl_session"},
+            },
+        },
+    }
+
+
+def _query_parameters(query: dict[str, Any] | None, components: dict[str, Any]) -> list[dict[str, Any]]:
+    if query is None:
+        return []
+    schema = components[query["$ref"].rsplit("/", 1)[1]]
+    required = schema.get("required", ())
+    return [
+        {"name": name, "in": "query", "required": name in required, "schema": _without_null(property_)}
+        for name, property_ in schema["properties"].items()
+    ]
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """A query parameter is there or not; it is never null."""
+    some = [option for option in schema.get("anyOf", ()) if option != {"type": "null"}]
+    return some[0] if len(some) == 1 else {name: value for name, value in schema.items() if name != "default" or value is not None}
+
+
+def _response(schema: dict[str, Any] | None) -> dict[str, Any]:
+    if schema is None:
+        return {"description": "Done."}
+    return {"description": "Done.", "content": {"application/json": {"schema": schema}}}
+
+
+def _errors_of(entry: Route) -> dict[str, Any]:
+    statuses = ["503"]
+    if not isinstance(entry.policy, Public):
+        statuses.append("401")
+    if isinstance(entry.policy, Needs):
+        statuses.append("403")
+    if entry.body is not None:
+        statuses += ["400", "409", "415", "422"]
+    elif entry.query is not None or entry.parameters:
+        statuses.append("400")
+    if entry.parameters:
+        statuses.append("404")
+    if entry.method == "PATCH":
+        statuses.append("412")
+    return {status: {"$ref": "#/components/responses/Error"} for status in sorted(statuses)}
+
+
+def _policy(policy: Policy) -> dict[str, Any]:
+    """The declared policy as data."""
+    if isinstance(policy, Needs):
+        told: dict[str, Any] = {"resource": policy.resource, "operation": policy.operation}
+        return told if policy.own is None else {**told, "own": policy.own}
+    if isinstance(policy, Authenticated):
+        return {"authenticated": True, "any_key": policy.any_key}
+    return {"public": True}
+
+
+def _paragraph(text: str) -> str:
+    return "\n".join(line.strip() for line in text.splitlines())
+
+
+def _ref(name: str) -> dict[str, str]:
+    return {"$ref": _REF.format(name=name)}
+
+
+def inference_document() -> dict[str, Any]:
+    """The document of the inference surface."""
+    paths: dict[str, dict[str, Any]] = {}
+    for described in inference_reference.OPERATIONS:
+        content: dict[str, Any] = {"application/json": {"schema": described.response or {}}}
+        if described.streams:
+            content["text/event-stream"] = {"schema": {"type": "string"}}
+        calls = described.method == "POST"
+        operation: dict[str, Any] = {
+            "summary": described.summary,
+            "description": described.description,
+            "parameters": list(described.parameters),
+            "responses": {
+                "200": {
+                    "description": "The provider's answer." if calls else "Done.",
+                    "headers": {"x-request-id": {"schema": {"type": "string"}, "description": "Names the request in the log."}}
+                    if calls
+                    else {},
+                    "content": content,
+                },
+                **{
+                    status: {"description": meaning, "content": {"application/json": {"schema": _ref("Error")}}}
+                    for status, meaning in inference_reference.ERRORS.items()
+                    if calls or status in ("401", "404")
+                },
+            },
+        }
+        if described.request is not None:
+            operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": described.request}}}
+        paths.setdefault(inference_reference.ROOT + described.path, {})[described.method.lower()] = operation
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "dwctl inference", "version": dwctl.__version__},
+        "security": [{"key": []}],
+        "paths": paths,
+        "components": {
+            "schemas": {"Error": _MODEL_ERROR},
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "An API key for inference."}},
+        },
+    }
+
+
+def _require_enabled(enabled: bool) -> None:
+    if not enabled:
+        raise not_found("This document is switched off by the configuration (openapi)")
+
+
+@route(ROUTES, "GET", "/admin/openapi.json", policy=Needs("System", "read_all"), summary="OpenAPI document of the admin API", tag="openapi")
+async def get_admin_document(context: Context) -> dict[str, Any]:
+    """404 when ``openapi.admin_enabled`` is false."""
+    _require_enabled(context.services.config.openapi.admin_enabled)
+    return admin_document(route_table(context.request.app))
+
+
+@route(
+    ROUTES, "GET", "/ai/openapi.json", policy=Authenticated(any_key=True), summary="OpenAPI document of the inference API", tag="openapi"
+)
+async def get_inference_document(context: Context) -> dict[str, Any]:
+    """404 when ``openapi.ai_enabled`` is false."""
+    _require_enabled(context.services.config.openapi.ai_enabled)
+    return inference_document()
