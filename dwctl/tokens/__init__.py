@@ -1,0 +1,46 @@
+"""Token counts: exact for the encodings whose ranks are on board, and a bound or an estimate where exactness costs too much.
+
+In: text and the name of a tokenizer. Out: a number of tokens, never an error: a name that is not on board counts by the
+default, since a provider that keeps its tokenizer to itself can only be approximated. Special tokens in a text count as
+the ordinary text that they are to a provider.
+
+The rank files are tiktoken's own (`build/vendor.json` says from where), so nothing is fetched. An encoding is loaded at
+its first use, which takes a quarter of a second and 50 to 80 MB; `load` does it beforehand.
+"""
+
+import asyncio
+
+from dwctl.tokens.encodings import DEFAULT, NAMES, load
+
+ESTIMATE_ABOVE = 65_536
+"""Bytes of UTF-8 above which `estimate` divides instead of counting."""
+THREAD_ABOVE = 50_000
+"""Characters above which `count_in_thread` leaves the event loop."""
+
+
+def count(text: str, tokenizer: str | None = None) -> int:
+    """Exact number of tokens of ``text``; about 0.3 microseconds a token. None and unknown names are `DEFAULT`."""
+    return len(load(tokenizer).encode_ordinary(text))
+
+
+async def count_in_thread(text: str, tokenizer: str | None = None) -> int:
+    """`count`, for a long text in a thread (the counting itself lets the event loop run)."""
+    if len(text) <= THREAD_ABOVE:
+        return count(text, tokenizer)
+    return await asyncio.to_thread(count, text, tokenizer)
+
+
+def bound(text: str) -> int:
+    """The most tokens that ``text`` can be, by any tokenizer that works on bytes: its bytes in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def estimate(text: str, tokenizer: str | None = None) -> int:
+    """What is billed where the provider reported nothing: the count, and above 64 kB a quarter of the bytes, rounded up."""
+    size = bound(text)
+    if size > ESTIMATE_ABOVE:
+        return -(-size // 4)
+    return count(text, tokenizer) if size else 0
+
+
+__all__ = ["DEFAULT", "ESTIMATE_ABOVE", "NAMES", "THREAD_ABOVE", "bound", "count", "count_in_thread", "estimate", "load"]
