@@ -112,10 +112,15 @@ class PostgresServer:
     def kill(self) -> None:
         """SIGKILL the server and all its processes: whatever was in flight is lost without an answer."""
         assert self.process is not None
-        for child in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
+        for child in self.children():
             with contextlib.suppress(ProcessLookupError):
-                os.kill(int(child), signal.SIGKILL)
+                os.kill(child, signal.SIGKILL)
         self._end(signal.SIGKILL)
+
+    def children(self) -> list[int]:
+        """The server's processes, one a connection among them."""
+        assert self.process is not None
+        return [int(child) for child in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()]
 
     def _end(self, number: signal.Signals) -> None:
         assert self.process is not None

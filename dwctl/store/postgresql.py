@@ -24,9 +24,12 @@ from asyncpg.exceptions import (
     IntegrityConstraintViolationError,
     InterfaceError,
     InternalClientError,
+    InvalidAuthorizationSpecificationError,
+    InvalidCatalogNameError,
     OperatorInterventionError,
     PostgresConnectionError,
     PostgresError,
+    ReadOnlySQLTransactionError,
     TransactionRollbackError,
 )
 from tortoise.backends.asyncpg.client import AsyncpgDBClient, TransactionWrapper
@@ -45,7 +48,11 @@ READ_SECONDS = 30.0
 ATTEMPTS = 6
 """How often a transaction is tried that loses to a deadlock or a serialisation failure."""
 
+REFUSALS = (InvalidAuthorizationSpecificationError, InvalidCatalogNameError)
+"""The server answers, and does not let us in: a wrong address at the start, an outage later."""
+
 _OUTAGES = (
+    *REFUSALS,
     OSError,
     TimeoutError,
     PostgresConnectionError,
@@ -58,9 +65,11 @@ _OUTAGES = (
 )
 
 
-def translated(error: BaseException) -> BaseException:
-    """The exception that callers of the store see."""
-    if isinstance(error, _OUTAGES) or (isinstance(error, InterfaceError) and "clos" in str(error)):
+def translated(error: BaseException, *, writing: bool = False) -> BaseException:
+    """The exception that callers of the store see. Where ``writing`` is meant, a server that only reads (a standby) is an outage."""
+    closed = isinstance(error, InterfaceError) and "clos" in str(error)
+    standby = writing and isinstance(error, ReadOnlySQLTransactionError)
+    if isinstance(error, _OUTAGES) or closed or standby:
         return StoreUnavailable(f"PostgreSQL: {error or type(error).__name__}")
     if isinstance(error, IntegrityConstraintViolationError):
         return IntegrityError(error)
@@ -178,7 +187,7 @@ class _OperationClient(TransactionWrapper):
         try:
             return await super()._translate_exceptions(func, *args, **kwargs)
         except Exception as error:
-            if isinstance(outage := translated(error), StoreUnavailable):
+            if isinstance(outage := translated(error.__cause__ or error, writing=True), StoreUnavailable):
                 raise outage from error
             raise
 
@@ -199,7 +208,7 @@ class _Operation(Tx):
             return await awaitable
         except Exception as error:
             self.failed = True
-            raise translated(error) from error
+            raise translated(error, writing=True) from error
 
     def _check(self) -> None:
         if self.over:

@@ -59,10 +59,10 @@ _OUTAGES = frozenset(
 )
 
 
-def translated(error: sqlite3.Error) -> Exception:
-    """The exception that callers of the store see."""
-    code = getattr(error, "sqlite_errorcode", None)
-    if code is not None and code & 0xFF in _OUTAGES:
+def translated(error: sqlite3.Error, *, writing: bool = False) -> Exception:
+    """The exception that callers of the store see. Where ``writing`` is meant, a file that can only be read is an outage."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in _OUTAGES or (writing and code == sqlite3.SQLITE_READONLY):
         return StoreUnavailable(f"SQLite: {error}")
     if isinstance(error, sqlite3.IntegrityError):
         return IntegrityError(error)
@@ -71,7 +71,7 @@ def translated(error: sqlite3.Error) -> Exception:
 
 def _raise(error: Exception) -> NoReturn:
     if isinstance(error, sqlite3.Error):
-        raise translated(error) from error
+        raise translated(error, writing=True) from error
     if isinstance(error, ValueError) and str(error) in ("Connection closed", "no active connection"):
         raise StoreUnavailable("the store is closed") from error
     raise error
