@@ -102,7 +102,12 @@ def new_secret() -> tuple[str, str, str]:
     return secret, hash_secret(secret), hint_of(secret)
 
 
-_KEY_COLUMNS = "id, secret_hash, user_id, created_by, purpose, requests_per_second, burst_size, max_concurrency, bodies, always_stream_usage, expires_at"
+_KEY_COLUMNS = ", ".join(
+    (
+        *("id", "secret_hash", "user_id", "created_by", "purpose", "requests_per_second", "burst_size", "max_concurrency"),
+        *("bodies", "always_stream_usage", "expires_at"),
+    )
+)
 _USER_COLUMNS = "id, email, is_admin, roles, verified, zero_data_retention"
 
 
