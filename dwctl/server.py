@@ -22,9 +22,9 @@ from sanic import Sanic
 from sanic.application.state import ApplicationServerInfo
 from sanic.exceptions import SanicException
 from sanic.handlers import ErrorHandler
+from sanic.http.constants import HTTP, Stage
 from sanic.request import Request
 from sanic.response import HTTPResponse
-from sanic.http.constants import HTTP, Stage
 from sanic.server.protocols.http_protocol import HttpProtocol
 
 from dwctl import api, doorway, ids
@@ -36,8 +36,8 @@ from dwctl.demo import Demo
 from dwctl.errors import ConfigurationError, GatewayError
 from dwctl.gateway import Gateway, measure
 from dwctl.ledger import Ledger
-from dwctl.operations.services import Services
 from dwctl.operations.first_start import ensure_administrator
+from dwctl.operations.services import Services
 from dwctl.outbound import Outbound
 from dwctl.routing import load_snapshot
 from dwctl.store import BodyStore, Changes, Store, StoreUnavailable, open_sealer
@@ -83,7 +83,9 @@ class Errors(ErrorHandler):
             error = exception
         elif isinstance(exception, SanicException):
             status = exception.status_code or 500
-            error = _REFUSALS.get(status) or GatewayError(status, "invalid_request_error", "bad_request", "The request cannot be understood.")
+            error = _REFUSALS.get(status) or GatewayError(
+                status, "invalid_request_error", "bad_request", "The request cannot be understood."
+            )
             headers = getattr(exception, "headers", None)
             if headers:
                 error = GatewayError(error.status, error.type, error.code, error.message, headers=dict(headers))
@@ -98,7 +100,9 @@ class Errors(ErrorHandler):
 
 
 _REFUSALS = {
-    404: GatewayError(404, "invalid_request_error", "not_found", "Nothing is served at this path. The API is under /ai/v1 and /admin/api/v1."),
+    404: GatewayError(
+        404, "invalid_request_error", "not_found", "Nothing is served at this path. The API is under /ai/v1 and /admin/api/v1."
+    ),
     405: GatewayError(405, "invalid_request_error", "method_not_allowed", "This path does not take this method."),
     408: GatewayError(408, "invalid_request_error", "request_timeout", "The request did not arrive in time."),
     413: GatewayError(413, "invalid_request_error", "payload_too_large", "The request is too large."),
@@ -143,7 +147,9 @@ class DataDirectory:
 
 def _listen(config: Config) -> socket.socket:
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        family, kind, protocol, _, address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
+            0
+        ]
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
@@ -259,7 +265,7 @@ async def _serve_in(directory: DataDirectory, config: Config, demo: bool, stop: 
     state = health.State()
     password = await ensure_administrator(services)
     app = build_app(config, services, gateway, state)
-    measure.watch_inflight(lambda: len(gateway.live))
+    measure.watch(gateway)
     server = await app.create_server(
         sock=listener, ssl=tls, protocol=PatientProtocol, backlog=4096, asyncio_server_kwargs={"start_serving": False}
     )
@@ -309,4 +315,8 @@ def _announce(config: Config, url: str, password: str | None, tls: bool) -> None
     if password is not None:
         print(f"  Sign in   {config.admin_email} with the password {password} (shown once; change it after the first sign-in)", flush=True)
     if not tls and config.host not in ("127.0.0.1", "::1", "localhost") and not config.trusted_proxies:
-        log.warning("listening_without_tls", host=config.host, remedy="set tls.certificate and tls.key, or put a proxy in front and name it in trusted_proxies")
+        log.warning(
+            "listening_without_tls",
+            host=config.host,
+            remedy="set tls.certificate and tls.key, or put a proxy in front and name it in trusted_proxies",
+        )

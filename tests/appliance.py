@@ -63,7 +63,7 @@ class Simulator:
         connection.request("GET", "/_served")
         answer: dict[str, Any] = json.loads(connection.getresponse().read())
         connection.close()
-        return answer
+        return dict(answer["served"])
 
     def close(self) -> None:
         self._process.terminate()
@@ -112,7 +112,12 @@ class Appliance:
     def command(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run another command of the program with the same configuration."""
         return subprocess.run(
-            [*self._program, *arguments, "--config", str(self._config)], capture_output=True, text=True, env=environment(), check=check, timeout=120
+            [*self._program, *arguments, "--config", str(self._config)],
+            capture_output=True,
+            text=True,
+            env=environment(),
+            check=check,
+            timeout=120,
         )
 
     def apply(self, document: Mapping[str, Any]) -> None:
@@ -126,7 +131,9 @@ class Appliance:
         assert self.process is None
         started = time.monotonic()
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen([*self._program, "serve", "--config", str(self._config)], stdout=log, stderr=log, env=environment())
+            self.process = subprocess.Popen(
+                [*self._program, "serve", "--config", str(self._config)], stdout=log, stderr=log, env=environment()
+            )
         while self.get("/healthz") != 200:
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() - started < START_SECONDS, self.log.read_text()
@@ -149,6 +156,13 @@ class Appliance:
                 connection.close()
         except OSError:
             return 0, None
+
+    def metrics(self) -> dict[str, float]:
+        """Metrics without labels, by name; those with labels as ``name{...}``."""
+        status, text = self.get_json("/internal/metrics")
+        assert status == 200, text
+        lines = [line.rpartition(" ") for line in text.splitlines() if not line.startswith("#")]
+        return {name: float(value) for name, _, value in lines}
 
     def kill(self) -> None:
         """SIGKILL."""
@@ -178,7 +192,14 @@ def _merged(base: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
 
 def model(alias: str, name: str, *, prices: Sequence[Mapping[str, str]] = (), **fields: Any) -> dict[str, Any]:
     """A model of the simulator for ``setup``."""
-    return {"alias": alias, "endpoint": "sim", "model_name": name, "groups": ["Everyone"], "prices": [dict(price) for price in prices], **fields}
+    return {
+        "alias": alias,
+        "endpoint": "sim",
+        "model_name": name,
+        "groups": ["Everyone"],
+        "prices": [dict(price) for price in prices],
+        **fields,
+    }
 
 
 PRICE = {"input_per_million": "2.50", "output_per_million": "10"}

@@ -41,7 +41,9 @@ def register(app: Sanic, config: Config, gateway: Gateway, state: State, proxies
     async def read_metrics(request: Request) -> HTTPResponse:
         if not _may_read(request):
             return respond_error(
-                forbidden("Metrics are for this machine, the networks in metrics.allow, or a caller with metrics.token.", code="metrics_denied")
+                forbidden(
+                    "Metrics are for this machine, the networks in metrics.allow, or a caller with metrics.token.", code="metrics_denied"
+                )
             )
         return HTTPResponse(metrics.render(), 200, None, metrics.CONTENT_TYPE)
 

@@ -1,54 +1,66 @@
 """The model named in a multipart form (RFC 7578): audio transcriptions, image edits."""
 
+from typing import NamedTuple
+
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from dwctl.errors import bad_request
 
 
-def field_of(body: bytes, content_type: str, name: str) -> str | None:
-    """The text of the form field ``name``, or None. Raises GatewayError 400 for a form that cannot be read."""
+class FormField(NamedTuple):
+    """A text field, and where its value stands in the body."""
+
+    value: str
+    start: int
+    end: int
+
+
+def find_field(body: bytes, content_type: str, name: str) -> FormField | None:
+    """The first form field ``name`` that is not a file. Raises GatewayError 400 for a form that cannot be read."""
     _, options = parse_options_header(content_type)
     boundary = options.get(b"boundary")
     if not boundary:
-        raise bad_request("The multipart Content-Type names no boundary.")
-    headers: dict[bytes, bytes] = {}
+        raise bad_request("The multipart Content-Type names no boundary.", param="content-type")
     header_name = bytearray()
     header_value = bytearray()
-    value = bytearray()
-    found: list[str] = []
+    disposition = b""
+    start: int | None = None
+    end = 0
     wanted = False
+    found: list[FormField] = []
 
-    def on_header_field(data: bytes, start: int, end: int) -> None:
-        header_name.extend(data[start:end])
-
-    def on_header_value(data: bytes, start: int, end: int) -> None:
-        header_value.extend(data[start:end])
+    def on_part_begin() -> None:
+        nonlocal disposition, start, wanted
+        disposition, start, wanted = b"", None, False
 
     def on_header_end() -> None:
-        headers[bytes(header_name).lower()] = bytes(header_value)
+        nonlocal disposition
+        if bytes(header_name).lower() == b"content-disposition":
+            disposition = bytes(header_value)
         header_name.clear()
         header_value.clear()
 
     def on_headers_finished() -> None:
         nonlocal wanted
-        _, parameters = parse_options_header(headers.get(b"content-disposition", b""))
+        _, parameters = parse_options_header(disposition)
         wanted = parameters.get(b"name") == name.encode() and b"filename" not in parameters
 
-    def on_part_data(data: bytes, start: int, end: int) -> None:
-        if wanted:
-            value.extend(data[start:end])
+    def on_part_data(_: bytes, first: int, last: int) -> None:
+        # The body is written in one piece, so that the parser's offsets are the body's.
+        nonlocal start, end
+        start, end = (first if start is None else start), last
 
     def on_part_end() -> None:
-        if wanted:
-            found.append(bytes(value).decode("utf-8", "replace"))
-        value.clear()
-        headers.clear()
+        if wanted and start is not None:
+            found.append(FormField(body[start:end].decode("utf-8", "replace"), start, end))
 
     parser = MultipartParser(
         boundary,
         {
-            "on_header_field": on_header_field,
-            "on_header_value": on_header_value,
+            "on_part_begin": on_part_begin,
+            "on_header_field": lambda data, first, last: header_name.extend(data[first:last]),
+            "on_header_value": lambda data, first, last: header_value.extend(data[first:last]),
             "on_header_end": on_header_end,
             "on_headers_finished": on_headers_finished,
             "on_part_data": on_part_data,
@@ -58,6 +70,11 @@ def field_of(body: bytes, content_type: str, name: str) -> str | None:
     try:
         parser.write(body)
         parser.finalize()
-    except Exception:
+    except FormParserError:
         raise bad_request("The multipart body could not be read.") from None
     return found[0] if found else None
+
+
+def with_value(body: bytes, field: FormField, value: str) -> bytes:
+    """The form with another value in one field, and every other byte as it was."""
+    return body[: field.start] + value.encode() + body[field.end :]

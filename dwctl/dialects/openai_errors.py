@@ -69,7 +69,9 @@ def shown_to_client(status: int, content_type: str, answer: bytes, retry_after: 
     if status == 408:
         return GatewayError(504, "internal_error", "gateway_timeout", "The upstream service took too long to respond. Please try again.")
     if status == 429:
-        return GatewayError(429, "rate_limit_error", "rate_limit", "The model's provider is limiting requests. Please slow down.", retry_after=retry)
+        return GatewayError(
+            429, "rate_limit_error", "rate_limit", "The model's provider is limiting requests. Please slow down.", retry_after=retry
+        )
     if status >= 500:
         return GatewayError(status, "internal_error", "upstream_error", "The model's provider failed. Please try again.", retry_after=retry)
     if status >= 400:
@@ -79,7 +81,9 @@ def shown_to_client(status: int, content_type: str, answer: bytes, retry_after: 
 
 def bad_redirect(status: int) -> GatewayError:
     """A provider answered with something that is neither success nor an error."""
-    return GatewayError(502, "internal_error", "upstream_protocol_error", f"The model's provider answered with status {status}, which makes no sense here.")
+    return GatewayError(
+        502, "internal_error", "upstream_protocol_error", f"The model's provider answered with status {status}, which makes no sense here."
+    )
 
 
 def not_json() -> GatewayError:

@@ -29,7 +29,7 @@ class ModelRequest:
     chunk; ``choices`` the number of answers; ``max_output`` bound on output tokens per choice that it named, or None.
     """
 
-    __slots__ = ("fields", "model", "stream", "wants_usage", "choices", "max_output")
+    __slots__ = ("choices", "fields", "max_output", "model", "stream", "wants_usage")
 
     def __init__(self, fields: dict[str, msgspec.Raw], model: str) -> None:
         self.fields = fields

@@ -78,7 +78,20 @@ class CompletionStream:
     ``finish_reason`` the last one said; ``model`` as the provider names it; ``output_seen`` a chunk with a choice was there.
     """
 
-    __slots__ = ("_splitter", "_keep_usage", "_finished", "done", "raw_usage", "error", "finish_reason", "model", "output_seen", "_kept", "_kept_size", "unkept")
+    __slots__ = (
+        "_finished",
+        "_keep_usage",
+        "_kept",
+        "_kept_size",
+        "_splitter",
+        "done",
+        "error",
+        "finish_reason",
+        "model",
+        "output_seen",
+        "raw_usage",
+        "unkept",
+    )
 
     def __init__(self, *, keep_usage: bool) -> None:
         self._splitter = sse.EventSplitter()
@@ -189,7 +202,19 @@ def output_text(kept: bytes) -> str:
     return "".join(texts)
 
 
-_SPOKEN = ("content", "text", "reasoning_content", "reasoning", "refusal", "name", "arguments", "tool_calls", "function", "function_call", "transcript")
+_SPOKEN = (
+    "content",
+    "text",
+    "reasoning_content",
+    "reasoning",
+    "refusal",
+    "name",
+    "arguments",
+    "tool_calls",
+    "function",
+    "function_call",
+    "transcript",
+)
 
 
 def _strings(value: Any) -> str:

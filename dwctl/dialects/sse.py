@@ -21,7 +21,7 @@ class EventTooLarge(Exception):
 class EventSplitter:
     """Cuts a byte stream into events; ``rest`` is the event that has begun and not ended."""
 
-    __slots__ = ("rest", "_searched")
+    __slots__ = ("_searched", "rest")
 
     def __init__(self) -> None:
         self.rest = b""

@@ -4,7 +4,6 @@ The order is that of the reasons a caller can act on: no such model, no access, 
 before everything else has been granted, so that a refused request costs neither its key nor anybody else's rate.
 """
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from dwctl import tokens
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from dwctl.routing import ModelEntry
 
 SYSTEM = "00000000-0000-0000-0000-000000000000"
-_THREAD_ABOVE = 50_000
 
 
 async def admit(exchange: "Exchange") -> None:
@@ -148,10 +146,7 @@ async def _hold(exchange: "Exchange", principal: "Principal", model: "ModelEntry
             exchange.hold = balances.take(principal.account_id, amount)
             return
     text, media = openai_request.input_text(request)
-    if len(text) > _THREAD_ABOVE:
-        counted = await asyncio.to_thread(tokens.count, text, model.tokenizer)
-    else:
-        counted = tokens.count(text, model.tokenizer)
+    counted = await tokens.count_in_thread(text, model.tokenizer)
     # Roles and separators of a chat template are tokens too, a handful for each message.
     counted += 16 + 8 * exchange.body.count(b'"role"') + media * openai_request.TOKENS_PER_MEDIA_PART
     if input_bound is not None:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from dwctl.clock import MICROSECONDS, monotonic
-from dwctl.dialects import openai_request
+from dwctl.dialects import multipart, openai_request
 from dwctl.errors import GatewayError
 from dwctl.gateway.admit import enter
 from dwctl.ledger.records import Attempt, Begin
@@ -46,9 +46,9 @@ async def _attempt(exchange: "Exchange", candidate: "Candidate") -> None:
     body = exchange.body
     if exchange.request is not None:
         asks_usage = exchange.request.stream and exchange.operation in ("chat", "text_completion")
-        body = openai_request.outgoing(
-            exchange.request, candidate.model_json, ask_usage=asks_usage, max_tokens=exchange.strict_max_tokens
-        )
+        body = openai_request.outgoing(exchange.request, candidate.model_json, ask_usage=asks_usage, max_tokens=exchange.strict_max_tokens)
+    elif exchange.form_model is not None:
+        body = multipart.with_value(body, exchange.form_model, candidate.model_name)
     headers = endpoint.auth()
     for name in (*_FORWARDED, *endpoint.forward_headers):
         if (value := exchange.headers.get(name)) is not None:

@@ -1,6 +1,7 @@
 """Prometheus metrics of model calls: names of OpenTelemetry's GenAI conventions. Label values come from configuration only."""
 
-from typing import NamedTuple
+import asyncio
+from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -8,13 +9,28 @@ from dwctl.clock import MICROSECONDS
 from dwctl.ledger.records import Record
 from dwctl.telemetry.metrics import REGISTRY
 
-_LABELS = ["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "gen_ai_response_model", "error_type", "request_origin", "billing_tier"]
+if TYPE_CHECKING:
+    from dwctl.gateway.gateway import Gateway
+
+_LABELS = [
+    "gen_ai_operation_name",
+    "gen_ai_provider_name",
+    "gen_ai_request_model",
+    "gen_ai_response_model",
+    "error_type",
+    "request_origin",
+    "billing_tier",
+]
 _SECONDS = tuple(0.01 * 2**power for power in range(14))
 _TOKENS = tuple(4.0**power for power in range(14))
 
 _duration = Histogram("gen_ai_server_request_duration_seconds", "Duration of model calls.", _LABELS, registry=REGISTRY, buckets=_SECONDS)
 _first_token = Histogram(
-    "gen_ai_server_time_to_first_token_seconds", "Until the first byte of the answer was released.", _LABELS, registry=REGISTRY, buckets=_SECONDS
+    "gen_ai_server_time_to_first_token_seconds",
+    "Until the first byte of the answer was released.",
+    _LABELS,
+    registry=REGISTRY,
+    buckets=_SECONDS,
 )
 _per_token = Histogram(
     "gen_ai_server_time_per_output_token_seconds",
@@ -29,6 +45,9 @@ _token_usage = Histogram(
 _attempts = Counter("proxy_upstream_attempts_total", "Requests sent to providers.", ["alias", "provider", "outcome"], registry=REGISTRY)
 _refusals = Counter("proxy_limit_rejections_total", "Requests refused by dwctl, by reason.", ["code"], registry=REGISTRY)
 _live = Gauge("onwards_requests_inflight", "Model calls that have not ended.", registry=REGISTRY)
+_slots = Gauge("dwctl_concurrency_slots", "Units of concurrency held by model calls.", registry=REGISTRY)
+_held = Gauge("dwctl_held_nanocredits", "Balance reserved for model calls in flight.", registry=REGISTRY)
+_tasks = Gauge("dwctl_tasks", "Tasks of the event loop.", registry=REGISTRY)
 
 
 class _Bound(NamedTuple):
@@ -43,15 +62,27 @@ class _Bound(NamedTuple):
 _bound: dict[tuple[str | None, ...], _Bound] = {}
 
 
-def watch_inflight(count: "Gauge | object") -> None:
-    """Let the in-flight gauge read ``count()`` when it is scraped."""
-    _live.set_function(count)  # type: ignore[arg-type]
+def watch(gateway: "Gateway") -> None:
+    """Let the gauges of what is in flight read the gateway when they are scraped."""
+    _live.set_function(lambda: len(gateway.live))
+    _slots.set_function(gateway.limits.total_active)
+    _held.set_function(gateway.ledger.balances.total_held)
+    _tasks.set_function(lambda: len(asyncio.all_tasks()))
 
 
 def _children(record: Record) -> _Bound:
     # Nothing here is a caller's text: the alias is known by now, and the rest is ours.
     error = record.error_code if record.outcome != "complete" else ""
-    key = (record.operation, record.endpoint_name, record.alias, record.upstream_model, error, record.origin, record.service_tier, record.outcome)
+    key = (
+        record.operation,
+        record.endpoint_name,
+        record.alias,
+        record.upstream_model,
+        error,
+        record.origin,
+        record.service_tier,
+        record.outcome,
+    )
     bound = _bound.get(key)
     if bound is None:
         labels = [value or "" for value in key[:-1]]

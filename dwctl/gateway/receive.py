@@ -56,7 +56,12 @@ async def receive(exchange: "Exchange") -> None:
     content_type = exchange.content_type = headers.get("content-type", "")
     media_type = content_type.partition(";")[0].strip().lower()
     is_form = media_type == "multipart/form-data"
-    if not (is_form and exchange.operation == "other") and media_type and media_type != "application/json" and not media_type.endswith("+json"):
+    if (
+        not (is_form and exchange.operation == "other")
+        and media_type
+        and media_type != "application/json"
+        and not media_type.endswith("+json")
+    ):
         wanted = "application/json" if exchange.operation != "other" else "application/json or multipart/form-data"
         raise GatewayError(
             415, "invalid_request_error", "unsupported_media_type", f"Send the request with Content-Type: {wanted}.", param="content-type"
@@ -64,12 +69,11 @@ async def receive(exchange: "Exchange") -> None:
     exchange.body = await exchange.read_body(exchange.gateway.config.limits.requests.max_body_size)
     override = headers.get("model-override")
     if is_form:
-        exchange.alias = override or multipart.field_of(exchange.body, content_type, "model")
+        exchange.form_model = multipart.find_field(exchange.body, content_type, "model")
+        exchange.alias = override or (exchange.form_model.value if exchange.form_model is not None else None)
         if not exchange.alias:
             raise openai_errors.no_model()
     else:
         exchange.request = openai_request.parse(exchange.body, override)
         exchange.alias = exchange.request.model
     exchange.received_at = monotonic()
-
-

@@ -77,7 +77,9 @@ def _headers(exchange: "Exchange", upstream_headers: "Mapping[str, str]") -> dic
 
 
 def _not_understood() -> GatewayError:
-    return GatewayError(502, "internal_error", "upstream_malformed", "The model's provider sent an answer that cannot be understood. Please try again.")
+    return GatewayError(
+        502, "internal_error", "upstream_malformed", "The model's provider sent an answer that cannot be understood. Please try again."
+    )
 
 
 async def _error(exchange: "Exchange", upstream: "OutboundResponse", content_type: str) -> None:
@@ -90,7 +92,9 @@ async def _error(exchange: "Exchange", upstream: "OutboundResponse", content_typ
     if isinstance(shown, GatewayError):
         raise shown
     exchange.outcome = "failed"
-    exchange.error = GatewayError(upstream.status, "upstream_error", "upstream_error", f"The provider answered with status {upstream.status}.")
+    exchange.error = GatewayError(
+        upstream.status, "upstream_error", "upstream_error", f"The provider answered with status {upstream.status}."
+    )
     headers = _headers(exchange, upstream.headers)
     if retry_after is not None:
         headers["retry-after"] = retry_after
@@ -129,7 +133,10 @@ async def _events(exchange: "Exchange", upstream: "OutboundResponse") -> None:
         if released:
             await exchange.write(released)
         raise GatewayError(
-            502, "internal_error", "upstream_disconnected", "The model's provider ended the stream before the answer was complete. Please try again."
+            502,
+            "internal_error",
+            "upstream_disconnected",
+            "The model's provider ended the stream before the answer was complete. Please try again.",
         )
     exchange.outcome = "complete"
     if stream.error is not None:
@@ -158,7 +165,9 @@ async def _json(exchange: "Exchange", upstream: "OutboundResponse") -> None:
     if failure is not None:
         exchange.outcome = "failed"
         exchange.status = openai_errors.embedded_status(failure)
-        exchange.error = GatewayError(exchange.status, "upstream_error", "upstream_error", "The provider sent an error with a status of success.")
+        exchange.error = GatewayError(
+            exchange.status, "upstream_error", "upstream_error", "The provider sent an error with a status of success."
+        )
     headers = _headers(exchange, upstream.headers)
     request = exchange.request
     if request is not None and request.stream and failure is None and exchange.operation in ("chat", "text_completion"):

@@ -72,7 +72,7 @@ def _fault(error: Exception) -> OutboundError:
 class OutboundResponse:
     """Status and headers of an answer, and its bytes as they arrive."""
 
-    __slots__ = ("_response", "_content", "status", "headers")
+    __slots__ = ("_content", "_response", "headers", "status")
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response
@@ -137,7 +137,14 @@ class Outbound:
         return session
 
     async def send(
-        self, *, pool: str, method: str, url: URL, headers: Mapping[str, str], body: bytes | None, connect_timeout: aiohttp.ClientTimeout | float
+        self,
+        *,
+        pool: str,
+        method: str,
+        url: URL,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        connect_timeout: aiohttp.ClientTimeout | float,
     ) -> OutboundResponse:
         """Send one request and return when the answer's headers are there.
 

@@ -3,11 +3,12 @@
 import json
 
 import pytest
-from dwctl.dialects.multipart import field_of
-from dwctl.dialects.openai_request import input_bound, input_text, outgoing, parse
-from dwctl.errors import GatewayError
 from hypothesis import given
 from hypothesis import strategies as st
+
+from dwctl.dialects.multipart import find_field, with_value
+from dwctl.dialects.openai_request import input_bound, input_text, outgoing, parse
+from dwctl.errors import GatewayError
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -33,7 +34,10 @@ def test_spelling_is_kept() -> None:
 
 def test_other_stream_options_survive() -> None:
     body = b'{"model":"a","stream":true,"stream_options":{"include_usage":false,"include_obfuscation":false}}'
-    assert json.loads(outgoing(parse(body), b'"m"', ask_usage=True))["stream_options"] == {"include_usage": True, "include_obfuscation": False}
+    assert json.loads(outgoing(parse(body), b'"m"', ask_usage=True))["stream_options"] == {
+        "include_usage": True,
+        "include_obfuscation": False,
+    }
 
 
 @pytest.mark.parametrize(("spelled", "name"), [(rb'"deepseek-ai\/V3"', "deepseek-ai/V3"), (rb'"\u0061b\\c"', "ab\\c")])
@@ -115,9 +119,11 @@ def test_all_text_is_counted() -> None:
 
 def test_model_of_a_form() -> None:
     body = b'--B\r\nContent-Disposition: form-data; name="file"; filename="model"\r\n\r\nabc\r\n--B\r\nContent-Disposition: form-data; name="model"\r\n\r\nwhisper\r\n--B--\r\n'
-    assert field_of(body, "multipart/form-data; boundary=B", "model") == "whisper"
-    assert field_of(body, "multipart/form-data; boundary=B", "nothing") is None
+    field = find_field(body, "multipart/form-data; boundary=B", "model")
+    assert field is not None and field.value == "whisper"
+    assert with_value(body, field, "sim") == body.replace(b"whisper", b"sim")
+    assert find_field(body, "multipart/form-data; boundary=B", "nothing") is None
     with pytest.raises(GatewayError):
-        field_of(b"garbage", "multipart/form-data; boundary=B", "model")
+        find_field(b"garbage", "multipart/form-data; boundary=B", "model")
     with pytest.raises(GatewayError):
-        field_of(body, "multipart/form-data", "model")
+        find_field(body, "multipart/form-data", "model")

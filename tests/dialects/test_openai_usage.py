@@ -1,8 +1,9 @@
 """Usage normalised into classes that add up."""
 
-from dwctl.dialects.openai_usage import normalise
 from hypothesis import given
 from hypothesis import strategies as st
+
+from dwctl.dialects.openai_usage import normalise
 
 numbers = st.integers(-5, 10**6) | st.none() | st.text(max_size=3) | st.floats(0, 100) | st.booleans()
 details = st.none() | st.dictionaries(st.sampled_from(["cached_tokens", "cache_write_tokens", "reasoning_tokens"]), numbers)

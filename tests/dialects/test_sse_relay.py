@@ -1,10 +1,11 @@
 """The relay of event streams: byte for byte, wherever the stream is cut."""
 
 import pytest
-from dwctl.dialects import sse
-from dwctl.dialects.openai_stream import CompletionStream, MalformedStream, as_stream, output_text
 from hypothesis import given
 from hypothesis import strategies as st
+
+from dwctl.dialects import sse
+from dwctl.dialects.openai_stream import CompletionStream, MalformedStream, as_stream, output_text
 
 USAGE = b'{"id":"c","model":"m","choices":[],"usage":{"prompt_tokens":7,"completion_tokens":3,"total_tokens":10}}'
 
@@ -82,7 +83,7 @@ def test_identical_when_usage_was_asked_for(stream: tuple[bytes, bytes], places:
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
 def test_every_split_point(end: bytes) -> None:
     sent = (
-        "data: ".encode() + chunk_json("grüße 🙂") + end + end + b": ping" + end + end
+        b"data: " + chunk_json("grüße 🙂") + end + end + b": ping" + end + end
         + b"data: " + chunk_json("", "stop") + end + end + b"data: [DONE]" + end + end
     )  # fmt: skip
     for place in range(len(sent) + 1):
@@ -121,7 +122,9 @@ def test_not_json_is_a_fault_and_what_came_before_is_kept() -> None:
     assert fault.value.args[0] == good
 
 
-@pytest.mark.parametrize("shape", [b'{"error":null,"choices":[]}', b'{"error":{},"choices":[]}', b'{"choices":"odd"}', b"[1]", b'{"usage":5}'])
+@pytest.mark.parametrize(
+    "shape", [b'{"error":null,"choices":[]}', b'{"error":{},"choices":[]}', b'{"choices":"odd"}', b"[1]", b'{"usage":5}']
+)
 def test_odd_shapes_pass(shape: bytes) -> None:
     event = b"data: " + shape + b"\n\n"
     stream = CompletionStream(keep_usage=False)

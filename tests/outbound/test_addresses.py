@@ -1,10 +1,11 @@
 """No client path leaves the provider's host; no base URL points where it must not."""
 
 import pytest
-from dwctl.outbound import check_url, join
 from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
+
+from dwctl.outbound import check_url, join
 
 
 @pytest.mark.parametrize(
@@ -24,7 +25,21 @@ def test_join(base: str, path: str, query: str, url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/https://evil.example/x", "//evil/x", "/..%2f..", "/../x", "/a/../b", "/%2e%2e/x", "/a/./b", "/a\\b", "/a%5cb", "x", "/a b", "/a\x00"]
+    "path",
+    [
+        "/https://evil.example/x",
+        "//evil/x",
+        "/..%2f..",
+        "/../x",
+        "/a/../b",
+        "/%2e%2e/x",
+        "/a/./b",
+        "/a\\b",
+        "/a%5cb",
+        "x",
+        "/a b",
+        "/a\x00",
+    ],
 )
 def test_paths_that_could_leave_are_refused(path: str) -> None:
     with pytest.raises(ValueError):

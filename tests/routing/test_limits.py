@@ -1,9 +1,10 @@
 """Rates never above what was granted, never starving; counts that come back to zero."""
 
 import pytest
-from dwctl.routing.limits import Limits
 from hypothesis import given
 from hypothesis import strategies as st
+
+from dwctl.routing.limits import Limits
 
 gaps = st.lists(st.floats(0, 5, allow_nan=False), min_size=1, max_size=120)
 

@@ -1,0 +1,473 @@
+"""The gateway from outside: what clients send and providers answer, good and bad, and that nothing stays behind."""
+
+import asyncio
+import base64
+import json
+import socket
+import struct
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.appliance import KEY, until
+from tests.e2e.conftest import Served
+
+HEADERS = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
+ASK = [{"role": "user", "content": "one two three"}]
+
+
+@pytest.fixture
+async def http(served: Served) -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(served.url, headers=HEADERS, timeout=aiohttp.ClientTimeout(15)) as session:
+        yield session
+
+
+def ask(model: str, **fields: Any) -> dict[str, Any]:
+    return {"model": model, "messages": ASK, **fields}
+
+
+async def chat(http: aiohttp.ClientSession, model: str, *, root: str = "/ai/v1", **fields: Any) -> tuple[int, Any, Any]:
+    """Status, headers, and the JSON body or the text of a chat completion."""
+    async with http.post(f"{root}/chat/completions", json=ask(model, **fields)) as response:
+        body = await response.read()
+        return (
+            response.status,
+            response.headers,
+            json.loads(body) if "json" in response.headers["content-type"] else body.decode("utf-8", "replace"),
+        )
+
+
+def error_of(status: int, body: Any) -> tuple[int, str]:
+    return status, body["error"]["code"]
+
+
+def events(text: str) -> list[Any]:
+    data = [line[6:] for line in text.replace("\r\n", "\n").split("\n") if line.startswith("data: ")]
+    return [json.loads(line) if line != "[DONE]" else line for line in data]
+
+
+def raw(served: Served, request: bytes, *, close: bool = True, timeout: float = 10) -> bytes:
+    """What the server answers to these bytes, until it closes or falls silent after a whole answer."""
+    with socket.create_connection(("127.0.0.1", served.appliance.port), timeout=timeout) as connection:
+        connection.sendall(request)
+        answer = b""
+        while chunk := connection.recv(65536):
+            answer += chunk
+            if not close and b"\r\n\r\n" in answer:
+                break
+        return answer
+
+
+async def row_of(served: Served, request_id: str) -> dict[str, Any]:
+    """The recorded row of a request."""
+    import sqlite3
+
+    def look() -> dict[str, Any] | None:
+        with sqlite3.connect(f"file:{served.appliance.data_dir}/dwctl.db?mode=ro", uri=True) as database:
+            database.row_factory = sqlite3.Row
+            found = database.execute("SELECT * FROM requests WHERE id = ?", [request_id]).fetchone()
+            return dict(found) if found else None
+
+    return await asyncio.to_thread(until, look, 5, f"the row of {request_id}")
+
+
+# What clients get wrong
+
+
+@pytest.mark.parametrize("root", ["/ai/v1", "/v1"])
+async def test_unknown_model(http: aiohttp.ClientSession, served: Served, root: str) -> None:
+    status, headers, body = await chat(http, "nothing", root=root)
+    assert error_of(status, body) == (404, "model_not_found") and "`nothing`" in body["error"]["message"]
+    row = await row_of(served, headers["x-request-id"])
+    assert (row["outcome"], row["status"], row["alias"], row["access_source"]) == ("refused", 404, "nothing", "api_key")
+
+
+@pytest.mark.parametrize("model", ["chat", "nothing", "private"])
+async def test_strangers_learn_nothing(http: aiohttp.ClientSession, model: str) -> None:
+    answers = []
+    for headers in ({"authorization": "Basic x"}, {"authorization": "Bearer sk-wrong"}):
+        async with http.post("/ai/v1/chat/completions", json=ask(model), headers=headers) as response:
+            answers.append((response.status, (await response.json())["error"]["code"]))
+    assert answers == [(401, "unauthenticated"), (403, "forbidden")]
+
+
+async def test_a_strangers_body_is_not_waited_for(served: Served) -> None:
+    head = b"POST /ai/v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n"
+    answer = await asyncio.to_thread(raw, served, head, close=False)
+    assert answer.startswith(b"HTTP/1.1 401 ")
+
+
+@pytest.mark.parametrize(
+    ("secret", "code"), [("sk-test-expired-000000000000", "api_key_expired"), ("sk-test-platform-00000000000", "wrong_key_purpose")]
+)
+async def test_keys_that_may_not(http: aiohttp.ClientSession, served: Served, secret: str, code: str) -> None:
+    async with http.post("/ai/v1/chat/completions", json=ask("chat"), headers={"authorization": f"Bearer {secret}"}) as response:
+        assert error_of(response.status, await response.json()) == (403, code)
+        row = await row_of(served, response.headers["x-request-id"])
+    assert row["key_id"] is not None and row["error_code"] == code
+
+
+@pytest.mark.parametrize("header", [{"Authorization": f"bearer {KEY}"}, {"x-api-key": KEY}])
+async def test_ways_to_bring_a_key(served: Served, header: dict[str, str]) -> None:
+    async with (
+        aiohttp.ClientSession() as plain,
+        plain.post(f"{served.url}/v1/chat/completions", json=ask("free"), headers=header) as response,
+    ):
+        assert response.status == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        (b"", None),
+        (b"{oops", None),
+        (b"[1]", None),
+        (b"\xff\xfe", None),
+        (b'{"messages":[]}', "model"),
+        (b'{"model":7}', "model"),
+        (rb'{"model":"chat","messages":[{"role":"user","content":"\ud800"}]}', None),
+    ],
+)
+async def test_bodies_that_cannot_be_read(http: aiohttp.ClientSession, body: bytes, param: str | None) -> None:
+    async with http.post("/ai/v1/chat/completions", data=body) as response:
+        error = (await response.json())["error"]
+        assert (response.status, error["type"], error["param"]) == (400, "invalid_request_error", param)
+
+
+async def test_nul_in_strings(http: aiohttp.ClientSession, served: Served) -> None:
+    status, headers, body = await chat(http, "no\x00thing")
+    assert error_of(status, body) == (404, "model_not_found")
+    assert "\x00" not in (await row_of(served, headers["x-request-id"]))["alias"]
+    status, headers, _ = await chat(http, "chat", user="a\x00b")
+    assert status == 200 and (await row_of(served, headers["x-request-id"]))["outcome"] == "complete"
+
+
+async def test_wrong_content_type(http: aiohttp.ClientSession) -> None:
+    async with http.post("/ai/v1/chat/completions", data=json.dumps(ask("chat")), headers={"content-type": "text/plain"}) as response:
+        error = (await response.json())["error"]
+        assert (response.status, error["code"], error["param"]) == (415, "unsupported_media_type", "content-type")
+        assert "application/json" in error["message"]
+
+
+@pytest.mark.parametrize("declared", [True, False])
+async def test_a_huge_body(http: aiohttp.ClientSession, declared: bool) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(24):
+            yield b"x" * 131072
+
+    async with http.post("/ai/v1/chat/completions", data=b"x" * 3_000_000 if declared else pieces()) as response:
+        assert error_of(response.status, await response.json()) == (413, "payload_too_large")
+
+
+async def test_a_body_below_the_limit(http: aiohttp.ClientSession) -> None:
+    status, _, _ = await chat(http, "chat", padding="x" * 1_900_000)
+    assert status == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["/ai/v1//evil.example/x", "/ai/v1/https://evil.example/x", "/ai/v1/..%2f..%2fadmin", "/ai/v1/x/../../y", "/v1/%2e%2e/x"]
+)
+async def test_paths_that_lead_elsewhere(served: Served, path: str) -> None:
+    body = b'{"model":"free"}'
+    request = f"POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+    answer = await asyncio.to_thread(raw, served, request.encode() + body)
+    assert int(answer.split(b" ", 2)[1]) in (400, 404), answer
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("GET", "/ai/v1/nothing", 405), ("DELETE", "/v1/chat/completions", 405), ("GET", "/nothing", 404)]
+)
+async def test_unknown_paths_and_methods(http: aiohttp.ClientSession, method: str, path: str, status: int) -> None:
+    async with http.request(method, path) as response:
+        assert response.status == status
+        assert (await response.json())["error"]["message"]
+
+
+async def test_no_credit_and_unpriced_path(http: aiohttp.ClientSession) -> None:
+    async with http.post("/ai/v1/rerank", json={"model": "chat", "query": "x", "documents": ["y"]}) as response:
+        assert error_of(response.status, await response.json()) == (400, "unpriced_path")
+    status, _, body = await chat(http, "chat", max_tokens=10**9)
+    assert error_of(status, body) == (402, "insufficient_balance")
+    assert float(body["error"]["hold"]) > float(body["error"]["balance"]) > 0
+
+
+async def test_other_headers_do_not_count(http: aiohttp.ClientSession) -> None:
+    forged = {
+        "x-fusillade-request-id": "11111111-1111-1111-1111-111111111111",
+        "x-forwarded-for": "9.9.9.9",
+        "cookie": "a=b",
+        "x-dwctl-user": "x",
+    }
+    async with http.post("/ai/v1/chat/completions", json=ask("echo"), headers=forged) as response:
+        seen = {name.lower(): value for name, value in dict((await response.json())["echo"]["headers"]).items()}
+        assert response.headers["x-request-id"] == seen["x-request-id"] != forged["x-fusillade-request-id"]
+    assert not {"x-fusillade-request-id", "x-forwarded-for", "cookie", "x-dwctl-user"} & set(seen)
+    assert seen["authorization"] == "Bearer provider-key"
+
+
+async def test_bytes_reach_the_provider_unchanged(http: aiohttp.ClientSession) -> None:
+    body = b'{"messages":[{"role":"user","content":"caf\\u00e9 \\/ 1.0"}],"zzz":{"b":1.10,"a":[1e3]},"model":"echo","temperature":0.700}'
+    async with http.post("/ai/v1/chat/completions", data=body) as response:
+        echo = (await response.json())["echo"]
+    assert base64.b64decode(echo["body_base64"]) == body.replace(b'"echo"', b'"sim-echo"')
+    assert {name.lower(): value for name, value in dict(echo["headers"]).items()}["content-length"] == str(echo["bytes"])
+
+
+async def test_slow_head_and_slow_body(served: Served) -> None:
+    def trickle(first: bytes, drop: bytes) -> tuple[float, bytes]:
+        started = time.monotonic()
+        with socket.create_connection(("127.0.0.1", served.appliance.port)) as connection:
+            connection.settimeout(0.2)
+            connection.sendall(first)
+            answer = b""
+            while time.monotonic() - started < 15:
+                try:
+                    if not (chunk := connection.recv(4096)):
+                        break
+                    answer += chunk
+                except TimeoutError:
+                    try:
+                        connection.sendall(drop)
+                    except OSError:
+                        break
+                except OSError:
+                    break
+            return time.monotonic() - started, answer
+
+    head = b"POST /ai/v1/chat/completions HTTP/1.1\r\nhost: x\r\n"
+    body = head + f"authorization: Bearer {KEY}\r\ncontent-type: application/json\r\ncontent-length: 100000\r\n\r\n".encode()
+    (head_seconds, _), (body_seconds, answer) = await asyncio.gather(
+        asyncio.to_thread(trickle, head, b"x"), asyncio.to_thread(trickle, body, b" ")
+    )
+    assert head_seconds < 8
+    assert body_seconds < 14 and b" 408 " in answer.split(b"\r\n")[0] and b"request_timeout" in answer
+
+
+# What providers get wrong
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("model", "status", "code"),
+    [
+        ("reset", 502, "upstream_reset"),
+        ("close", 502, "upstream_reset"),
+        ("garbage", 502, "upstream_protocol_error"),
+        ("stall-headers", 504, "upstream_first_byte_timeout"),
+        ("401", 502, "provider_refused_gateway"),
+        ("html", 502, "upstream_error"),
+        ("redirect", 502, "upstream_protocol_error"),
+        ("gzip", 502, "upstream_protocol_error"),
+    ],
+)
+async def test_providers_that_do_not_answer(
+    http: aiohttp.ClientSession, served: Served, model: str, status: int, code: str, stream: bool
+) -> None:
+    got, headers, body = await chat(http, model, stream=stream)
+    assert error_of(got, body) == (status, code)
+    assert "provider-key" not in json.dumps(body)
+    row = await row_of(served, headers["x-request-id"])
+    assert (row["outcome"], row["status"], row["error_code"], row["charge_nano"]) == ("failed", status, code, None)
+
+
+@pytest.mark.parametrize(
+    ("model", "code"),
+    [
+        ("badjson", "upstream_malformed"),
+        ("cut", "upstream_truncated"),
+        ("empty", "upstream_malformed"),
+        ("long-length", "upstream_truncated"),
+    ],
+)
+async def test_bodies_that_are_broken(http: aiohttp.ClientSession, served: Served, model: str, code: str) -> None:
+    status, headers, body = await chat(http, model)
+    assert error_of(status, body) == (502, code)
+    assert (await row_of(served, headers["x-request-id"]))["charge_nano"] is None
+
+
+@pytest.mark.parametrize(("model", "status"), [("429", 429), ("500", 500), ("503", 503), ("404", 404)])
+async def test_providers_errors_are_passed_on(http: aiohttp.ClientSession, served: Served, model: str, status: int) -> None:
+    got, headers, body = await chat(http, model)
+    assert got == status and body["error"]["message"]
+    if status in (429, 503):
+        assert headers["retry-after"]
+    row = await row_of(served, headers["x-request-id"])
+    assert (row["outcome"], row["status"]) == ("failed", status)
+
+
+@pytest.mark.parametrize(
+    ("model", "code"),
+    [("cut", None), ("badjson", "upstream_malformed"), ("nofinish", "upstream_disconnected"), ("stall", "upstream_idle_timeout")],
+)
+async def test_streams_that_break_end_with_an_error_event(
+    http: aiohttp.ClientSession, served: Served, model: str, code: str | None
+) -> None:
+    status, headers, text = await chat(http, model, stream=True)
+    seen = events(text)
+    assert status == 200 and seen[-1] == "[DONE]"
+    assert seen[-2]["error"]["code"] == (code or seen[-2]["error"]["code"]) and seen[0]["choices"]
+    row = await row_of(served, headers["x-request-id"])
+    assert row["outcome"] == "interrupted" and row["estimated"] == 1 and row["charge_nano"] > 0
+    assert row["error_code"] == seen[-2]["error"]["code"]
+
+
+async def test_an_error_inside_a_stream_is_forwarded_and_recorded(http: aiohttp.ClientSession, served: Served) -> None:
+    status, headers, text = await chat(http, "error-event", stream=True)
+    assert status == 200 and any("error" in event for event in events(text) if event != "[DONE]")
+    row = await row_of(served, headers["x-request-id"])
+    assert row["outcome"] == "failed" and row["status"] >= 400
+
+
+@pytest.mark.parametrize("model", ["nodone", "crlf", "multiline", "hang-open", "badutf8", "chat", "no-length"])
+async def test_streams_that_are_whole(http: aiohttp.ClientSession, served: Served, model: str) -> None:
+    status, headers, text = await chat(http, model, stream=True)
+    assert status == 200 and "finish_reason" in text and "prompt_tokens" not in text
+    row = await row_of(served, headers["x-request-id"])
+    entry = served.simulator.served()[headers["x-request-id"]]
+    assert (row["outcome"], row["estimated"]) == ("complete", 0)
+    assert (row["uncached_input"], row["output"]) == (entry["prompt_tokens"], entry["completion_tokens"])
+    assert row["charge_nano"] == entry["prompt_tokens"] * 2_500 + entry["completion_tokens"] * 10_000
+    assert row["first_byte_us"] is not None and row["dispatch_us"] > 0 and json.loads(row["attempts"])
+
+
+async def test_a_body_where_a_stream_was_asked_for(http: aiohttp.ClientSession, served: Served) -> None:
+    status, headers, text = await chat(http, "json-stream", stream=True, stream_options={"include_usage": True})
+    seen = events(text)
+    assert status == 200 and headers["content-type"].startswith("text/event-stream")
+    assert seen[-1] == "[DONE]" and seen[-2]["usage"] and seen[0]["choices"][0]["delta"]["content"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_no_usage_is_estimated(http: aiohttp.ClientSession, served: Served, stream: bool) -> None:
+    _, headers, _ = await chat(http, "nousage", stream=stream)
+    row = await row_of(served, headers["x-request-id"])
+    assert row["outcome"] == "complete" and row["estimated"] == 1 and row["uncached_input"] > 0 and row["output"] > 0
+    assert row["charge_nano"] == row["uncached_input"] * 2_500 + row["output"] * 10_000
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_provider_that_sends_more_than_it_declared(http: aiohttp.ClientSession, stream: bool) -> None:
+    status, _, body = await chat(http, "short-length", stream=stream)
+    assert status == 502 and body["error"]["code"].startswith("upstream_")
+
+
+async def test_provider_headers_stay_out(http: aiohttp.ClientSession) -> None:
+    for stream in (False, True):
+        status, headers, _ = await chat(http, "cookie", stream=stream)
+        assert status == 200
+        assert not {"set-cookie", "server", "openai-organization", "openai-processing-ms", "alt-svc"} & {name.lower() for name in headers}
+
+
+async def test_other_paths_pass(http: aiohttp.ClientSession, served: Served) -> None:
+    async with http.post("/ai/v1/images/generations", json={"model": "image", "prompt": "a cat"}) as response:
+        assert response.status == 200 and (await response.json())["data"]
+        row = await row_of(served, response.headers["x-request-id"])
+        assert (row["charge_nano"], row["operation"]) == (40_000_000, "other")
+    form = aiohttp.FormData({"model": "free"})
+    form.add_field("file", b"RIFF....", filename="speech.wav", content_type="audio/wav")
+    async with (
+        aiohttp.ClientSession() as plain,
+        plain.post(f"{served.url}/v1/audio/transcriptions", data=form, headers={"x-api-key": KEY}) as response,
+    ):
+        assert response.status == 200, await response.text()
+    async with http.post("/v1/audio/speech", json={"model": "free", "input": "hello", "voice": "alloy"}) as response:
+        assert response.status == 200 and len(await response.read()) > 0 and "json" not in response.headers["content-type"]
+
+
+# Clients that leave, and limits
+
+
+async def test_a_client_that_leaves_before_the_answer(served: Served) -> None:
+    before = set(served.simulator.served())
+    body = json.dumps(ask("stall-headers")).encode()
+    with socket.create_connection(("127.0.0.1", served.appliance.port)) as connection:
+        connection.sendall(
+            f"POST /ai/v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode()
+            + body
+        )
+        [request_id] = await asyncio.to_thread(until, lambda: set(served.simulator.served()) - before, 5, "the provider was asked")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    row = await row_of(served, request_id)
+    assert (row["outcome"], row["status"], row["charge_nano"]) == ("cancelled", 499, None)
+
+
+async def test_a_client_that_leaves_mid_stream_pays_for_what_was_sent(http: aiohttp.ClientSession, served: Served) -> None:
+    async with http.post("/ai/v1/chat/completions", json=ask("paced", stream=True)) as response:
+        await response.content.readuntil(b"content")
+        request_id = response.headers["x-request-id"]
+        response.close()
+    row = await row_of(served, request_id)
+    assert (row["outcome"], row["status"], row["estimated"]) == ("cancelled", 499, 1)
+    assert row["charge_nano"] > 0 and row["output"] < 400
+
+
+async def test_a_client_that_stops_reading_is_dropped(served: Served) -> None:
+    body = json.dumps(ask("big", stream=True)).encode()
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", served.appliance.port))
+        connection.sendall(
+            f"POST /ai/v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode()
+            + body
+        )
+        head = connection.recv(512).decode()
+        request_id = next(line.partition(": ")[2] for line in head.split("\r\n") if line.startswith("x-request-id"))
+        row = await row_of_within(served, request_id, 10)
+    assert (row["outcome"], row["error_code"]) == ("cancelled", "client_write_timeout")
+
+
+async def row_of_within(served: Served, request_id: str, seconds: float) -> dict[str, Any]:
+    async with asyncio.timeout(seconds):
+        while True:
+            try:
+                return await row_of(served, request_id)
+            except AssertionError:
+                continue
+
+
+async def test_streams_count_to_their_end(http: aiohttp.ClientSession) -> None:
+    async with http.post("/ai/v1/chat/completions", json=ask("one", stream=True)) as first:
+        await first.content.readuntil(b"content")
+        status, headers, body = await chat(http, "one")
+        assert error_of(status, body) == (429, "concurrency_limit_exceeded") and int(headers["retry-after"]) >= 1
+        first.close()
+    async with asyncio.timeout(5):
+        while (await chat(http, "one", max_tokens=1))[0] == 429:
+            pass
+
+
+async def test_rates(http: aiohttp.ClientSession) -> None:
+    answers = [await chat(http, "rated") for _ in range(3)]
+    assert [status for status, _, _ in answers] == [200, 200, 429]
+    _, headers, body = answers[-1]
+    assert body["error"]["code"] == "rate_limit" and 1 <= int(headers["retry-after"]) <= 2
+    assert (headers["x-ratelimit-limit-requests"], headers["x-ratelimit-remaining-requests"]) == ("2", "0")
+    assert answers[0][1]["x-ratelimit-remaining-requests"] == "1"
+
+
+async def test_a_key_over_its_rate_spends_nothing_of_the_models(served: Served, http: aiohttp.ClientSession) -> None:
+    slow = {"authorization": "Bearer sk-test-slow-0000000000000000"}
+    codes = []
+    for _ in range(4):
+        async with http.post("/ai/v1/chat/completions", json=ask("free"), headers=slow) as response:
+            codes.append(response.status)
+    assert codes == [200, 429, 429, 429]
+
+
+async def test_many_at_once(http: aiohttp.ClientSession) -> None:
+    answers = await asyncio.gather(*(chat(http, "chat", stream=number % 2 == 0, max_tokens=3) for number in range(200)))
+    assert all(status == 200 for status, _, _ in answers)
+
+
+async def test_nothing_is_left(served: Served) -> None:
+    def quiet() -> bool:
+        metrics = served.appliance.metrics()
+        return metrics["onwards_requests_inflight"] == metrics["dwctl_concurrency_slots"] == metrics["dwctl_held_nanocredits"] == 0
+
+    await asyncio.to_thread(until, quiet, 10, "all slots and holds released")
+    assert await asyncio.to_thread(served.appliance.get_json, "/readyz") == (200, {"status": "ok", "reasons": []})
+    log = served.appliance.log.read_text()
+    assert "Traceback" not in log and "exchange_failed" not in log
