@@ -12,13 +12,14 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 from msgspec import UNSET
+from tortoise.exceptions import IntegrityError
 
 from dwctl import catalog, clock, ids, money
 from dwctl.accounts import CLI, NIL, Actor, hash_secret, hint_of, new_secret
 from dwctl.accounts.policy import ROLES
 from dwctl.errors import ConfigurationError, GatewayError
 from dwctl.ledger import transactions
-from dwctl.operations import endpoints, models
+from dwctl.operations import endpoints, groups, models, users
 from dwctl.operations.apply_file import (
     Document,
     EndpointEntry,
@@ -119,6 +120,8 @@ async def apply(
             except GatewayError as error:
                 place = (*run.place, error.param) if error.param and error.param in entry.__struct_fields__ else run.place
                 raise source.error(place, error.message) from error
+            except IntegrityError as error:
+                raise source.error(run.place, "somebody else is changing the same at this moment; apply the file again") from error
             run.report.count(kind, outcome)
     return run.report
 
@@ -229,12 +232,10 @@ class _Run:
                     return "unchanged"
                 await self._audit_difference(tx, "groups.update", "group", str(row.id), difference)
                 return "updated"
-            now = clock.now_us()
-            columns = {"name": name, **_sent(entry, "description")}
-            row = await Group.create(
-                id=ids.new(), live_name=name, created_by=self.actor.user_id, created_at=now, updated_at=now, using_db=tx.orm, **columns
-            )
-            await audit(tx, self.actor, "groups.create", "group", str(row.id), None, columns)
+            description = None if isinstance(entry.description, msgspec.UnsetType) else entry.description
+            group_id = ids.new_text()
+            await groups.insert_group(tx, self.actor, group_id, name=name, description=description, source="native")
+            await Changes.note(tx, "catalog", group_id)
             return "created"
 
         return await self.store.write(write)
@@ -255,70 +256,49 @@ class _Run:
     # Users
 
     def _user_columns(self, entry: UserEntry) -> dict[str, Any]:
-        email = entry.email.strip()
-        if email.count("@") != 1 or not email.isprintable() or " " in email or len(email) > 320:
-            raise self._error("email", "must be an e-mail address")
+        columns: dict[str, Any] = {"email": users.check_email(entry.email)}
+        if not isinstance(entry.username, msgspec.UnsetType):
+            columns["username"] = users.check_text(entry.username, "username", 255)
+        if not isinstance(entry.display_name, msgspec.UnsetType):
+            columns["display_name"] = users.optional_text(entry.display_name, "display_name", 255)
         if not isinstance(entry.roles, msgspec.UnsetType):
             for role in entry.roles:
                 if role not in ROLES:
                     raise self._error("roles", f"there is no role {role!r}; roles are {', '.join(ROLES)}")
-        columns = _sent(entry, "display_name", "roles")
-        if "roles" in columns:
-            columns["roles"] = sorted({"StandardUser", *columns["roles"]})
-        if not isinstance(entry.username, msgspec.UnsetType):
-            columns["username"] = models.check_name(entry.username, "username")
+            columns["roles"] = users.with_standard(entry.roles)
         return columns
 
     async def user(self, entry: UserEntry) -> Outcome:
-        email = entry.email.strip()
         columns = self._user_columns(entry)
 
         async def write(tx: Tx) -> Outcome:
-            row = await User.get_or_none(live_email=email.lower(), using_db=tx.orm)
-            created = row is None
-            wished = dict(columns)
+            row = await User.get_or_none(live_email=columns["email"].lower(), using_db=tx.orm)
             if row is None:
-                row = await self._create_user(tx, email, wished)
+                user_id = ids.new_text()
+                fresh = {"username": columns["email"], "roles": users.with_standard(()), "auth_source": "system", **columns}
+                await users.refuse_taken(tx, fresh["username"], fresh["email"])
+                await users.insert_user(tx, self.actor, user_id, fresh, initial_credits_nano=0)
                 changed = True
             else:
-                if "username" in wished and wished["username"] != row.username:
-                    await self._username_free(tx, wished["username"])
+                user_id = str(row.id)
+                wished = {name: value for name, value in columns.items() if name != "email"}
+                if wished.get("username", row.username) != row.username:
+                    await users.refuse_taken(tx, wished["username"], "")
                     wished["live_username"] = wished["username"]
+                if set(wished.get("roles", ())) == set(row.roles):
+                    wished.pop("roles", None)
                 difference = await change_row(tx, row, wished)
                 difference.pop("live_username", None)
                 changed = bool(difference)
                 if changed:
-                    await self._audit_difference(tx, "users.update", "user", str(row.id), difference)
+                    await self._audit_difference(tx, "users.update", "user", user_id, difference)
             if not isinstance(entry.groups, msgspec.UnsetType):
-                changed |= await self._set_memberships(tx, str(row.id), await self._groups(tx, entry.groups))
+                changed |= await self._set_memberships(tx, user_id, await self._groups(tx, entry.groups))
             if changed:
-                await Changes.note(tx, "user", str(row.id))
-            return "created" if created else "updated" if changed else "unchanged"
+                await Changes.note(tx, "user", user_id)
+            return "created" if row is None else "updated" if changed else "unchanged"
 
         return await self.store.write(write)
-
-    async def _create_user(self, tx: Tx, email: str, columns: dict[str, Any]) -> User:
-        now = clock.now_us()
-        username = columns.setdefault("username", email)
-        columns.setdefault("roles", ["StandardUser"])
-        await self._username_free(tx, username)
-        row = await User.create(
-            id=ids.new(),
-            email=email,
-            live_email=email.lower(),
-            live_username=username,
-            auth_source="system",
-            created_at=now,
-            updated_at=now,
-            using_db=tx.orm,
-            **columns,
-        )
-        await audit(tx, self.actor, "users.create", "user", str(row.id), None, {"email": email, **columns})
-        return row
-
-    async def _username_free(self, tx: Tx, username: str) -> None:
-        if await User.filter(live_username=username).using_db(tx.orm).exists():
-            raise self._error("username", f"the user name {username!r} is taken by another user")
 
     async def _set_memberships(self, tx: Tx, user_id: str, wished: Collection[str]) -> bool:
         wanted = set(wished) - {NIL}
