@@ -54,6 +54,7 @@ class Store:
         self.data_dir = data_dir
         self.database = database
         self._context = TortoiseContext()
+        self._closed = False
 
     @classmethod
     async def open(cls, url: str | None, data_dir: Path, *, wait: float = 0.0, copy: bool = True) -> "Store":
@@ -109,6 +110,8 @@ class Store:
     @property
     def orm(self) -> BaseDBAsyncClient:
         """The read connection, for ``Model.filter(...).using_db(store.orm)``."""
+        if self._closed:
+            raise StoreUnavailable("the store is closed")
         return self._context.connections.get("default")
 
     async def write(self, operation: Callable[[Tx], Awaitable[T]]) -> T:
@@ -126,10 +129,13 @@ class Store:
 
     async def fetch_report(self, sql: str, args: Sequence[object] = ()) -> list[Row]:
         """The rows of a query that may take long: it runs where it keeps no other reader waiting."""
+        if self._closed:
+            raise StoreUnavailable("the store is closed")
         return await self.database.fetch_report(sql, args)
 
     async def close(self) -> None:
         """Finish the writes that were begun and end every connection and thread."""
+        self._closed = True
         try:
             await self.database.close()
         finally:

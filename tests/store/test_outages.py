@@ -163,8 +163,11 @@ async def test_closing_finishes_what_was_begun_and_ends_every_thread(database_ur
     if store.dialect == "sqlite":
         assert len(written) == 20
     assert set(threading.enumerate()) == before
-    with pytest.raises(StoreUnavailable):
-        await insert(store)
+    for call in (insert(store), store.fetch("SELECT 1"), store.fetch_report("SELECT 1")):
+        with pytest.raises(StoreUnavailable):
+            await call
+    await store.close()
+    assert set(threading.enumerate()) == before
     again = await Store.open(database_url, data_dir)
     assert await accounts(again) == written
     await again.close()
