@@ -164,10 +164,11 @@ def serve(
 @which_data
 @click.argument("document", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def apply(document: Path, file: str | None, data_dir: str | None, database_url: str | None) -> None:
-    """Bring endpoints, models, groups, users, keys, prices and grants to what FILE says.
+    """Set up endpoints, models, prices and keys from a file.
 
-    Applying the same file again changes nothing. A running server picks the changes up within a second. The secret of
-    a key that had to be made is printed, once.
+    Endpoints, models, groups, users, keys, prices and grants become what FILE says; what it does not name stays. Applying
+    the same file again changes nothing. A running server picks the changes up within a second. The secret of a key that
+    had to be made is printed, once.
     """
     config = _load(file, {"data_dir": data_dir, "database.url": database_url})
     from dwctl.operations.apply import Report, apply
@@ -308,10 +309,11 @@ passphrase_file = click.option(
 @passphrase_file
 @click.argument("target", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
 def backup(target: Path, file: str | None, data_dir: str | None, database_url: str | None, passphrase_file: Path | None) -> None:
-    """Write the database, the journal and the sealing key to FILE.
+    """Save the server's data to a file.
 
-    The server may be running. The sealing key opens stored provider credentials, so it is encrypted under a passphrase,
-    which restoring needs. On PostgreSQL the database itself is saved with pg_dump, first: the line to run is printed.
+    FILE gets the database, the journal and the sealing key; the server may be running. The sealing key opens stored
+    provider credentials, so it is encrypted under a passphrase, which restoring needs. On PostgreSQL the database itself
+    is saved with pg_dump: the line to run is printed.
     """
     config = _load(file, {"data_dir": data_dir, "database.url": database_url})
     from dwctl.store.backup import BackupError, backup
@@ -333,7 +335,7 @@ def backup(target: Path, file: str | None, data_dir: str | None, database_url: s
 def restore(
     source: Path, file: str | None, data_dir: str | None, database_url: str | None, passphrase_file: Path | None, replace: bool
 ) -> None:
-    """Bring back what `backup` wrote to FILE, into an empty data folder.
+    """Bring back what `backup` saved, into an empty data folder.
 
     Requests that the backup's journal holds and its database did not yet are added at the next start, each once.
     """

@@ -1,16 +1,15 @@
 """Life inside the one-file program: die with the bootloader, leave no unpacked folder behind, start clean children.
 
 Three things can end the one-file program. It ends by itself: the bootloader removes the folder. The bootloader is killed:
-the kernel kills this process (PR_SET_PDEATHSIG) and a small keeper, forked at start, removes the folder. All of them are
+the kernel kills this process (PR_SET_PDEATHSIG) and a keeper, started with it, removes the folder. All of them are
 killed: the next start removes the folder, recognised by its marker file and by nobody holding the marker's lock.
-Linux only; prctl(2), pidfd_open(2), flock(2).
+Linux only; prctl(2), flock(2).
 """
 
 import contextlib
 import ctypes
 import fcntl
 import os
-import select
 import shutil
 import signal
 import sys
@@ -32,7 +31,7 @@ def settle() -> None:
         os._exit(1)
     _restore_environment()
     _hold(folder)
-    _fork_keeper(folder, bootloader)
+    _start_keeper(folder, bootloader)
     remove_leftovers(folder)
 
 
@@ -60,32 +59,28 @@ def _hold(folder: Path) -> int:
     return descriptor
 
 
-def _fork_keeper(folder: Path, bootloader: int) -> None:
-    server = os.getpid()
-    pid = os.fork()
-    if pid:
-        return
-    try:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-            signal.signal(number, signal.SIG_IGN)
-        watched = []
-        for process in (server, bootloader):
-            with contextlib.suppress(ProcessLookupError):
-                watched.append(os.pidfd_open(process))
-        _close_all_but(watched)
-        for descriptor in watched:
-            select.select([descriptor], [], [])
-        shutil.rmtree(folder, ignore_errors=True)
-    finally:
-        os._exit(0)
+# Its input ends when this process does. The bootloader, if it lives, then removes the folder itself and ends.
+_KEEPER = """
+trap '' INT TERM HUP QUIT
+read -r _
+while [ -e "/proc/$2/exe" ]; do sleep 0.02; done
+rm -rf -- "$1"
+"""
 
 
-def _close_all_but(kept: list[int]) -> None:
-    """The keeper holds no file of the server's: its listener, its locks and its output end with the server."""
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) not in kept:
-            with contextlib.suppress(OSError):
-                os.close(int(name))
+def _start_keeper(folder: Path, bootloader: int) -> None:
+    """A shell, since a process forked from this one would keep a copy of its memory."""
+    ours, theirs = os.pipe()
+    os.set_inheritable(theirs, False)
+    actions = [
+        (os.POSIX_SPAWN_DUP2, ours, 0),
+        (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
+    ]
+    # Without a shell the next start cleans up.
+    with contextlib.suppress(OSError):
+        os.posix_spawn("/bin/sh", ["sh", "-c", _KEEPER, "sh", str(folder), str(bootloader)], os.environ, file_actions=actions, setsid=True)
+    os.close(ours)
 
 
 def remove_leftovers(own: Path) -> list[Path]:

@@ -1,0 +1,185 @@
+"""dist/dwctl as somebody runs it: it starts, migrates, serves and drains; killed, it leaves nothing behind."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from dwctl import __version__
+from dwctl.frozen import MARKER, YOUNG
+from tests.appliance import ROOT, Appliance, environment, until
+
+PROGRAM = ROOT / "dist" / "dwctl"
+
+pytestmark = [pytest.mark.binary, pytest.mark.xdist_group("binary")]
+
+
+@pytest.fixture(autouse=True)
+def unpack_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the programs of one test unpack themselves, so that nobody else's folders are seen."""
+    if not PROGRAM.exists():
+        message = "dist/dwctl is missing: make binary"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    return folder
+
+
+@pytest.fixture
+def appliance(tmp_path: Path) -> Iterator[Appliance]:
+    made = Appliance(tmp_path / "served", program=(str(PROGRAM),))
+    yield made
+    made.close()
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """The started process and everything that came of it."""
+    started = psutil.Process(pid)
+    return [started, *started.children(recursive=True)]
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    return not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes)
+
+
+def test_version_and_help_need_no_disk(unpack_dir: Path, tmp_path: Path) -> None:
+    done = subprocess.run([PROGRAM, "version"], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=30)
+    assert done.stdout.startswith(f"dwctl {__version__} (one-file program, Python 3.")
+    until(lambda: list(unpack_dir.iterdir()) == [], 5, "the folder is removed")
+    assert list(tmp_path.iterdir()) == [unpack_dir]
+
+
+def test_it_migrates_serves_and_drains_on_sigterm(appliance: Appliance, unpack_dir: Path) -> None:
+    appliance.start()
+    assert (appliance.data_dir / "dwctl.db").stat().st_size > 0
+    assert appliance.get("/readyz") == 200
+    assert appliance.get("/admin/api/v1/users") == 401
+    assert appliance.process is not None
+    processes = family(appliance.process.pid)
+    assert len(list(unpack_dir.glob("_MEI*"))) == 1
+    assert appliance.stop() == 0
+    until(lambda: gone(processes), 5, "no process is left")
+    until(lambda: list(unpack_dir.iterdir()) == [], 5, "the folder is removed")
+
+
+def test_sigterm_at_once_after_readiness_is_orderly_every_time(appliance: Appliance) -> None:
+    for _ in range(5):
+        appliance.start()
+        assert appliance.stop() == 0
+    text = appliance.log.read_text()
+    assert text.count('"event": "stopped"') == 5
+    assert "Traceback" not in text
+
+
+def test_a_second_sigterm_while_starting_does_not_hang(appliance: Appliance) -> None:
+    for delay in (0.0, 0.1, 0.3):
+        with appliance.log.open("ab") as log:
+            process = subprocess.Popen(
+                [PROGRAM, "serve", "--port", "0", "--data-dir", appliance.data_dir], stdout=log, stderr=log, env=environment()
+            )
+        time.sleep(delay)
+        process.terminate()
+        process.wait(20)
+
+
+def test_sigkill_of_the_started_process_leaves_nothing_behind(appliance: Appliance, unpack_dir: Path) -> None:
+    for _ in range(3):
+        appliance.start()
+        assert appliance.process is not None
+        processes = family(appliance.process.pid)
+        assert len(processes) >= 2
+        appliance.kill()
+        until(lambda killed=processes: gone(killed), 2, "no process is left")
+        assert appliance.get("/healthz") == 0, "the port is closed"
+        until(lambda: list(unpack_dir.iterdir()) == [], 5, "the unpacked folder is removed")
+    # The lock of the data directory and the port are free at once.
+    assert appliance.start() < 10
+    assert appliance.stop() == 0
+
+
+def test_sigkill_of_the_inner_process_ends_the_outer(appliance: Appliance, unpack_dir: Path) -> None:
+    appliance.start()
+    assert appliance.process is not None
+    processes = family(appliance.process.pid)
+    inner = next(process for process in processes[1:] if process.ppid() == appliance.process.pid)
+    inner.kill()
+    assert appliance.process.wait(10) != 0
+    appliance.process = None
+    until(lambda: gone(processes), 5, "no process is left")
+    until(lambda: list(unpack_dir.iterdir()) == [], 5, "the folder is removed")
+
+
+def test_leftovers_of_a_killed_family_go_at_the_next_start_and_only_those(appliance: Appliance, unpack_dir: Path) -> None:
+    appliance.start()
+    assert appliance.process is not None
+    for process in reversed(family(appliance.process.pid)):
+        process.suspend()
+    for process in reversed(family(appliance.process.pid)):
+        process.kill()
+    appliance.kill()
+    (left,) = unpack_dir.glob("_MEI*")
+    foreign, young = unpack_dir / "_MEIforeign", unpack_dir / "_MEIyoung"
+    for folder in (foreign, young):
+        folder.mkdir()
+    (young / MARKER).touch()
+    (unpack_dir / "_MEIlink").symlink_to(left)
+    old = time.time() - YOUNG - 10
+    for path in (left, left / MARKER, foreign):
+        os.utime(path, (old, old))
+    running = Appliance(appliance.directory / "other", program=(str(PROGRAM),))
+    try:
+        running.start()
+        (used,) = {path for path in unpack_dir.glob("_MEI*") if path not in (foreign, young) and not path.is_symlink()}
+        assert used != left
+        for path in (used, used / MARKER):
+            os.utime(path, (old, old))
+        subprocess.run([PROGRAM, "version"], env=environment(), check=True, capture_output=True, timeout=30)
+        assert used.exists(), "a folder in use stays, however old"
+        assert foreign.exists()
+        assert young.exists()
+        assert not left.exists()
+        assert running.get("/healthz") == 200
+    finally:
+        running.close()
+
+
+def test_a_program_that_it_starts_does_not_inherit_its_libraries(appliance: Appliance) -> None:
+    appliance.start()
+    assert appliance.process is not None
+    keeper = next(process for process in family(appliance.process.pid) if process.name() == "sh")
+    assert "LD_LIBRARY_PATH" not in keeper.environ()
+    assert not [file for file in keeper.open_files() if "dwctl.db" in file.path]
+    assert appliance.stop() == 0
+
+
+def test_sigint_to_the_group_is_orderly(appliance: Appliance) -> None:
+    with appliance.log.open("wb") as log:
+        process = subprocess.Popen(
+            [PROGRAM, "serve", "--port", str(appliance.port), "--data-dir", appliance.data_dir],
+            stdout=log,
+            stderr=log,
+            env=environment(),
+            process_group=0,
+        )
+    until(lambda: appliance.get("/healthz") == 200, 20, "healthy")
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(20) in (0, 1)
+    assert "Traceback" not in appliance.log.read_text()
+
+
+def test_it_stays_within_its_size() -> None:
+    assert PROGRAM.stat().st_size <= 60_000_000
+
+
+def test_it_carries_no_development_packages() -> None:
+    listing = subprocess.run(["pyi-archive_viewer", "-l", "-r", PROGRAM], capture_output=True, text=True, check=True).stdout
+    packages = set(re.findall(r"'([A-Za-z_0-9]+)[./']", listing))
+    assert {"dwctl", "sanic", "tortoise"} <= packages
+    assert not packages & {"pytest", "hypothesis", "mypy", "openai", "pydantic", "pydantic_core", "psutil", "rich", "numpy", "PyInstaller"}

@@ -1,0 +1,159 @@
+"""The commands as an operator meets them: their words, their exit codes, and what they leave behind."""
+
+import re
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from dwctl import __version__
+from tests.appliance import ADMIN_EMAIL, FROM_SOURCE, KEY, Appliance, environment
+
+COMMANDS = ["serve", "apply", "simulate", "admin", "check-config", "backup", "restore", "version"]
+
+
+def run(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*FROM_SOURCE, *arguments], cwd=folder, env=environment(**settings), capture_output=True, text=True, timeout=60)
+
+
+def test_help_names_every_command_and_the_first_steps(tmp_path: Path) -> None:
+    done = run(tmp_path, "--help")
+    assert done.returncode == 0
+    for command in COMMANDS:
+        assert re.search(rf"^  {command}\s+\w", done.stdout, re.MULTILINE), command
+    assert "dwctl serve --demo" in done.stdout
+    assert "..." not in done.stdout.partition("Commands:")[2]
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "admin reset-password"])
+def test_every_command_and_option_explains_itself(tmp_path: Path, command: str) -> None:
+    done = run(tmp_path, *command.split(), "-h")
+    assert done.returncode == 0
+    options = re.findall(r"^  (-[\w-]+.*)$", done.stdout, re.MULTILINE)
+    assert options
+    described = re.sub(r"\n {20,}", "  ", done.stdout)
+    for line in re.findall(r"^  (-.*)$", described, re.MULTILINE):
+        assert re.search(r"\S {2,}\S", line), f"{line!r} has no description"
+
+
+def test_version(tmp_path: Path) -> None:
+    assert run(tmp_path, "version").stdout.startswith(f"dwctl {__version__} (from source, Python 3.")
+    assert run(tmp_path, "--version").stdout == f"dwctl {__version__}\n"
+
+
+def test_wrong_usage_ends_with_2_and_does_not_touch_the_disk(tmp_path: Path) -> None:
+    for arguments in (
+        ["serv"],
+        ["serve", "--prot", "1"],
+        ["apply"],
+        ["apply", "none.yaml"],
+        ["serve", "--port", "x"],
+        ["serve", "--port", "70000"],
+    ):
+        done = run(tmp_path, *arguments)
+        assert done.returncode == 2, arguments
+        assert "Error: " in done.stderr
+        assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_check_config_says_where_each_value_comes_from(tmp_path: Path) -> None:
+    (tmp_path / "dwctl.yaml").write_text("port: 4000\nadmin_password: canary\n")
+    done = run(tmp_path, "check-config", "--show", "--data-dir", "here", DWCTL_HOST="10.0.0.1")
+    assert done.returncode == 0
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert ["port", "4000", "(dwctl.yaml:1)"] in lines
+    assert ["host", "10.0.0.1", "(env", "DWCTL_HOST)"] in lines
+    assert ["data_dir", "here", "(flag", "--data-dir)"] in lines
+    assert "canary" not in done.stdout
+    assert done.stdout.endswith("The configuration is right (dwctl.yaml).\n")
+
+
+def test_a_wrong_key_stops_check_and_serve_alike(tmp_path: Path) -> None:
+    (tmp_path / "other.yaml").write_text("host: 127.0.0.1\nprot: 4000\n")
+    for arguments in (["check-config", "-f", "other.yaml"], ["serve", "--config", "other.yaml"], ["serve"]):
+        done = run(tmp_path, *arguments, **({"DWCTL_CONFIG": "other.yaml"} if len(arguments) == 1 else {}))
+        assert done.returncode == 2
+        assert done.stderr == "Error: other.yaml:2: unknown key `prot`; the nearest key is `port`\n"
+    assert not (tmp_path / "dwctl-data").exists()
+
+
+def test_serve_says_what_is_in_its_way(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        done = run(tmp_path, "serve", "--port", str(port))
+    assert done.returncode == 2
+    assert f"port {port}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.long
+def test_serve_waits_for_the_database_and_exits_with_3(tmp_path: Path) -> None:
+    done = run(
+        tmp_path, "serve", "--port", "0", "--database-url", "postgres://nobody@127.0.0.1:9/none", DWCTL_SECRET_KEY="some text for sealing"
+    )
+    assert done.returncode == 3
+    assert "database" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_other_commands_do_not_wait_for_the_database(tmp_path: Path) -> None:
+    (tmp_path / "setup.yaml").write_text("groups: [{name: a}]\n")
+    settings = {"DATABASE_URL": "postgres://nobody@127.0.0.1:9/none", "DWCTL_SECRET_KEY": "some text for sealing"}
+    for arguments in (["apply", "setup.yaml"], ["admin", "reset-password"]):
+        done = run(tmp_path, *arguments, **settings)
+        assert done.returncode == 3, done.stderr
+        assert done.stderr.startswith("Error: the database cannot be reached")
+        assert done.stderr.count("\n") == 1
+
+
+SETUP = f"""
+endpoints: [{{name: up, url: "http://127.0.0.1:9/v1"}}]
+users: [{{email: dev@example.com}}]
+models: [{{alias: m, endpoint: up, model_name: x, groups: [Everyone]}}]
+keys:
+  - {{user: dev@example.com, name: known, secret: {KEY}}}
+  - {{user: dev@example.com, name: made}}
+grants: [{{user: dev@example.com, amount: "12.000000001", source_id: first}}]
+"""
+
+
+def test_apply_then_apply_again_then_serve(tmp_path: Path) -> None:
+    (tmp_path / "setup.yaml").write_text(SETUP)
+    appliance = Appliance(tmp_path)
+    first = appliance.command("apply", str(tmp_path / "setup.yaml"))
+    secret = re.search(r"^key 'made' of dev@example.com: (sk-\S+)$", first.stdout, re.MULTILINE)
+    assert secret, first.stdout
+    assert KEY not in first.stdout + first.stderr
+    again = appliance.command("apply", str(tmp_path / "setup.yaml"))
+    assert "Nothing had to be changed." in again.stdout
+    assert "sk-" not in again.stdout
+    try:
+        appliance.start()
+        assert appliance.get("/readyz") == 200
+        assert appliance.stop() == 0
+    finally:
+        appliance.close()
+
+
+def test_a_wrong_setup_file_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "setup.yaml").write_text("groups:\n  - {nam: a}\n")
+    done = run(tmp_path, "apply", "setup.yaml")
+    assert done.returncode == 2
+    assert "setup.yaml:2" in done.stderr
+    assert "nam" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_reset_password(tmp_path: Path) -> None:
+    appliance = Appliance(tmp_path)
+    try:
+        appliance.start()
+        done = appliance.command("admin", "reset-password")
+        assert re.fullmatch(rf"The password of {ADMIN_EMAIL} is now \S{{12,}}\n", done.stdout)
+        nobody = appliance.command("admin", "reset-password", "--email", "nobody@example.com", check=False)
+        assert (nobody.returncode, nobody.stderr) == (1, "Error: no account has the address nobody@example.com\n")
+        assert appliance.stop() == 0
+    finally:
+        appliance.close()
