@@ -92,6 +92,6 @@ def not_json() -> GatewayError:
 
 def no_model() -> GatewayError:
     return bad_request(
-        "Could not parse the model from the request. 'model' parameter must be supplied in either the body or in the Model-Override header.",
+        "Could not parse the model from the request. The 'model' parameter must be supplied in the body or the Model-Override header.",
         param="model",
     )

@@ -25,7 +25,8 @@ SYSTEM = "00000000-0000-0000-0000-000000000000"
 async def admit(exchange: "Exchange") -> None:
     """Grant the request its slots and its hold. Raises GatewayError."""
     principal, snapshot = exchange.principal, exchange.snapshot
-    assert principal is not None and exchange.alias is not None
+    assert principal is not None
+    assert exchange.alias is not None
     model = snapshot.models.get(exchange.alias)
     if model is None:
         raise not_found(

@@ -95,7 +95,8 @@ async def _attempt(exchange: "Exchange", candidate: "Candidate") -> None:
 
 def _begin(exchange: "Exchange", candidate: "Candidate") -> None:
     principal, model = exchange.principal, exchange.model
-    assert principal is not None and model is not None
+    assert principal is not None
+    assert model is not None
     exchange.gateway.ledger.begin(
         Begin(
             id=exchange.id,

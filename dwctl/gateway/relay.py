@@ -104,7 +104,8 @@ async def _error(exchange: "Exchange", upstream: "OutboundResponse", content_typ
 
 async def _events(exchange: "Exchange", upstream: "OutboundResponse") -> None:
     principal, model, request = exchange.principal, exchange.model, exchange.request
-    assert principal is not None and model is not None
+    assert principal is not None
+    assert model is not None
     keeps_usage = (
         request is None
         or exchange.operation == "other"

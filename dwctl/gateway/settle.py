@@ -132,7 +132,8 @@ def _estimate(exchange: "Exchange") -> Usage:
 
 def _keep_bodies(exchange: "Exchange") -> None:
     principal, model, config = exchange.principal, exchange.model, exchange.gateway.config.bodies
-    assert principal is not None and model is not None
+    assert principal is not None
+    assert model is not None
     mode = principal.bodies or model.bodies or config.mode
     if mode == "none" or principal.zero_data_retention:
         return

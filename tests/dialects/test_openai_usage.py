@@ -14,7 +14,8 @@ def test_classes_add_up_to_the_totals(prompt: int, completion: int, read: object
     usage = normalise(
         {"prompt_tokens": prompt, "completion_tokens": completion, "prompt_tokens_details": read, "completion_tokens_details": written}
     )
-    assert usage.input == prompt and usage.output == completion
+    assert usage.input == prompt
+    assert usage.output == completion
     assert min(usage.uncached_input, usage.cache_read, usage.cache_write_5m, usage.cache_write_1h, usage.reasoning) >= 0
     assert usage.reasoning <= usage.output
 

@@ -61,6 +61,12 @@ def raw(served: Served, request: bytes, *, close: bool = True, timeout: float = 
         return answer
 
 
+def request_bytes(body: bytes, path: str = "/ai/v1/chat/completions", more: str = "") -> bytes:
+    """A POST as it stands on the wire, with the test's key."""
+    head = f"POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\ncontent-type: application/json\r\n"
+    return f"{head}{more}content-length: {len(body)}\r\n\r\n".encode() + body
+
+
 async def row_of(served: Served, request_id: str) -> dict[str, Any]:
     """The recorded row of a request."""
     import sqlite3
@@ -80,7 +86,8 @@ async def row_of(served: Served, request_id: str) -> dict[str, Any]:
 @pytest.mark.parametrize("root", ["/ai/v1", "/v1"])
 async def test_unknown_model(http: aiohttp.ClientSession, served: Served, root: str) -> None:
     status, headers, body = await chat(http, "nothing", root=root)
-    assert error_of(status, body) == (404, "model_not_found") and "`nothing`" in body["error"]["message"]
+    assert error_of(status, body) == (404, "model_not_found")
+    assert "`nothing`" in body["error"]["message"]
     row = await row_of(served, headers["x-request-id"])
     assert (row["outcome"], row["status"], row["alias"], row["access_source"]) == ("refused", 404, "nothing", "api_key")
 
@@ -107,7 +114,8 @@ async def test_keys_that_may_not(http: aiohttp.ClientSession, served: Served, se
     async with http.post("/ai/v1/chat/completions", json=ask("chat"), headers={"authorization": f"Bearer {secret}"}) as response:
         assert error_of(response.status, await response.json()) == (403, code)
         row = await row_of(served, response.headers["x-request-id"])
-    assert row["key_id"] is not None and row["error_code"] == code
+    assert row["key_id"] is not None
+    assert row["error_code"] == code
 
 
 @pytest.mark.parametrize("header", [{"Authorization": f"bearer {KEY}"}, {"x-api-key": KEY}])
@@ -142,7 +150,8 @@ async def test_nul_in_strings(http: aiohttp.ClientSession, served: Served) -> No
     assert error_of(status, body) == (404, "model_not_found")
     assert "\x00" not in (await row_of(served, headers["x-request-id"]))["alias"]
     status, headers, _ = await chat(http, "chat", user="a\x00b")
-    assert status == 200 and (await row_of(served, headers["x-request-id"]))["outcome"] == "complete"
+    assert status == 200
+    assert (await row_of(served, headers["x-request-id"]))["outcome"] == "complete"
 
 
 async def test_wrong_content_type(http: aiohttp.ClientSession) -> None:
@@ -172,8 +181,7 @@ async def test_a_body_below_the_limit(http: aiohttp.ClientSession) -> None:
 )
 async def test_paths_that_lead_elsewhere(served: Served, path: str) -> None:
     body = b'{"model":"free"}'
-    request = f"POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
-    answer = await asyncio.to_thread(raw, served, request.encode() + body)
+    answer = await asyncio.to_thread(raw, served, request_bytes(body, path, "connection: close\r\n"))
     assert int(answer.split(b" ", 2)[1]) in (400, 404), answer
 
 
@@ -243,7 +251,9 @@ async def test_slow_head_and_slow_body(served: Served) -> None:
         asyncio.to_thread(trickle, head, b"x"), asyncio.to_thread(trickle, body, b" ")
     )
     assert head_seconds < 8
-    assert body_seconds < 14 and b" 408 " in answer.split(b"\r\n")[0] and b"request_timeout" in answer
+    assert body_seconds < 14
+    assert b" 408 " in answer.split(b"\r\n")[0]
+    assert b"request_timeout" in answer
 
 
 # What providers get wrong
@@ -291,7 +301,8 @@ async def test_bodies_that_are_broken(http: aiohttp.ClientSession, served: Serve
 @pytest.mark.parametrize(("model", "status"), [("429", 429), ("500", 500), ("503", 503), ("404", 404)])
 async def test_providers_errors_are_passed_on(http: aiohttp.ClientSession, served: Served, model: str, status: int) -> None:
     got, headers, body = await chat(http, model)
-    assert got == status and body["error"]["message"]
+    assert got == status
+    assert body["error"]["message"]
     if status in (429, 503):
         assert headers["retry-after"]
     row = await row_of(served, headers["x-request-id"])
@@ -307,51 +318,68 @@ async def test_streams_that_break_end_with_an_error_event(
 ) -> None:
     status, headers, text = await chat(http, model, stream=True)
     seen = events(text)
-    assert status == 200 and seen[-1] == "[DONE]"
-    assert seen[-2]["error"]["code"] == (code or seen[-2]["error"]["code"]) and seen[0]["choices"]
+    assert status == 200
+    assert seen[-1] == "[DONE]"
+    assert seen[-2]["error"]["code"] == (code or seen[-2]["error"]["code"])
+    assert seen[0]["choices"]
     row = await row_of(served, headers["x-request-id"])
-    assert row["outcome"] == "interrupted" and row["estimated"] == 1 and row["charge_nano"] > 0
+    assert row["outcome"] == "interrupted"
+    assert row["estimated"] == 1
+    assert row["charge_nano"] > 0
     assert row["error_code"] == seen[-2]["error"]["code"]
 
 
 async def test_an_error_inside_a_stream_is_forwarded_and_recorded(http: aiohttp.ClientSession, served: Served) -> None:
     status, headers, text = await chat(http, "error-event", stream=True)
-    assert status == 200 and any("error" in event for event in events(text) if event != "[DONE]")
+    assert status == 200
+    assert any("error" in event for event in events(text) if event != "[DONE]")
     row = await row_of(served, headers["x-request-id"])
-    assert row["outcome"] == "failed" and row["status"] >= 400
+    assert row["outcome"] == "failed"
+    assert row["status"] >= 400
 
 
 @pytest.mark.parametrize("model", ["nodone", "crlf", "multiline", "hang-open", "badutf8", "chat", "no-length"])
 async def test_streams_that_are_whole(http: aiohttp.ClientSession, served: Served, model: str) -> None:
     status, headers, text = await chat(http, model, stream=True)
-    assert status == 200 and "finish_reason" in text and "prompt_tokens" not in text
+    assert status == 200
+    assert "finish_reason" in text
+    assert "prompt_tokens" not in text
     row = await row_of(served, headers["x-request-id"])
     entry = served.simulator.served()[headers["x-request-id"]]
     assert (row["outcome"], row["estimated"]) == ("complete", 0)
     assert (row["uncached_input"], row["output"]) == (entry["prompt_tokens"], entry["completion_tokens"])
     assert row["charge_nano"] == entry["prompt_tokens"] * 2_500 + entry["completion_tokens"] * 10_000
-    assert row["first_byte_us"] is not None and row["dispatch_us"] > 0 and json.loads(row["attempts"])
+    assert row["first_byte_us"] is not None
+    assert row["dispatch_us"] > 0
+    assert json.loads(row["attempts"])
 
 
 async def test_a_body_where_a_stream_was_asked_for(http: aiohttp.ClientSession, served: Served) -> None:
     status, headers, text = await chat(http, "json-stream", stream=True, stream_options={"include_usage": True})
     seen = events(text)
-    assert status == 200 and headers["content-type"].startswith("text/event-stream")
-    assert seen[-1] == "[DONE]" and seen[-2]["usage"] and seen[0]["choices"][0]["delta"]["content"]
+    assert status == 200
+    assert headers["content-type"].startswith("text/event-stream")
+    assert seen[-1] == "[DONE]"
+    assert seen[-2]["usage"]
+    assert seen[0]["choices"][0]["delta"]["content"]
 
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_no_usage_is_estimated(http: aiohttp.ClientSession, served: Served, stream: bool) -> None:
     _, headers, _ = await chat(http, "nousage", stream=stream)
     row = await row_of(served, headers["x-request-id"])
-    assert row["outcome"] == "complete" and row["estimated"] == 1 and row["uncached_input"] > 0 and row["output"] > 0
+    assert row["outcome"] == "complete"
+    assert row["estimated"] == 1
+    assert row["uncached_input"] > 0
+    assert row["output"] > 0
     assert row["charge_nano"] == row["uncached_input"] * 2_500 + row["output"] * 10_000
 
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_provider_that_sends_more_than_it_declared(http: aiohttp.ClientSession, stream: bool) -> None:
     status, _, body = await chat(http, "short-length", stream=stream)
-    assert status == 502 and body["error"]["code"].startswith("upstream_")
+    assert status == 502
+    assert body["error"]["code"].startswith("upstream_")
 
 
 async def test_provider_headers_stay_out(http: aiohttp.ClientSession) -> None:
@@ -363,7 +391,8 @@ async def test_provider_headers_stay_out(http: aiohttp.ClientSession) -> None:
 
 async def test_other_paths_pass(http: aiohttp.ClientSession, served: Served) -> None:
     async with http.post("/ai/v1/images/generations", json={"model": "image", "prompt": "a cat"}) as response:
-        assert response.status == 200 and (await response.json())["data"]
+        assert response.status == 200
+        assert (await response.json())["data"]
         row = await row_of(served, response.headers["x-request-id"])
         assert (row["charge_nano"], row["operation"]) == (40_000_000, "other")
     form = aiohttp.FormData({"model": "free"})
@@ -374,7 +403,9 @@ async def test_other_paths_pass(http: aiohttp.ClientSession, served: Served) -> 
     ):
         assert response.status == 200, await response.text()
     async with http.post("/v1/audio/speech", json={"model": "free", "input": "hello", "voice": "alloy"}) as response:
-        assert response.status == 200 and len(await response.read()) > 0 and "json" not in response.headers["content-type"]
+        assert response.status == 200
+        assert len(await response.read()) > 0
+        assert "json" not in response.headers["content-type"]
 
 
 # Clients that leave, and limits
@@ -384,10 +415,7 @@ async def test_a_client_that_leaves_before_the_answer(served: Served) -> None:
     before = set(served.simulator.served())
     body = json.dumps(ask("stall-headers")).encode()
     with socket.create_connection(("127.0.0.1", served.appliance.port)) as connection:
-        connection.sendall(
-            f"POST /ai/v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode()
-            + body
-        )
+        connection.sendall(request_bytes(body))
         [request_id] = await asyncio.to_thread(until, lambda: set(served.simulator.served()) - before, 5, "the provider was asked")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     row = await row_of(served, request_id)
@@ -401,7 +429,8 @@ async def test_a_client_that_leaves_mid_stream_pays_for_what_was_sent(http: aioh
         response.close()
     row = await row_of(served, request_id)
     assert (row["outcome"], row["status"], row["estimated"]) == ("cancelled", 499, 1)
-    assert row["charge_nano"] > 0 and row["output"] < 400
+    assert row["charge_nano"] > 0
+    assert row["output"] < 400
 
 
 async def test_a_client_that_stops_reading_is_dropped(served: Served) -> None:
@@ -409,10 +438,7 @@ async def test_a_client_that_stops_reading_is_dropped(served: Served) -> None:
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect(("127.0.0.1", served.appliance.port))
-        connection.sendall(
-            f"POST /ai/v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode()
-            + body
-        )
+        connection.sendall(request_bytes(body))
         head = connection.recv(512).decode()
         request_id = next(line.partition(": ")[2] for line in head.split("\r\n") if line.startswith("x-request-id"))
         row = await row_of_within(served, request_id, 10)
@@ -432,7 +458,8 @@ async def test_streams_count_to_their_end(http: aiohttp.ClientSession) -> None:
     async with http.post("/ai/v1/chat/completions", json=ask("one", stream=True)) as first:
         await first.content.readuntil(b"content")
         status, headers, body = await chat(http, "one")
-        assert error_of(status, body) == (429, "concurrency_limit_exceeded") and int(headers["retry-after"]) >= 1
+        assert error_of(status, body) == (429, "concurrency_limit_exceeded")
+        assert int(headers["retry-after"]) >= 1
         first.close()
     async with asyncio.timeout(5):
         while (await chat(http, "one", max_tokens=1))[0] == 429:
@@ -443,7 +470,8 @@ async def test_rates(http: aiohttp.ClientSession) -> None:
     answers = [await chat(http, "rated") for _ in range(3)]
     assert [status for status, _, _ in answers] == [200, 200, 429]
     _, headers, body = answers[-1]
-    assert body["error"]["code"] == "rate_limit" and 1 <= int(headers["retry-after"]) <= 2
+    assert body["error"]["code"] == "rate_limit"
+    assert 1 <= int(headers["retry-after"]) <= 2
     assert (headers["x-ratelimit-limit-requests"], headers["x-ratelimit-remaining-requests"]) == ("2", "0")
     assert answers[0][1]["x-ratelimit-remaining-requests"] == "1"
 
@@ -470,4 +498,5 @@ async def test_nothing_is_left(served: Served) -> None:
     await asyncio.to_thread(until, quiet, 10, "all slots and holds released")
     assert await asyncio.to_thread(served.appliance.get_json, "/readyz") == (200, {"status": "ok", "reasons": []})
     log = served.appliance.log.read_text()
-    assert "Traceback" not in log and "exchange_failed" not in log
+    assert "Traceback" not in log
+    assert "exchange_failed" not in log

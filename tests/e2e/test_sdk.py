@@ -39,15 +39,18 @@ ASK = [{"role": "user", "content": "Say something short"}]
 
 def test_chat(client: openai.OpenAI) -> None:
     answer = client.chat.completions.create(model="gpt", messages=ASK, max_tokens=9)
-    assert answer.choices[0].message.content and answer.usage is not None
-    assert answer.usage.completion_tokens == 9 and answer.choices[0].finish_reason == "length"
+    assert answer.choices[0].message.content
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == 9
+    assert answer.choices[0].finish_reason == "length"
 
 
 def test_stream_with_usage(client: openai.OpenAI) -> None:
     chunks = list(
         client.chat.completions.create(model="gpt", messages=ASK, stream=True, max_tokens=7, stream_options={"include_usage": True})
     )
-    assert chunks[-1].usage is not None and chunks[-1].usage.completion_tokens == 7
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.completion_tokens == 7
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
 
 
@@ -64,7 +67,8 @@ def test_text_completion(client: openai.OpenAI) -> None:
 @pytest.mark.parametrize("encoding", ["float", "base64"])
 def test_embeddings(client: openai.OpenAI, encoding: str) -> None:
     answer = client.embeddings.create(model="embed", input=["one", "two"], encoding_format=encoding)  # type: ignore[call-overload]
-    assert len(answer.data) == 2 and answer.usage.prompt_tokens > 0
+    assert len(answer.data) == 2
+    assert answer.usage.prompt_tokens > 0
     default = client.embeddings.create(model="embed", input="one")
     assert all(isinstance(number, float) for number in default.data[0].embedding)
 
@@ -85,7 +89,8 @@ def test_errors_are_the_sdks_own(client: openai.OpenAI, appliance: Appliance) ->
 
     assert refusal(openai.NotFoundError, "nothing").code == "model_not_found"
     denied = refusal(openai.PermissionDeniedError, "private")
-    assert "You do not have access to 'private'" in denied.message and denied.code == "model_access_denied"
+    assert "You do not have access to 'private'" in denied.message
+    assert denied.code == "model_access_denied"
     assert refusal(openai.RateLimitError, "limited").response.headers["retry-after"]
     assert refusal(openai.InternalServerError, "broken").status_code == 500
     stranger = client.with_options(api_key="sk-unknown")

@@ -29,10 +29,12 @@ def test_a_full_burst_passes_and_then_the_promised_moment_does(rate: float, burs
     limits = Limits()
     for left in range(burst, 0, -1):
         state = limits.check("k", rate, burst, 10.0)
-        assert state.allowed and state.remaining == left - 1
+        assert state.allowed
+        assert state.remaining == left - 1
         limits.take("k", rate, 10.0)
     refused = limits.check("k", rate, burst, 10.0)
-    assert not refused.allowed and refused.retry_after > 0
+    assert not refused.allowed
+    assert refused.retry_after > 0
     assert limits.check("k", rate, burst, 10.0 + refused.retry_after + 1e-6).allowed
 
 
@@ -61,7 +63,8 @@ def test_idle_scopes_are_forgotten() -> None:
 def test_slots() -> None:
     limits = Limits()
     first = limits.enter("m", 1)
-    assert first is not None and limits.enter("m", 1) is None
+    assert first is not None
+    assert limits.enter("m", 1) is None
     first.release()
     first.release()
     assert limits.total_active() == 0
