@@ -7,6 +7,8 @@ from typing import Any
 
 import aiohttp
 import msgspec
+from sanic import Sanic
+
 from dwctl import ids
 from dwctl.accounts import SYSTEM, Keyring
 from dwctl.api.health import State
@@ -21,7 +23,6 @@ from dwctl.outbound import Outbound
 from dwctl.routing import load_snapshot
 from dwctl.server import build_app
 from dwctl.store import BodyStore, Changes, Store, open_sealer
-from sanic import Sanic
 
 ADMIN_EMAIL = "admin@example.com"
 ADMIN_PASSWORD = "correct horse battery"

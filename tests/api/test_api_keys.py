@@ -1,8 +1,8 @@
 """API keys over REST: shown once, unique by name, bounded, and dead when they are ended."""
 
 import pytest
-from dwctl.accounts import NIL
 
+from dwctl.accounts import NIL
 from tests.administration import Administration
 
 KEYS = "/users/current/api-keys"

@@ -1,9 +1,9 @@
 """Users over REST: who may do what to whom, and what is left afterwards."""
 
 import pytest
+
 from dwctl.accounts import NIL
 from dwctl.accounts.policy import ROLES
-
 from tests.administration import ADMIN_EMAIL, Administration
 
 
