@@ -74,12 +74,15 @@ async def backup(url: str | None, data_dir: Path, target: Path, passphrase: str)
         await asyncio.to_thread(_backup, database, data_dir, target, passphrase)
     except OSError as error:
         raise BackupError(f"the backup could not be written: {error}") from error
-    if database is not None:
-        return []
-    return [
-        "The database is not in this file. Before `dwctl backup`, with dwctl stopped, run: pg_dump --format=custom --file=dwctl.pgdump URL",
-        "The sealing key is not in this file if it comes from secret_key or secret_key_file: keep that as well.",
-    ]
+    notes = []
+    if database is None:
+        notes.append(
+            "The database is not in this file. Before `dwctl backup`, with dwctl stopped, run: "
+            "pg_dump --format=custom --file=dwctl.pgdump URL"
+        )
+    if not (data_dir / KEY_FILE).exists():
+        notes.append("The sealing key is not in this file, since it comes from secret_key or secret_key_file: keep that as well.")
+    return notes
 
 
 async def restore(source: Path, data_dir: Path, passphrase: str, *, replace: bool = False) -> list[str]:

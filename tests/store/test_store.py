@@ -1,6 +1,7 @@
 """Reads, writes and groups of the store, on both databases."""
 
 import asyncio
+import random
 import uuid
 
 import pytest
@@ -100,3 +101,40 @@ async def test_execute_many_and_returning(store: Store) -> None:
 
     assert await store.write(operation) == ["00000000-0000-0000-0000-00000000000a"]
     assert await Balance.all().count() == 501
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_any_mixture_of_operations_leaves_exactly_what_succeeded(store: Store, seed: int) -> None:
+    """Operations fail before, between and after their statements, do nothing, or lose their caller; the rest is untouched."""
+    choose = random.Random(seed)
+
+    async def run(number: int) -> list[str]:
+        accounts = [str(uuid.UUID(int=number * 10 + part)) for part in range(choose.randrange(4))]
+        fails_before = choose.choice([None, None, None, 0, len(accounts) // 2, len(accounts)])
+
+        async def operation(tx: Tx) -> list[str]:
+            for position, account in enumerate(accounts):
+                if position == fails_before:
+                    raise LookupError
+                if choose.random() < 0.3:
+                    await Balance.create(account_id=account, balance_nano=1, updated_at=1, using_db=tx.orm)
+                else:
+                    await insert(account)(tx)
+                if choose.random() < 0.1:
+                    await tx.execute("UPDATE no_such_table SET a = 1")
+            if fails_before == len(accounts):
+                raise LookupError
+            return accounts
+
+        return await store.write(operation)
+
+    tasks = [asyncio.create_task(run(number)) for number in range(120)]
+    await asyncio.sleep(0)
+    for task in choose.sample(tasks, 10):
+        task.cancel()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert {type(result) for result in results} == {list, LookupError, OperationalError, asyncio.CancelledError}
+    written = {account for result in results if isinstance(result, list) for account in result}
+    stored = {row["account_id"] for row in await store.fetch("SELECT account_id FROM account_balances")}
+    left = {str(uuid.UUID(int=n * 10 + part)) for n, r in enumerate(results) if isinstance(r, asyncio.CancelledError) for part in range(4)}
+    assert written <= stored <= written | left
