@@ -116,8 +116,15 @@ def clean(record: Record) -> bool:
         # One comparison for six counts: the union of their bits is negative if one is, and at least as large as the largest.
         bits = usage.uncached_input | usage.cache_read | usage.cache_write_5m | usage.cache_write_1h | usage.output | usage.reasoning
         if not 0 <= bits <= MAX_TOKENS:
-            counts = [min(max(count, 0), MAX_TOKENS) for count in msgspec.structs.astuple(usage)[:6]]
-            record.usage = Usage(*counts, estimated=usage.estimated)
+            record.usage = Usage(
+                uncached_input=min(max(usage.uncached_input, 0), MAX_TOKENS),
+                cache_read=min(max(usage.cache_read, 0), MAX_TOKENS),
+                cache_write_5m=min(max(usage.cache_write_5m, 0), MAX_TOKENS),
+                cache_write_1h=min(max(usage.cache_write_1h, 0), MAX_TOKENS),
+                output=min(max(usage.output, 0), MAX_TOKENS),
+                reasoning=min(max(usage.reasoning, 0), MAX_TOKENS),
+                estimated=usage.estimated,
+            )
             sound = False
     charge = record.charge
     if charge is not None and not 0 <= charge.amount_nano <= MAX_CHARGE:

@@ -27,24 +27,28 @@ def _end_of_record(data: bytes, start: int) -> int:
         return 0
     marker, length, checksum = HEADER.unpack_from(data, start)
     end: int = body + length
-    if marker != MARKER or length > MAX_PAYLOAD or end > len(data):
+    if marker != MARKER or not 0 < length <= MAX_PAYLOAD or end > len(data):
         return 0
-    return end if zlib.crc32(memoryview(data)[body:end], length) == checksum else 0
+    return end if zlib.crc32(data[body:end], length) == checksum else 0
 
 
-def scan(data: bytes, start: int = 0) -> Iterator[tuple[int, int, memoryview | None]]:
+def scan(data: bytes) -> Iterator[tuple[int, int, bytes | None]]:
     """Yield (start, end, payload) of each record, in order.
 
     Bytes that are no record are yielded with payload None if a sound record follows them. What follows the last sound
     record (a torn tail, or space not written yet) is not yielded.
     """
-    view = memoryview(data)
+    start, last = 0, len(data) - HEADER_BYTES
     while True:
-        end = _end_of_record(data, start)
-        if end:
-            yield start, end, view[start + HEADER_BYTES : end]
+        # The loop for sound records is written out: it runs for everything that is ever recorded.
+        while start <= last:
+            marker, length, checksum = HEADER.unpack_from(data, start)
+            end = start + HEADER_BYTES + length
+            payload = data[start + HEADER_BYTES : end]
+            if marker != MARKER or not 0 < length <= MAX_PAYLOAD or len(payload) != length or zlib.crc32(payload, length) != checksum:
+                break
+            yield start, end, payload
             start = end
-            continue
         following = data.find(MARKER, start + 1)
         while following >= 0 and not _end_of_record(data, following):
             following = data.find(MARKER, following + 1)

@@ -98,7 +98,7 @@ class Reader:
             try:
                 entry = self._decoder.decode(payload)
             except msgspec.MsgspecError:
-                group.damage.append(Damage(number, offset + start, bytes(payload)))
+                group.damage.append(Damage(number, offset + start, payload))
                 continue
             if isinstance(entry, Begin):
                 self._begun[entry.id] = number

@@ -38,8 +38,8 @@ from dwctl.store import Store, StoreUnavailable, Tx
 
 log = structlog.get_logger(__name__)
 
-GROUP_RECORDS = 250
-LINGER_S = 0.02
+GROUP_RECORDS = 500
+LINGER_S = 0.1
 """Nobody waits for a row, so that a group may gather for this long."""
 FIRST_BACKOFF_S = 0.05
 LONGEST_BACKOFF_S = 2.0

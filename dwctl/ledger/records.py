@@ -14,7 +14,7 @@ OUTCOMES = ("complete", "cancelled", "interrupted", "failed", "refused")
 gateway itself) broke off after output. failed: no answer, or an answer that is an error. refused: dwctl said no."""
 
 
-class Begin(msgspec.Struct, frozen=True, array_like=True, tag="b"):
+class Begin(msgspec.Struct, frozen=True, array_like=True, tag="b", gc=False):
     """Written after admission and before the first byte to the provider."""
 
     id: str
@@ -32,7 +32,7 @@ class Begin(msgspec.Struct, frozen=True, array_like=True, tag="b"):
     hold_nano: int
 
 
-class Attempt(msgspec.Struct, frozen=True, array_like=True):
+class Attempt(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One try at one provider."""
 
     endpoint: str
@@ -44,7 +44,7 @@ class Attempt(msgspec.Struct, frozen=True, array_like=True):
     error: str | None
 
 
-class Charge(msgspec.Struct, frozen=True, array_like=True):
+class Charge(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What the account pays for one request, and by which price."""
 
     amount_nano: int
@@ -53,7 +53,7 @@ class Charge(msgspec.Struct, frozen=True, array_like=True):
     output_pico: int
 
 
-class Record(msgspec.Struct, array_like=True, tag="e", kw_only=True):
+class Record(msgspec.Struct, array_like=True, tag="e", kw_only=True, gc=False):
     """The end of a request: one row, at most one charge."""
 
     id: str

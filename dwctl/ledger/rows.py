@@ -6,15 +6,17 @@ from those that were inserted now. A group can therefore be applied any number o
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from itertools import chain
 from typing import Any
 
 import msgspec
+from msgspec.structs import astuple
 
-from dwctl import ids
 from dwctl.clock import HOUR
 from dwctl.dialects.usage import Usage
 from dwctl.ledger.journal import Position
-from dwctl.ledger.records import Record
+from dwctl.ledger.records import Charge, Record
 from dwctl.store import Tx
 from dwctl.store.changes import Changes
 
@@ -87,7 +89,14 @@ _CHARGE_COLUMNS = {
     "tariff_id": "uuid",
 }
 
+_STATEMENT_ROWS = (100, 10, 1)
+"""Rows of one INSERT on SQLite; few sizes, so that its statements stay compiled."""
+
 _NO_USAGE = Usage()
+_NO_USAGE_VALUES = astuple(_NO_USAGE)
+_NO_CHARGE_VALUES = (None,) * len(Charge.__struct_fields__)
+_USAGE = Record.__struct_fields__.index("usage")
+_AFTER_ATTEMPTS = Record.__struct_fields__.index("attempts") + 1
 _json = msgspec.json.Encoder().encode
 
 _HOURLY = """
@@ -133,64 +142,16 @@ class Applied:
 
 
 def row(record: Record) -> tuple[Any, ...]:
-    """The values of ``requests`` for a record."""
-    usage = record.usage or _NO_USAGE
-    charge = record.charge
-    if charge is None:
-        amount = tariff_id = input_pico = output_pico = None
-    else:
-        amount, tariff_id, input_pico, output_pico = charge.amount_nano, charge.tariff_id, charge.input_pico, charge.output_pico
+    """The values of ``requests`` for a record. The columns have the order of its fields, so that they are taken in slices."""
+    values = astuple(record)
     return (
-        record.id,
-        record.started_us,
-        record.node,
-        record.method,
-        record.path,
-        record.operation,
-        record.model_id,
-        record.alias,
-        record.upstream_model,
-        record.response_model,
-        record.endpoint_id,
-        record.endpoint_name,
-        record.account_id,
-        record.holder_id,
-        record.key_id,
-        record.purpose,
-        record.origin,
-        record.access_source,
-        record.service_tier,
-        record.status,
-        record.outcome,
-        record.error_code,
-        record.error_message,
-        record.finish_reason,
-        record.stream,
-        usage.uncached_input,
-        usage.cache_read,
-        usage.cache_write_5m,
-        usage.cache_write_1h,
-        usage.output,
-        usage.reasoning,
-        usage.estimated,
+        *values[:_USAGE],
+        *(_NO_USAGE_VALUES if record.usage is None else astuple(record.usage)),
         record.raw_usage,
-        amount,
-        tariff_id,
-        input_pico,
-        output_pico,
+        *(_NO_CHARGE_VALUES if record.charge is None else astuple(record.charge)),
         record.hold_nano,
         _json(record.attempts).decode() if record.attempts else None,
-        record.receive_us,
-        record.admit_us,
-        record.decide_us,
-        record.dispatch_us,
-        record.first_byte_us,
-        record.duration_us,
-        record.request_bytes,
-        record.response_bytes,
-        record.client_ip,
-        record.user_agent,
-        record.trace_id,
+        *values[_AFTER_ATTEMPTS:-1],
         _json(record.explanation).decode() if record.explanation else None,
     )
 
@@ -200,7 +161,7 @@ def _charge_row(record: Record) -> tuple[Any, ...]:
     assert charge is not None
     usage = record.usage or _NO_USAGE
     return (
-        ids.new_text(),
+        record.id,
         record.account_id,
         "usage",
         charge.amount_nano,
@@ -219,19 +180,31 @@ def _is_charged(record: Record) -> bool:
     return record.charge is not None and record.charge.amount_nano > 0 and record.account_id not in (None, NIL)
 
 
-async def _insert_new(tx: Tx, table: str, key: str, columns: dict[str, str], rows: Sequence[tuple[Any, ...]]) -> set[str]:
-    """Insert the rows whose ``key`` is not there yet, and return the keys of those that were inserted."""
-    names = ", ".join(columns)
+async def _insert_new(tx: Tx, table: str, key: str, columns: dict[str, str], keys: set[str], rows: Sequence[tuple[Any, ...]]) -> set[str]:
+    """Insert the rows whose ``key`` (all of them are ``keys``) is not there yet, and return the keys of those that were inserted."""
     if tx.dialect == "postgresql":
+        names = ", ".join(columns)
         arrays = ", ".join(f"?::{kind}[]" for kind in columns.values())
         sql = f"INSERT INTO {table} ({names}) SELECT * FROM unnest({arrays}) ON CONFLICT ({key}) DO NOTHING RETURNING {key}"
         return {found[key] for found in await tx.fetch(sql, [list(column) for column in zip(*rows, strict=True)])}
-    # One statement for many rows cannot both be cheap and return what it inserted; but this transaction is the only
-    # writer, so that what it inserted is exactly what lies behind the highest seq from before.
+    # A statement for many rows spares the thread a fight for the interpreter's lock at each row. RETURNING would bring it
+    # back; but this transaction is the only writer, so that what it inserted is what lies behind the highest seq from before.
     before = (await tx.fetch(f"SELECT coalesce(max(seq), 0) AS seq FROM {table}"))[0]["seq"]
-    places = ", ".join("?" * len(columns))
-    await tx.execute_many(f"INSERT INTO {table} ({names}) VALUES ({places}) ON CONFLICT ({key}) DO NOTHING", rows)
+    inserted = first = 0
+    for size in _STATEMENT_ROWS:
+        sql = _insert_statement(table, key, tuple(columns), size)
+        while len(rows) - first >= size:
+            inserted += await tx.execute(sql, list(chain.from_iterable(rows[first : first + size])))
+            first += size
+    if inserted == len(rows):
+        return keys
     return {found[key] for found in await tx.fetch(f"SELECT {key} FROM {table} WHERE seq > ?", (before,))}
+
+
+@cache
+def _insert_statement(table: str, key: str, columns: tuple[str, ...], rows: int) -> str:
+    places = f"({', '.join('?' * len(columns))})"
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([places] * rows)} ON CONFLICT ({key}) DO NOTHING"
 
 
 async def apply(tx: Tx, records: Sequence[Record], now_us: int, node: str | None = None, mark: Position | None = None) -> Applied:
@@ -241,10 +214,12 @@ async def apply(tx: Tx, records: Sequence[Record], now_us: int, node: str | None
     for record in records:
         unique.setdefault(record.id, record)
     if unique:
-        entered = await _insert_new(tx, "requests", "id", _REQUEST_COLUMNS, [row(record) for record in unique.values()])
+        entered = await _insert_new(tx, "requests", "id", _REQUEST_COLUMNS, set(unique), [row(record) for record in unique.values()])
         charged = [record for record in unique.values() if _is_charged(record)]
         if charged:
-            new = await _insert_new(tx, "credits_transactions", "source_id", _CHARGE_COLUMNS, [_charge_row(record) for record in charged])
+            sources = {record.id for record in charged}
+            rows = [_charge_row(record) for record in charged]
+            new = await _insert_new(tx, "credits_transactions", "source_id", _CHARGE_COLUMNS, sources, rows)
             applied.charged = [record for record in charged if record.id in new]
             applied.duplicates = len(charged) - len(applied.charged)
         deltas = await _add_up(tx, unique.values(), entered, applied, now_us)
