@@ -1,6 +1,8 @@
 """The server's HTTP side in the test's own process: every route on a real socket, over a real database, without a provider."""
 
 import contextlib
+import socket
+import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -180,12 +182,13 @@ async def serving(database_url: str | None, config: Config, prepare: Prepare | N
             prepare(app, services)
         # Sanic rewrites its own methods when it starts, which works once a process.
         app.config.TOUCHUP = False
-        server = await app.create_server(port=0, return_asyncio_server=True, backlog=64)
+        listener = socket.socket()
+        listener.bind(("127.0.0.1", 0))
+        server = await app.create_server(sock=listener, return_asyncio_server=True)
         assert server is not None
         await server.startup()
         await server.before_start()
         await server.after_start()
         stack.callback(server.close)
         client = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
-        port = server.server.sockets[0].getsockname()[1]
-        yield Administration(f"http://127.0.0.1:{port}", services, app, client)
+        yield Administration(f"http://127.0.0.1:{listener.getsockname()[1]}", services, app, client)
