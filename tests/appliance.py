@@ -9,10 +9,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -87,8 +88,11 @@ class Appliance:
         program: Sequence[str] = FROM_SOURCE,
         settings: Mapping[str, Any] | None = None,
         port: int | None = None,
+        prepare: Callable[[], None] | None = None,
     ) -> None:
+        """``settings`` are merged into the configuration; ``prepare`` runs in the server's process before its program."""
         self.directory = directory
+        self._prepare = prepare
         self.data_dir = directory / "data"
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -128,17 +132,43 @@ class Appliance:
 
     def start(self) -> float:
         """Start and wait until /healthz answers 200; the seconds that took."""
-        assert self.process is None
         started = time.monotonic()
+        self.launch()
+        self.wait_ready()
+        return time.monotonic() - started
+
+    def launch(self) -> None:
+        """Start, and do not wait."""
+        assert self.process is None
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*self._program, "serve", "--config", str(self._config)], stdout=log, stderr=log, env=environment()
+                [*self._program, "serve", "--config", str(self._config)], stdout=log, stderr=log, env=environment(), preexec_fn=self._prepare
             )
+
+    def wait_ready(self) -> None:
+        """Wait until /healthz answers 200."""
+        assert self.process is not None
+        started = time.monotonic()
         while self.get("/healthz") != 200:
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() - started < START_SECONDS, self.log.read_text()
             time.sleep(0.01)
-        return time.monotonic() - started
+
+    def serving_pid(self) -> int:
+        """The process that serves: of the one-file binary the child of the one that was started."""
+        assert self.process is not None
+        children = psutil.Process(self.process.pid).children()
+        return children[0].pid if children else self.process.pid
+
+    def waited_for_cpu(self) -> float:
+        """Seconds for which the server was ready to run and others had the CPUs."""
+        return int(Path(f"/proc/{self.serving_pid()}/schedstat").read_text().split()[1]) / 1e9
+
+    def in_flight(self) -> dict[str, float]:
+        """What the server says is under way: requests, slots and holds that are not zero."""
+        metrics = self.metrics()
+        names = ("onwards_requests_inflight", "dwctl_concurrency_slots", "dwctl_held_nanocredits")
+        return {name: metrics[name] for name in names if metrics[name]}
 
     def get(self, path: str) -> int:
         """Status of a GET, 0 if there is no answer."""
