@@ -49,6 +49,7 @@ log = structlog.get_logger(__name__)
 DATABASE_WAIT_SECONDS = 30.0
 EXIT_DATABASE = 3
 _RETENTION_PERIOD_SECONDS = 3600
+_SAME_SIGNAL_SECONDS = 0.5
 _INFERENCE_PREFIXES = ("/ai/", "/v1/")
 
 
@@ -218,14 +219,16 @@ async def _retain(services: Services, config: Config) -> None:
 async def _serve(config: Config, demo: bool) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    signals = 0
+    told: float | None = None
 
     def on_signal() -> None:
-        nonlocal signals
-        signals += 1
-        if signals > 1:
+        # A signal to the process group also comes by way of the one-file program's bootloader: two of one moment are one.
+        nonlocal told
+        if told is None:
+            told = loop.time()
+            stop.set()
+        elif loop.time() - told > _SAME_SIGNAL_SECONDS:
             os._exit(1)
-        stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -170,7 +171,7 @@ def test_sigint_to_the_group_is_orderly(appliance: Appliance) -> None:
         )
     until(lambda: appliance.get("/healthz") == 200, 20, "healthy")
     os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(20) in (0, 1)
+    assert process.wait(20) == 0
     assert "Traceback" not in appliance.log.read_text()
 
 
@@ -179,7 +180,9 @@ def test_it_stays_within_its_size() -> None:
 
 
 def test_it_carries_no_development_packages() -> None:
-    listing = subprocess.run(["pyi-archive_viewer", "-l", "-r", PROGRAM], capture_output=True, text=True, check=True).stdout
+    listing = subprocess.run(
+        [sys.executable, "-m", "PyInstaller.utils.cliutils.archive_viewer", "-l", "-r", PROGRAM], capture_output=True, text=True, check=True
+    ).stdout
     packages = set(re.findall(r"'([A-Za-z_0-9]+)[./']", listing))
     assert {"dwctl", "sanic", "tortoise"} <= packages
     assert not packages & {"pytest", "hypothesis", "mypy", "openai", "pydantic", "pydantic_core", "psutil", "rich", "numpy", "PyInstaller"}
