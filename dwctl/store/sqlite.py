@@ -121,6 +121,13 @@ class Client(SqliteClient):
                 await self._connection.execute_fetchall(f"PRAGMA {pragma}={value}")
             await self._post_connect()
 
+    async def close(self) -> None:
+        connection = self._connection
+        await super().close()
+        if connection is not None:
+            # It has answered its last call and is about to end.
+            connection._thread.join(1)
+
     async def ready(self) -> None:
         """Nothing has to run before a statement."""
 
