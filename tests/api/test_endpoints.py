@@ -1,0 +1,258 @@
+"""Endpoints over REST: the credential that never comes back, import of models, following the provider's list."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from dwctl import simulator
+from tests.administration import Administration
+from tests.scripted import Scripted, reply, scripted
+
+CANARY = "sk-provider-canary"
+NOBODY = "11111111-1111-4111-8111-111111111111"
+
+
+@pytest.fixture
+async def provider() -> AsyncIterator[Scripted]:
+    async with scripted() as running:
+        yield running
+
+
+def _static(name: str = "static", *models: str, **fields: Any) -> dict[str, Any]:
+    return {"name": name, "url": "http://127.0.0.1:9/v1", "skip_fetch": True, "model_filter": list(models), **fields}
+
+
+async def _aliases(server: Administration) -> list[str]:
+    answer = await server.admin("GET", "/models?limit=100&sort=alias&sort_direction=asc")
+    return [model["alias"] for model in answer.body["data"]]
+
+
+async def test_create_imports_the_simulators_models_which_are_served_at_once(server: Administration) -> None:
+    running = await simulator.start(api_key=CANARY)
+    try:
+        created = await server.admin(
+            "POST",
+            "/endpoints",
+            json={"name": " sim ", "url": running.url, "api_key": CANARY, "alias_mapping": {"sim-chat": "friendly"}},
+        )
+        assert created.status == 201, created
+        endpoint = created.body
+        assert (endpoint["name"], endpoint["requires_api_key"], endpoint["auth_header_name"]) == ("sim", True, "Authorization")
+        assert (endpoint["auth_header_prefix"], endpoint["model_filter"], endpoint["revision"]) == ("Bearer ", None, 1)
+        models = (await server.admin("GET", f"/models?limit=100&endpoint={endpoint['id']}")).body["data"]
+        by_name = {model["model_name"]: model for model in models}
+        assert by_name["sim-chat"]["alias"] == "friendly"
+        assert by_name["sim-embed"]["model_type"] == "EMBEDDINGS"
+        assert by_name["sim-rerank"]["model_type"] == "RERANKER"
+        served = server.services.snapshot().models["friendly"]
+        assert served.candidates[0].endpoint.auth() == {"Authorization": f"Bearer {CANARY}"}
+        # The list is empty for a key, since no group has been given the models.
+        assert (await server.admin("GET", f"/endpoints/{endpoint['id']}")).body == endpoint
+        assert (await server.admin("GET", "/endpoints")).body == [endpoint]
+    finally:
+        await running.close()
+
+
+async def test_the_credential_is_nowhere_to_be_seen(server: Administration) -> None:
+    created = await server.admin("POST", "/endpoints", json=_static(api_key=CANARY))
+    path = f"/endpoints/{created.body['id']}"
+    answers = [created, await server.admin("GET", path), await server.admin("GET", "/endpoints")]
+    answers.append(await server.admin("PATCH", path, json={"api_key": CANARY + "2"}))
+    answers.append(await server.admin("GET", "/audit"))
+    for answer in answers:
+        assert answer.status in (200, 201)
+        assert CANARY not in repr(answer.body)
+    rows = await server.services.store.fetch("SELECT * FROM inference_endpoints")
+    assert CANARY.encode() not in bytes(rows[0]["sealed_credential"])
+    cleared = await server.admin("PATCH", path, json={"api_key": None})
+    assert cleared.body["requires_api_key"] is False
+    before, after = (await server.audit("endpoints.update"))[1]["before"], (await server.audit("endpoints.update"))[1]["after"]
+    assert (before, after) == ({"credential_changed": False}, {"credential_changed": True})
+
+
+@pytest.mark.parametrize(
+    ("changes", "param"),
+    [
+        ({"name": "  "}, "name"),
+        ({"url": "ftp://h/"}, "url"),
+        ({"url": "http://169.254.169.254/"}, "url"),
+        ({"url": "http://user:secret@h/"}, "url"),
+        ({"api_key": "two\nlines"}, "api_key"),
+        ({"auth_header_name": "no colon:"}, "auth_header_name"),
+        ({"auth_header_prefix": "a\r\nb"}, "auth_header_prefix"),
+        ({"forward_headers": ["authorization"]}, "forward_headers"),
+        ({"forward_headers": ["not a header"]}, "forward_headers"),
+        ({"max_concurrency": 0}, "max_concurrency"),
+        ({"idle_timeout": -1}, "idle_timeout"),
+        ({"total_timeout": 1e9}, "total_timeout"),
+        ({"model_filter": None}, "model_filter"),
+        ({"model_filter": ["ok", ""]}, "model_filter"),
+    ],
+)
+async def test_what_cannot_be_is_refused_by_field(server: Administration, changes: dict[str, Any], param: str) -> None:
+    answer = await server.admin("POST", "/endpoints", json=_static() | changes)
+    assert (answer.status, answer.param) == (400, param), answer
+    assert "two\nlines" not in repr(answer.body)
+    assert (await server.admin("GET", "/endpoints")).body == []
+
+
+async def test_names_and_aliases_are_unique_and_a_conflict_creates_nothing(server: Administration) -> None:
+    assert (await server.admin("POST", "/endpoints", json=_static("one", "a", "b"))).status == 201
+    again = await server.admin("POST", "/endpoints", json=_static("one", "c"))
+    assert (again.status, again.body["resource"], again.param) == (409, "endpoint", "name")
+    clash = await server.admin("POST", "/endpoints", json=_static("two", "c", "a", "d", alias_mapping={"d": "c"}))
+    assert clash.status == 409
+    assert clash.body["conflicts"] == [
+        {"model_name": "a", "attempted_alias": "a"},
+        {"model_name": "d", "attempted_alias": "c"},
+    ]
+    assert [endpoint["name"] for endpoint in (await server.admin("GET", "/endpoints")).body] == ["one"]
+    assert await _aliases(server) == ["a", "b"]
+
+
+async def test_a_provider_that_does_not_answer_leaves_nothing_behind(server: Administration, provider: Scripted) -> None:
+    provider.answer = reply(CANARY.encode(), "401 Unauthorized")
+    refused = await server.admin("POST", "/endpoints", json={"name": "x", "url": provider.url, "api_key": CANARY})
+    assert refused.status == 500
+    assert refused.message == "Could not read the provider's models: The provider refused the credential (HTTP 401)"
+    assert CANARY not in repr(refused.body)
+    assert (await server.admin("GET", "/endpoints")).body == []
+    unsynced = await server.admin("POST", "/endpoints", json={"name": "x", "url": provider.url, "sync": False})
+    assert unsynced.status == 201
+    assert len(provider.requests) == 1
+
+
+async def test_validate(server: Administration, provider: Scripted) -> None:
+    provider.models("a", "b")
+    answer = await server.admin("POST", "/endpoints/validate", json={"type": "new", "url": provider.url, "api_key": CANARY})
+    assert answer.status == 200
+    assert answer.body == {
+        "status": "success",
+        "models": {
+            "object": "list",
+            "data": [{"id": name, "created": 0, "owned_by": "them", "object": "model"} for name in ("a", "b")],
+        },
+        "error": None,
+    }
+    stored = (await server.admin("POST", "/endpoints", json={"name": "x", "url": provider.url, "api_key": CANARY, "sync": False})).body["id"]
+    assert (await server.admin("POST", "/endpoints/validate", json={"type": "existing", "endpoint_id": stored})).status == 200
+    assert f"Authorization: Bearer {CANARY}" in provider.requests[-1]
+    async with scripted() as elsewhere:
+        elsewhere.models("a")
+        asked = {"type": "existing", "endpoint_id": stored, "url": elsewhere.url}
+        refused = await server.admin("POST", "/endpoints/validate", json=asked)
+        assert (refused.status, refused.param, elsewhere.requests) == (400, "api_key", [])
+        assert (await server.admin("POST", "/endpoints/validate", json=asked | {"api_key": "other"})).status == 200
+        assert "Bearer other" in elsewhere.requests[0]
+    provider.answer = reply(b"<html>")
+    broken = await server.admin("POST", "/endpoints/validate", json={"type": "existing", "endpoint_id": stored})
+    assert (broken.status, broken.body["error"]["code"]) == (500, "provider_bad_answer")
+    for wrong, status in (
+        ({"type": "existing", "endpoint_id": NOBODY}, 404),
+        ({"type": "new"}, 400),
+        ({"type": "existing"}, 400),
+        ({"type": "new", "url": "gopher://h"}, 400),
+        ({"type": "other"}, 422),
+    ):
+        assert (await server.admin("POST", "/endpoints/validate", json=wrong)).status == status
+
+
+async def test_synchronize_follows_the_list_and_counts(server: Administration, provider: Scripted) -> None:
+    provider.models("a", "b", "c")
+    endpoint = (await server.admin("POST", "/endpoints", json={"name": "x", "url": provider.url})).body
+    path = f"/endpoints/{endpoint['id']}"
+    assert await _aliases(server) == ["a", "b", "c"]
+    await server.admin("POST", "/endpoints", json=_static("other", "taken"))
+
+    provider.models("a", "d", "taken")
+    report = await server.admin("POST", f"{path}/synchronize")
+    assert report.status == 200
+    synced_at = report.body.pop("synced_at")
+    assert synced_at.endswith("Z")
+    assert report.body == {
+        "endpoint_id": endpoint["id"],
+        "changes_made": 3,
+        "new_models_created": 1,
+        "models_reactivated": 0,
+        "models_deactivated": 2,
+        "models_deleted": 0,
+        "total_models_fetched": 3,
+        "filtered_models_count": 3,
+        "conflicts": [{"model_name": "taken", "attempted_alias": "taken"}],
+    }
+    assert await _aliases(server) == ["a", "d", "taken"]
+    # Deleting by hand is final: the provider's list does not bring it back.
+    [model] = [row for row in (await server.admin("GET", "/models?search=d")).body["data"] if row["alias"] == "d"]
+    await server.admin("DELETE", f"/models/{model['id']}")
+    provider.models("a", "b", "d")
+    again = (await server.admin("POST", f"{path}/synchronize")).body
+    assert (again["models_reactivated"], again["new_models_created"], again["changes_made"]) == (1, 0, 1)
+    assert await _aliases(server) == ["a", "b", "taken"]
+    assert (await server.admin("POST", f"{path}/synchronize")).body["changes_made"] == 0
+    provider.answer = reply(b"{", "200 OK")
+    assert (await server.admin("POST", f"{path}/synchronize")).status == 500
+    assert await _aliases(server) == ["a", "b", "taken"]
+    # A new filter is followed by itself; a list that cannot be had does not undo the change.
+    provider.models("a", "b")
+    assert (await server.admin("PATCH", path, json={"model_filter": ["b"]})).status == 200
+    assert await _aliases(server) == ["b", "taken"]
+    provider.answer = b""
+    assert (await server.admin("PATCH", path, json={"model_filter": None})).body["model_filter"] is None
+    assert await _aliases(server) == ["b", "taken"]
+
+
+async def test_patch_changes_what_is_sent_under_its_revision(server: Administration) -> None:
+    created = await server.admin("POST", "/endpoints", json=_static("x", "a", "b", idle_timeout=5, max_concurrency=3))
+    path = f"/endpoints/{created.body['id']}"
+    changed = await server.admin(
+        "PATCH",
+        path,
+        json={"name": "y", "description": "d", "idle_timeout": None, "forward_headers": ["X-Team"]},
+        headers={"If-Match": created.headers["ETag"]},
+    )
+    assert changed.status == 200, changed
+    body = changed.body
+    assert (body["name"], body["description"], body["idle_timeout"], body["max_concurrency"]) == ("y", "d", None, 3)
+    assert (body["forward_headers"], body["revision"]) == (["x-team"], 2)
+    assert (await server.admin("PATCH", path, json={"name": "z"}, headers={"If-Match": created.headers["ETag"]})).status == 412
+    nothing = await server.admin("PATCH", path, json={"name": None, "url": None})
+    assert (nothing.status, nothing.body["revision"]) == (200, 2)
+    renamed = await server.admin("PATCH", path, json={"alias_mapping": {"a": "alpha"}})
+    assert renamed.status == 200
+    assert await _aliases(server) == ["alpha", "b"]
+    assert "alpha" in server.services.snapshot().models
+    assert (await server.admin("PATCH", path, json={"alias_mapping": {"b": "alpha"}})).status == 409
+    assert (await server.admin("PATCH", f"/endpoints/{NOBODY}", json={"name": "z"})).status == 404
+    assert (await server.admin("PATCH", "/endpoints/nonsense", json={"name": "z"})).status == 400
+
+
+async def test_delete_takes_the_models_along(server: Administration) -> None:
+    created = (await server.admin("POST", "/endpoints", json=_static("x", "a", api_key=CANARY))).body
+    path = f"/endpoints/{created['id']}"
+    assert (await server.admin("DELETE", path)).status == 204
+    assert (await server.admin("DELETE", path)).status == 404
+    assert (await server.admin("GET", path)).status == 404
+    assert await _aliases(server) == []
+    assert "a" not in server.services.snapshot().models
+    rows = await server.services.store.fetch("SELECT sealed_credential FROM inference_endpoints")
+    assert rows[0]["sealed_credential"] is None
+    # Name and alias are free again.
+    assert (await server.admin("POST", "/endpoints", json=_static("x", "a"))).status == 201
+
+
+async def test_only_those_who_manage_may(server: Administration) -> None:
+    secret = await server.key_of(await server.person())
+    for method, path in (
+        ("GET", "/endpoints"),
+        ("POST", "/endpoints"),
+        ("POST", "/endpoints/validate"),
+        ("GET", f"/endpoints/{NOBODY}"),
+        ("PATCH", f"/endpoints/{NOBODY}"),
+        ("DELETE", f"/endpoints/{NOBODY}"),
+        ("POST", f"/endpoints/{NOBODY}/synchronize"),
+    ):
+        answer = await server.ask(method, f"/admin/api/v1{path}", secret=secret, json={})
+        assert answer.status == 403, (method, path)
+        assert answer.message.startswith("Insufficient permissions to ")
+        assert answer.message.endswith(" Endpoints")
