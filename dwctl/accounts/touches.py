@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from dwctl.telemetry.metrics import BACKGROUND_ERRORS
+
 if TYPE_CHECKING:
     from dwctl.store import Store, Tx
 
@@ -52,6 +54,7 @@ class Touches:
             await self.flush()
         except Exception as error:
             # A database that is away is reported by the ledger; these times are kept until it is back.
+            BACKGROUND_ERRORS.labels("accounts", "last_used", "warning").inc()
             _log.warning("last use could not be written", error=type(error).__name__)
 
     async def flush(self) -> None:

@@ -17,7 +17,8 @@ class CrossOrigin:
         self._any = "*" in settings.allowed_origins
         self._credentials = settings.allow_credentials and not self._any
         self._max_age = str(int(settings.max_age))
-        self.origins = frozenset(origin.rstrip("/") for origin in settings.allowed_origins) - {"*"}
+        self._origins = frozenset(origin.rstrip("/") for origin in settings.allowed_origins) - {"*"}
+        self.trusted = self._origins if self._credentials else frozenset[str]()
         """Origins whose unsafe requests may rest on a cookie."""
         self.enabled = bool(settings.allowed_origins)
 
@@ -29,7 +30,7 @@ class CrossOrigin:
         response.headers.add("vary", "Origin")
         if self._any:
             response.headers["access-control-allow-origin"] = "*"
-        elif origin in self.origins:
+        elif origin in self._origins:
             response.headers["access-control-allow-origin"] = origin
             if self._credentials:
                 response.headers["access-control-allow-credentials"] = "true"
