@@ -92,7 +92,7 @@ def changes_of(body: msgspec.Struct, *, null_keeps: Iterable[str]) -> dict[str, 
 def check_columns(columns: dict[str, Any]) -> dict[str, Any]:
     """The columns, names trimmed. Raises GatewayError 400 naming the first field that is out of bounds."""
     checked = dict(columns)
-    for name in ("alias", "model_name"):
+    for name in ("model_name", "alias"):
         if name in checked:
             checked[name] = check_name(checked[name], name)
     for name in ("display_name", "description"):
