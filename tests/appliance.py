@@ -141,9 +141,8 @@ class Appliance:
         """Start, and do not wait."""
         assert self.process is None
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*self._program, "serve", "--config", str(self._config)], stdout=log, stderr=log, env=environment(), preexec_fn=self._prepare
-            )
+            command = [*self._program, "serve", "--config", str(self._config)]
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment(), preexec_fn=self._prepare)
 
     def wait_ready(self) -> None:
         """Wait until /healthz answers 200."""
@@ -193,6 +192,11 @@ class Appliance:
         assert status == 200, text
         lines = [line.rpartition(" ") for line in text.splitlines() if not line.startswith("#")]
         return {name: float(value) for name, _, value in lines}
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """What the server has logged under this name, over all its runs."""
+        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        return [entry for entry in lines if entry["event"] == name]
 
     def kill(self) -> None:
         """SIGKILL."""
