@@ -57,7 +57,7 @@ test-long: system-packages binary
 	$(VENV)/pytest -m long --timeout 3600 $(ARGS)
 
 crash: system-packages binary
-	CRASHES=$(N) $(VENV)/pytest tests/crash -m 'long or not long' --timeout 7200 $(ARGS)
+	$(VENV)/python -m tests.crash --kills $(N) $(ARGS)
 
 bench: setup-dev
 	$(VENV)/python -m tests.bench $(ARGS)
