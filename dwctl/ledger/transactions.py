@@ -174,5 +174,5 @@ async def page(store: Store, wanted: Filter, *, skip: int = 0, limit: int = 100)
 
 
 async def _sum(store: Store, sql: str, args: Sequence[Any]) -> int:
-    found = await store.fetch_report(f"SELECT coalesce(sum({_SIGNED}), 0) AS total FROM ({sql}) AS some", args)
+    found = await store.fetch_report(f"SELECT coalesce(sum({_SIGNED}), 0) AS total FROM ({sql}) AS chosen", args)
     return int(found[0]["total"])

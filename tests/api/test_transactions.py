@@ -1,0 +1,121 @@
+"""Credits over REST: exact amounts, each source id once, whose transactions one may see."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from dwctl.accounts import NIL
+
+from tests.administration import Administration
+
+NOBODY = "11111111-1111-4111-8111-111111111111"
+
+
+async def _post(server: Administration, user_id: str, amount: Any, **fields: Any) -> Any:
+    body = {"user_id": user_id, "transaction_type": "admin_grant", "amount": amount, **fields}
+    return await server.admin("POST", "/transactions", json=body)
+
+
+async def test_grants_and_removals_move_the_balance_that_admits(server: Administration) -> None:
+    user_id = await server.person()
+    granted = await _post(server, user_id, "12.500000001", source_id="g-1", description="hello")
+    assert granted.status == 201, granted
+    assert {name: granted.body[name] for name in ("user_id", "transaction_type", "amount", "source_id", "description", "batch_id")} == {
+        "user_id": user_id,
+        "transaction_type": "admin_grant",
+        "amount": "12.500000001",
+        "source_id": "g-1",
+        "description": "hello",
+        "batch_id": None,
+    }
+    assert server.services.ledger.balances.balance(user_id) == 12_500_000_001
+    removed = await _post(server, user_id, 20, transaction_type="admin_removal")
+    assert (removed.status, removed.body["amount"]) == (201, "20")
+    assert removed.body["source_id"]
+    assert server.services.ledger.balances.balance(user_id) == -7_499_999_999
+    assert (await server.admin("GET", f"/transactions/{granted.body['id']}")).body == granted.body
+    listed = (await server.admin("GET", f"/transactions?user_id={user_id}")).body
+    assert [row["id"] for row in listed["data"]] == [removed.body["id"], granted.body["id"]]
+    assert (listed["has_more"], listed["page_start_balance"]) == (False, "-7.499999999")
+    second = (await server.admin("GET", f"/transactions?user_id={user_id}&skip=1&limit=1")).body
+    assert ([row["id"] for row in second["data"]], second["page_start_balance"]) == ([granted.body["id"]], "12.500000001")
+    assert (await server.admin("GET", f"/transactions?user_id={user_id}&limit=1")).body["has_more"] is True
+    [row] = [row for row in await server.audit("transactions.create") if row["after"]["source_id"] == "g-1"]
+    assert (row["after"]["amount"], row["after"]["user_id"]) == ("12.500000001", user_id)
+
+
+async def test_a_source_id_happens_once_whoever_is_first(server: Administration) -> None:
+    user_id = await server.person()
+    answers = await asyncio.gather(*(_post(server, user_id, "5", source_id="once") for _ in range(8)))
+    assert sorted(answer.status for answer in answers) == [201] + [409] * 7
+    assert server.services.ledger.balances.balance(user_id) == 5_000_000_000
+    assert (await server.admin("GET", f"/transactions?user_id={user_id}")).body["page_start_balance"] == "5"
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "param"),
+    [
+        ({"amount": "0"}, 400, "amount"),
+        ({"amount": -1}, 400, "amount"),
+        ({"amount": "0.0000000001"}, 400, "amount"),
+        ({"amount": "1e300"}, 400, "amount"),
+        ({"amount": "10000000000"}, 400, "amount"),
+        ({"amount": "lots"}, 422, "amount"),
+        ({"transaction_type": "usage"}, 422, "transaction_type"),
+        ({"user_id": "somebody"}, 400, "user_id"),
+        ({"user_id": NOBODY}, 400, "user_id"),
+        ({"user_id": NIL}, 400, "user_id"),
+        ({"source_id": ""}, 400, "source_id"),
+    ],
+)
+async def test_what_cannot_be_is_refused_by_field(server: Administration, fields: dict[str, Any], status: int, param: str) -> None:
+    user_id = await server.person()
+    body = {"user_id": user_id, "transaction_type": "admin_grant", "amount": "1", "source_id": "s"} | fields
+    answer = await server.admin("POST", "/transactions", json=body)
+    assert (answer.status, answer.param) == (status, param), answer
+    assert (await server.admin("GET", "/transactions?all=true")).body["data"] == []
+
+
+async def test_people_see_their_own(server: Administration) -> None:
+    user_id, other = await server.person(), await server.person()
+    mine = (await _post(server, user_id, "1")).body
+    theirs = (await _post(server, other, "2")).body
+    secret = await server.key_of(user_id)
+
+    async def ask(path: str, method: str = "GET") -> Any:
+        return await server.ask(method, f"/admin/api/v1/transactions{path}", secret=secret, json={} if method == "POST" else None)
+
+    assert [row["id"] for row in (await ask("")).body["data"]] == [mine["id"]]
+    assert (await ask(f"/{mine['id']}")).status == 200
+    assert (await ask(f"/{theirs['id']}")).status == 404
+    assert (await ask(f"?user_id={other}")).status == 403
+    assert (await ask("?all=true")).status == 403
+    assert (await ask("", "POST")).status == 403
+    billing = await server.key_of(await server.person("BillingManager"))
+    everyones = await server.ask("GET", "/admin/api/v1/transactions?all=true", secret=billing)
+    assert ([row["id"] for row in everyones.body["data"]], everyones.body["page_start_balance"]) == ([theirs["id"], mine["id"]], "0")
+    viewer = await server.key_of(await server.person("RequestViewer"))
+    assert (await server.ask("GET", "/admin/api/v1/transactions?all=true", secret=viewer)).status == 403
+
+
+async def test_filters(server: Administration) -> None:
+    user_id = await server.person()
+    grant = (await _post(server, user_id, "1", description="Welcome 100%")).body
+    removal = (await _post(server, user_id, "2", transaction_type="admin_removal", description="oops")).body
+
+    async def ids(query: str) -> list[str]:
+        answer = await server.admin("GET", f"/transactions?user_id={user_id}&{query}")
+        assert answer.status == 200, answer
+        return [row["id"] for row in answer.body["data"]]
+
+    assert await ids("transaction_types=admin_grant") == [grant["id"]]
+    assert await ids("transaction_types=admin_grant,admin_removal") == [removal["id"], grant["id"]]
+    assert await ids("search=welcome%20100%25") == [grant["id"]]
+    assert await ids("search=%25") == [grant["id"]]
+    between = removal["created_at"].replace("+", "%2B")
+    assert await ids(f"start_date={between}") == [removal["id"]]
+    assert await ids(f"end_date={between}") == [grant["id"]]
+    ended = (await server.admin("GET", f"/transactions?user_id={user_id}&end_date={between}")).body
+    assert ended["page_start_balance"] == "1"
+    for wrong in ("transaction_types=gift", "start_date=yesterday", "user_id=me"):
+        assert (await server.admin("GET", f"/transactions?{wrong}")).status == 400, wrong
