@@ -52,6 +52,7 @@ class Ledger:
         self._max_bytes = max_bytes
         self._segment_bytes = segment_bytes
         self._anonymous = Anonymous(anonymous_per_second)
+        self._is_closed = False
         self._journal: Journal
         self._recorder: Recorder
 
@@ -178,6 +179,9 @@ class Ledger:
 
     async def close(self, timeout: float) -> None:
         """Record what is left for at most ``timeout`` seconds (the rest waits in the journal), then stop everything."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._recorder.recorded()

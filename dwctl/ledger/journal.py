@@ -86,11 +86,10 @@ def _sync_directory(directory: Path) -> None:
         os.close(fd)
 
 
-def _sync(sealed: list[tuple[int, int]], fd: int | None) -> None:
-    """In the thread: bring written records to the disk; sealed segments give back what they did not use and are closed."""
-    for old, end in sealed:
+def _sync(sealed: list[int], fd: int | None) -> None:
+    """In the thread: bring written records to the disk, and close sealed segments."""
+    for old in sealed:
         try:
-            os.ftruncate(old, end)
             os.fsync(old)
         finally:
             os.close(old)
@@ -128,7 +127,7 @@ class Journal:
         self._no_room_until = 0.0
         self._written = 0
         self._synced = 0
-        self._sealed: list[tuple[int, int]] = []
+        self._sealed: list[int] = []
         self._is_dirty = False
         self._dirty = asyncio.Event()
         self._waiters: list[asyncio.Future[None]] = []
@@ -249,12 +248,18 @@ class Journal:
 
     def _undo(self) -> None:
         """A write was cut short: cut it off, and write no more into this segment."""
+        self._give_back()
+        self._limit = self._offset
+
+    def _give_back(self) -> None:
+        """Cut the segment off behind its last record."""
         assert self._fd is not None
         with contextlib.suppress(OSError):
             os.ftruncate(self._fd, self._offset)
         current = self.segments[self._number]
+        current.end = self._offset
         self._allocated -= current.allocated - self._offset
-        current.allocated = self._limit = self._offset
+        current.allocated = self._offset
 
     def _rotate(self) -> None:
         """Go on in the first spare."""
@@ -269,17 +274,15 @@ class Journal:
     def _seal(self) -> None:
         if self._fd is None:
             return
-        current = self.segments[self._number]
-        current.end = self._offset
-        self._allocated -= current.allocated - self._offset
-        current.allocated = self._offset
-        self._sealed.append((self._fd, self._offset))
+        self._give_back()
+        self._sealed.append(self._fd)
         self._fd = None
         self._is_dirty = True
         self._dirty.set()
 
     def _may_allocate(self) -> bool:
-        return self._allocated + self._segment_bytes <= self._max_bytes
+        preparing = 0 if self._preparing is None else self._segment_bytes
+        return self._allocated + preparing + self._segment_bytes <= self._max_bytes
 
     def _create(self, number: int) -> tuple[Segment, int]:
         path = segment_path(self.directory, number)

@@ -105,7 +105,9 @@ class Recorder:
         return 0.0 if self._behind_since is None else monotonic() - self._behind_since
 
     async def recorded(self) -> None:
-        """Wait until everything written to the journal before the call is in the database."""
+        """Wait until everything written to the journal before the call is in the database. Raises RuntimeError once closed."""
+        if self._task is None or self._task.done():
+            raise RuntimeError("the recorder has stopped")
         future = asyncio.get_running_loop().create_future()
         self._barriers.append((self._journal.position, future))
         self._hurry.set()

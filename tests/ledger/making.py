@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+from collections.abc import Callable
 from typing import Any
 
 from dwctl import ids
@@ -71,6 +72,7 @@ def make_record(request_id: str | None = None, account: str | None = ACCOUNT, am
 
 async def kill(ledger: Ledger) -> None:
     """Stop as SIGKILL does: nothing is recorded, sealed or tidied up any more; the files stay as they are."""
+    ledger._is_closed = True
     recorder, journal = ledger._recorder, ledger._journal
     tasks = [task for task in (recorder._task, *journal._tasks) if task is not None]
     for task in tasks:
@@ -82,7 +84,7 @@ async def kill(ledger: Ledger) -> None:
     if journal._executor is not None:
         journal._executor.shutdown(wait=True)
         await asyncio.sleep(0)
-    descriptors = [fd for fd, _ in journal._sealed] + [fd for _, fd in journal._spares]
+    descriptors = journal._sealed + [fd for _, fd in journal._spares]
     if journal._fd is not None:
         descriptors.append(journal._fd)
     for fd in descriptors:
@@ -117,3 +119,10 @@ async def facts(store: Store) -> dict[str, Any]:
         "hourly_requests": await number("SELECT sum(requests) FROM usage_hourly"),
         "hourly_output": await number("SELECT sum(output) FROM usage_hourly"),
     }
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that other tasks bring about; a TimeoutError if they do not."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - the condition is anything
+            await asyncio.sleep(0.005)

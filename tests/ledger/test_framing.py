@@ -24,9 +24,10 @@ def test_a_tail_torn_at_any_byte_loses_only_the_record_that_was_torn(written: li
     data = b"".join(map(frame, written))
     ends = [stop for _, stop, _ in scan(data)]
     for cut in range(len(data) + 1):
-        whole = sum(end <= cut for end in ends)
         for tail in (b"", bytes(64)):
-            found = list(scan(data[:cut] + tail))
+            torn = data[:cut] + tail
+            whole = sum(torn.startswith(data[:end]) for end in ends)  # a record that ends in zeros may be whole again
+            found = list(scan(torn))
             assert [payload for _, _, payload in found] == written[:whole], "a torn tail is no damage"
 
 

@@ -1,0 +1,282 @@
+"""The journal under small bounds and failing disks: every begin has room for its end."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from dwctl import ids
+from dwctl.ledger import Begin, Record
+from dwctl.ledger.cleaning import reduced
+from dwctl.ledger.framing import scan
+from dwctl.ledger.journal import END_RESERVE, Journal, Position, segment_files
+from dwctl.ledger.reading import Reader
+from dwctl.ledger.recovery import recover
+from tests.ledger.making import make_begin, make_record, until
+
+encode = msgspec.msgpack.encode
+OpenJournal = Callable[..., Journal]
+
+
+@pytest.fixture
+async def open_journal(tmp_path: Path) -> AsyncIterator[OpenJournal]:
+    opened: list[Journal] = []
+
+    def open_(directory: Path = tmp_path, **options: Any) -> Journal:
+        directory.mkdir(exist_ok=True)
+        found = recover(directory, None)
+        options = {"sync": "interval", "max_bytes": 1 << 20, "segment_bytes": 1 << 14} | options
+        journal = Journal(directory, found.segments, found.next_number, **options)
+        journal.start()
+        opened.append(journal)
+        return journal
+
+    yield open_
+    for journal in opened:
+        await journal.close()
+
+
+def entries(directory: Path) -> list[Begin | Record]:
+    decoder = msgspec.msgpack.Decoder(Begin | Record)
+    return [
+        decoder.decode(payload) for _, path in segment_files(directory) for _, _, payload in scan(path.read_bytes()) if payload is not None
+    ]
+
+
+def fill(journal: Journal) -> list[str]:
+    """Begin requests until the journal refuses one."""
+    begun = []
+    while journal.begin(request_id := ids.new_text(), encode(make_begin(request_id))):
+        begun.append(request_id)
+        assert len(begun) < 100_000
+    return begun
+
+
+async def test_entries_lie_in_the_order_in_which_they_were_written(open_journal: OpenJournal, tmp_path: Path) -> None:
+    journal = open_journal()
+    written = []
+    for number in range(200):
+        request_id = ids.new_text()
+        assert journal.begin(request_id, encode(make_begin(request_id, hold_nano=number)))
+        assert journal.end(request_id, encode(make_record(request_id)))
+        written += [("Begin", request_id), ("Record", request_id)]
+    assert [(type(entry).__name__, entry.id) for entry in entries(tmp_path)] == written
+    assert len(journal.segments) > 3
+    assert journal.open_count == 0
+
+
+async def test_the_bound_is_kept_and_every_begin_can_end(open_journal: OpenJournal, tmp_path: Path) -> None:
+    journal = open_journal(max_bytes=1 << 16)
+    begun = fill(journal)
+    assert not journal.has_room()
+    assert len(begun) > 20
+    for request_id in begun:
+        record = make_record(request_id, explanation=["x" * 240] * 20)
+        if not journal.end(request_id, encode(record)):
+            journal.insist(request_id, encode(reduced(record)))
+        assert not journal.stalled
+    assert journal.open_count == 0
+    assert sum(path.stat().st_size for _, path in segment_files(tmp_path)) <= 1 << 16
+    records = [entry for entry in entries(tmp_path) if isinstance(entry, Record)]
+    assert [record.id for record in records] == begun
+    assert all(record.charge == make_record().charge for record in records)
+
+
+async def test_entries_without_a_begin_take_no_room_that_was_promised(open_journal: OpenJournal) -> None:
+    journal = open_journal(max_bytes=1 << 16)
+    begun = [ids.new_text() for _ in range(10)]
+    assert all(journal.begin(request_id, encode(make_begin(request_id))) for request_id in begun)
+    refused = 0
+    while journal.end(ids.new_text(), encode(make_record(amount=None))):
+        refused += 1
+    assert refused > 10
+    for request_id in begun:
+        journal.insist(request_id, encode(reduced(make_record(request_id))))
+    assert not journal.stalled
+    assert journal.open_count == 0
+
+
+async def test_deleting_what_was_recorded_makes_room(open_journal: OpenJournal) -> None:
+    journal = open_journal(max_bytes=1 << 16)
+    begun = fill(journal)
+    for request_id in begun:
+        journal.insist(request_id, encode(reduced(make_record(request_id))))
+    for number in list(journal.segments)[:-1]:
+        journal.delete(number)
+    assert journal.has_room()
+    assert journal.begin("again", encode(make_begin("again")))
+
+
+async def test_more_requests_than_a_segment_has_slots(open_journal: OpenJournal) -> None:
+    journal = open_journal(segment_bytes=1 << 14, max_bytes=1 << 22)
+    begun = [ids.new_text() for _ in range(300)]
+    assert all(journal.begin(request_id, encode(make_begin(request_id))) for request_id in begun)
+    for request_id in begun:
+        journal.insist(request_id, encode(reduced(make_record(request_id))))
+    assert not journal.stalled
+
+
+async def test_a_closed_journal_leaves_neither_spare_nor_thread_and_is_continued_behind(open_journal: OpenJournal, tmp_path: Path) -> None:
+    threads = threading.active_count()
+    journal = open_journal()
+    journal.begin("one", encode(make_begin("one")))
+    await journal.close()
+    assert threading.active_count() == threads
+    [(number, path)] = segment_files(tmp_path)
+    assert path.stat().st_size < 1_000, "what was not used is given back"
+    again = open_journal()
+    again.begin("two", encode(make_begin("two")))
+    assert again.position.segment > number
+    assert [entry.id for entry in entries(tmp_path)] == ["one", "two"]
+
+
+async def test_synced_waits_for_the_disk_only_when_asked_to(
+    open_journal: OpenJournal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, proceed = threading.Event(), threading.Event()
+    real = os.fdatasync
+    lazy, strict = open_journal(tmp_path / "lazy"), open_journal(tmp_path / "strict", sync="always")
+    lazy.begin("one", encode(make_begin("one")))
+    await asyncio.wait_for(lazy.synced(), 1)
+    await lazy.close()
+
+    def slow(fd: int) -> None:
+        started.set()
+        proceed.wait(10)
+        real(fd)
+
+    monkeypatch.setattr(os, "fdatasync", slow)
+    strict.begin("two", encode(make_begin("two")))
+    waiting = asyncio.create_task(strict.synced())
+    await asyncio.to_thread(started.wait, 10)
+    assert not waiting.done()
+    proceed.set()
+    await asyncio.wait_for(waiting, 10)
+
+
+async def test_a_failing_fsync_is_reported_and_its_segment_left(open_journal: OpenJournal, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = open_journal(sync="always")
+    before = journal.position.segment
+
+    def broken(fd: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", broken)
+        journal.begin("one", encode(make_begin("one")))
+        await asyncio.wait_for(journal.synced(), 5)
+    assert journal.sync_failed
+    journal.begin("two", encode(make_begin("two")))
+    assert journal.position.segment > before
+    await asyncio.wait_for(journal.synced(), 5)
+    assert not journal.sync_failed
+
+
+async def test_a_failed_write_is_undone_and_the_next_goes_elsewhere(
+    open_journal: OpenJournal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = open_journal()
+    journal.begin("one", encode(make_begin("one")))
+    real = os.pwrite
+
+    def short(fd: int, data: bytes, offset: int) -> int:
+        return real(fd, data[:10], offset)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", short)
+        assert not journal.begin("two", encode(make_begin("two")))
+        journal.insist("one", encode(reduced(make_record("one"))))
+        assert journal.stalled
+        assert not journal.has_room()
+        assert not journal.begin("three", encode(make_begin("three")))
+    await until(lambda: not journal.stalled)
+    assert journal.begin("four", encode(make_begin("four")))
+    assert [entry.id for entry in entries(tmp_path)] == ["one", "one", "four"]
+    assert recover(tmp_path, None).open.keys() == {"four"}
+
+
+async def test_the_reader_follows_the_writer_across_segments(open_journal: OpenJournal) -> None:
+    journal = open_journal()
+    begun: dict[str, int] = {}
+    reader = Reader(journal, Position(0, 0), begun)
+    written: list[str] = []
+    seen: list[str] = []
+    for round_ in range(60):
+        for _ in range(round_ % 7):
+            request_id = ids.new_text()
+            journal.begin(request_id, encode(make_begin(request_id)))
+            journal.end(request_id, encode(make_record(request_id, explanation=["x" * 240] * (round_ % 20))))
+            written.append(request_id)
+        group = reader.read(5)
+        seen += [record.id for record in group.records]
+        assert group.end == reader.position
+    while group := reader.read(5).records:
+        seen += [record.id for record in group]
+    assert seen == written
+    assert not begun
+    assert reader.position == journal.position
+    reader.close()
+
+
+# The limit on file sizes makes writes fail as a full disk does, for root too: short first, then not at all.
+FULL_DISK = """
+import asyncio, resource, signal, sys
+from pathlib import Path
+import msgspec
+from dwctl.ledger.journal import Journal
+from dwctl.ledger.cleaning import reduced
+from tests.ledger.making import make_begin, make_record
+from dwctl import ids
+encode = msgspec.msgpack.encode
+
+async def main(directory, limit_before, limit_after):
+    if limit_before:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit_before, resource.RLIM_INFINITY))
+    journal = Journal(directory, [], 1, sync="interval", max_bytes=1 << 22, segment_bytes=1 << 16)
+    journal.start()
+    await asyncio.sleep(0.2)
+    if limit_after:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit_after, resource.RLIM_INFINITY))
+    begun = []
+    while journal.begin(request_id := ids.new_text(), encode(make_begin(request_id))):
+        begun.append(request_id)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    for request_id in begun:
+        journal.insist(request_id, encode(reduced(make_record(request_id))))
+    async with asyncio.timeout(5):
+        while not journal.has_room():
+            await asyncio.sleep(0.01)
+    assert not journal.stalled
+    await journal.close()
+    print(len(begun))
+
+asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))
+"""
+
+
+@pytest.mark.parametrize(("before", "after", "admitted"), [(1 << 14, 0, 0), (0, 5_000, 16), (0, 30_001, 100)])
+def test_a_full_disk_refuses_begins_and_takes_ends_once_it_has_room(tmp_path: Path, before: int, after: int, admitted: int) -> None:
+    program = textwrap.dedent(FULL_DISK)
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path, str(before), str(after)], cwd=root, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    begun = int(done.stdout.splitlines()[-1])
+    assert (begun == 0) == (admitted == 0)
+    assert begun <= admitted
+    found = entries(tmp_path)
+    assert len(found) == 2 * begun
+    assert not recover(tmp_path, None).open
+
+
+async def test_the_reserve_is_what_a_reduced_end_needs() -> None:
+    assert len(encode(reduced(make_record()))) < END_RESERVE
