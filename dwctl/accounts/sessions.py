@@ -23,7 +23,6 @@ class SessionUser(msgspec.Struct, frozen=True):
     email: str
     is_admin: bool
     roles: frozenset[str]
-    last_login_us: int | None
 
 
 def hash_token(token: str) -> str:
@@ -55,7 +54,7 @@ async def find_session(store: "Store", token: str, now_us: int) -> SessionUser |
     """The live session of a token, with its live user; None for anything else. Raises StoreUnavailable."""
     session_hash = hash_token(token)
     rows = await store.fetch(
-        "SELECT u.id, u.email, u.is_admin, u.roles, u.last_login_at FROM sessions s JOIN users u ON u.id = s.user_id"
+        "SELECT u.id, u.email, u.is_admin, u.roles FROM sessions s JOIN users u ON u.id = s.user_id"
         " WHERE s.id_hash = ? AND s.expires_at > ? AND u.deleted_at IS NULL",
         (session_hash, now_us),
     )
@@ -68,7 +67,6 @@ async def find_session(store: "Store", token: str, now_us: int) -> SessionUser |
         email=row["email"],
         is_admin=bool(row["is_admin"]),
         roles=frozenset(roles_of(row["roles"])),
-        last_login_us=row["last_login_at"],
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from dwctl.clock import MICROSECONDS, now_us
 from dwctl.telemetry.metrics import BACKGROUND_ERRORS
 
 if TYPE_CHECKING:
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 FLUSH_INTERVAL = 20.0
 """Seconds between two writes."""
+
+LOGIN_REFRESH_US = 300 * MICROSECONDS
+"""How stale a user's last sign-in may get while they are active."""
 
 _CHUNK = 500
 _log = structlog.get_logger("dwctl.accounts")
@@ -29,6 +33,7 @@ class Touches:
     def __init__(self) -> None:
         self._keys: dict[str, int] = {}
         self._logins: dict[str, int] = {}
+        self._seen: dict[str, int] = {}
         self._store: Store | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -37,8 +42,9 @@ class Touches:
         self._keys[key_id] = at_us
 
     def login(self, user_id: str, at_us: int) -> None:
-        """A user was seen at ``at_us``."""
-        self._logins[user_id] = at_us
+        """A user was seen at ``at_us``; what is written is every five minutes' first."""
+        if at_us - self._seen.get(user_id, 0) >= LOGIN_REFRESH_US:
+            self._seen[user_id] = self._logins[user_id] = at_us
 
     def start(self, store: "Store") -> None:
         self._store = store
@@ -61,6 +67,8 @@ class Touches:
         """Write everything noted so far. Raises what the store raises; what was not written stays noted."""
         await self._write(self._keys, _KEYS_SQL)
         await self._write(self._logins, _USERS_SQL)
+        now = now_us()
+        self._seen = {user_id: at_us for user_id, at_us in self._seen.items() if now - at_us < LOGIN_REFRESH_US}
 
     async def _write(self, noted: dict[str, int], sql: str) -> None:
         if self._store is None:

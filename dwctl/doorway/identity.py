@@ -11,12 +11,8 @@ from sanic.request import Request
 
 from dwctl.accounts.actors import Actor, ProxyUser
 from dwctl.accounts.sessions import find_session
-from dwctl.clock import MICROSECONDS, now_us
+from dwctl.clock import now_us
 from dwctl.doorway.peers import Peer
-
-LOGIN_REFRESH_US = 300 * MICROSECONDS
-"""How stale a user's last sign-in may get while they are active."""
-
 
 ProxySignIn = Callable[[Any, ProxyUser], Awaitable[Actor | None]]
 """Finds or makes the account of a proxy's user; None if there is none and none may be made."""
@@ -45,6 +41,7 @@ def _by_key(services: Any, request: Request, peer: Peer, *, any_key: bool) -> Ac
     if holder is None:
         return None
     services.keyring.touch(principal.key_id, now)
+    services.keyring.touches.login(principal.holder_id, now)
     return Actor(
         user_id=principal.holder_id,
         email=holder.email,
@@ -72,8 +69,7 @@ async def _by_session(services: Any, request: Request, peer: Peer) -> Actor | No
     session = await find_session(services.store, token, now)
     if session is None:
         return None
-    if session.last_login_us is None or session.last_login_us < now - LOGIN_REFRESH_US:
-        services.keyring.touches.login(session.user_id, now)
+    services.keyring.touches.login(session.user_id, now)
     return Actor(
         user_id=session.user_id,
         email=session.email,

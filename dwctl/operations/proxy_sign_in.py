@@ -12,12 +12,12 @@ from dwctl.errors import GatewayError
 from dwctl.operations.audit import audit
 from dwctl.operations.groups import insert_group
 from dwctl.operations.services import Services
-from dwctl.operations.users import add_user, with_standard
-from dwctl.store import Changes, Row, Tx
+from dwctl.operations.users import insert_user, refuse_taken, user_added, with_standard
+from dwctl.store import Changes, Row, Store, Tx
 
 _log = structlog.get_logger("dwctl.operations")
 
-_PROXY_COLUMNS = "id, email, is_admin, roles, external_user_id, last_login_at"
+_PROXY_COLUMNS = "id, email, is_admin, roles, external_user_id"
 
 
 async def proxy_sign_in(services: Services, proxy_user: ProxyUser) -> Actor | None:
@@ -31,9 +31,7 @@ async def proxy_sign_in(services: Services, proxy_user: ProxyUser) -> Actor | No
     user_id = str(row["id"])
     if proxy_user.groups is not None:
         await _follow_groups(services, user_id, proxy_user)
-    now = clock.now_us()
-    if row["last_login_at"] is None or row["last_login_at"] < now - 300 * clock.MICROSECONDS:
-        services.keyring.touches.login(user_id, now)
+    services.keyring.touches.login(user_id, clock.now_us())
     return Actor(
         user_id=user_id,
         email=row["email"],
@@ -58,28 +56,31 @@ async def _known(services: Services, proxy_user: ProxyUser) -> Row | None:
     for row in rows:
         if row["external_user_id"] == proxy_user.external_id:
             return row
-    if not rows:
-        return None
-    row = rows[0]
+    return await _link(services, rows[0], proxy_user) if rows else None
+
+
+async def _link(services: Services, row: Row, proxy_user: ProxyUser) -> Row | None:
     user_id = str(row["id"])
 
-    async def link(tx: Tx) -> None:
-        await tx.execute(
+    async def write(tx: Tx) -> Row | None:
+        linked = await tx.execute(
             "UPDATE users SET external_user_id = ?, revision = revision + 1, updated_at = ? WHERE id = ? AND external_user_id IS NULL",
             (proxy_user.external_id, clock.now_us(), user_id),
         )
+        if not linked:
+            return await _by_external_id(tx, proxy_user)
         await audit(tx, _proxy_actor(row, proxy_user), "users.link", "user", user_id, None, {"external_user_id": proxy_user.external_id})
+        return row
 
     try:
-        await services.store.write(link)
+        return await services.store.write(write)
     except IntegrityError:
         # Another request of the same user was first.
-        return await _by_external_id(services, proxy_user)
-    return row
+        return await _by_external_id(services.store, proxy_user)
 
 
-async def _by_external_id(services: Services, proxy_user: ProxyUser) -> Row | None:
-    rows = await services.store.fetch(
+async def _by_external_id(source: Store | Tx, proxy_user: ProxyUser) -> Row | None:
+    rows = await source.fetch(
         f"SELECT {_PROXY_COLUMNS} FROM users WHERE deleted_at IS NULL AND external_user_id = ?", (proxy_user.external_id,)
     )
     return rows[0] if rows else None
@@ -97,12 +98,27 @@ async def _new(services: Services, proxy_user: ProxyUser) -> Row | None:
     }
     user_id = ids.new_text()
     actor = Actor(user_id, proxy_user.email, False, frozenset(columns["roles"]), "proxy_header", proxy_user.client_ip)
+    initial = services.config.credits.initial_credits_for_standard_users
+
+    async def write(tx: Tx) -> tuple[Row | None, int | None]:
+        # Looked up again in here: what another request of the same user is about to commit cannot be read outside yet.
+        if (row := await _by_external_id(tx, proxy_user)) is not None:
+            return row, None
+        await refuse_taken(tx, columns["username"], columns["email"])
+        seq = await insert_user(tx, actor, user_id, columns, initial_credits_nano=initial)
+        return await _by_external_id(tx, proxy_user), seq
+
     try:
-        await add_user(services, actor, user_id, columns)
-    except GatewayError:
-        # Another request of the same user was first; or the address belongs to an account with another id.
-        _log.info("no account made for a proxy's user: its address or id is taken", provider=proxy_user.provider)
-    return await _by_external_id(services, proxy_user)
+        row, seq = await services.store.write(write)
+    except (IntegrityError, GatewayError):
+        # Another request of the same user committed in between; or the address belongs to somebody else.
+        row = await _by_external_id(services.store, proxy_user)
+        if row is None:
+            _log.info("no account made for a proxy's user: the address belongs to another account", provider=proxy_user.provider)
+        return row
+    if seq is not None:
+        await user_added(services, user_id, seq)
+    return row
 
 
 def _proxy_actor(row: Row, proxy_user: ProxyUser) -> Actor:

@@ -58,7 +58,8 @@ async def test_the_loop_turns_while_passwords_are_verified() -> None:
 
 
 @pytest.mark.parametrize(
-    ("password", "fits"), [("1234567", False), ("12345678", True), ("ä" * 4, True), ("x" * 64, True), ("x" * 65, False), ("ä" * 33, False)]
+    ("password", "fits"),
+    [("1234567", False), ("12345678", True), ("ä" * 4, True), ("x" * 64, True), ("x" * 65, False), ("ä" * 33, False)],
 )
 def test_length_is_counted_in_bytes(password: str, fits: bool) -> None:
     try:

@@ -49,11 +49,11 @@ def test_own_rights_reach_as_far_as_oneself() -> None:
 
 
 def test_refusals_say_what_is_missing() -> None:
-    with pytest.raises(GatewayError, match="^Insufficient permissions to Delete Endpoints$") as caught:
+    with pytest.raises(GatewayError, match=r"^Insufficient permissions to Delete Endpoints$") as caught:
         require(actor("StandardUser"), "Endpoints", "delete_all")
     assert (caught.value.status, caught.value.code) == (403, "insufficient_permissions")
-    with pytest.raises(GatewayError, match="^Insufficient permissions to Access System$"):
+    with pytest.raises(GatewayError, match=r"^Insufficient permissions to Access System$"):
         require(actor("PlatformManager"), "System", "system_access")
-    with pytest.raises(GatewayError, match="^Insufficient permissions to Update Users$"):
+    with pytest.raises(GatewayError, match=r"^Insufficient permissions to Update Users$"):
         require_for(actor("StandardUser"), "Users", "update_all", "you")
     require(actor("PlatformManager"), "Endpoints", "delete_all")

@@ -281,5 +281,16 @@ async def test_last_use_survives_an_outage(sqlite_url: str, data_dir: Path) -> N
     await store.close()
 
 
+async def test_last_sign_in_is_written_every_five_minutes(store: Store, used: tuple[Keyring, str]) -> None:
+    keyring, _ = used
+    user_id = await add_user(store)
+    start = clock.now_us()
+    for at_us, seen in ((start, start), (start + 299_000_000, start), (start + 300_000_000, start + 300_000_000)):
+        keyring.touches.login(user_id, at_us)
+        await keyring.touches.flush()
+        [row] = await store.fetch("SELECT last_login_at FROM users WHERE id = ?", (user_id,))
+        assert row["last_login_at"] == seen
+
+
 def test_roles_of() -> None:
     assert roles_of('["A","B"]') == roles_of(["A", "B"]) == ["A", "B"]
