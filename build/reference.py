@@ -1,0 +1,211 @@
+"""Writes the reference pages of docs/ that are made from the code: configuration, command line, errors, metrics.
+
+usage: python -m build.reference [--check]        --check: exit 1 if a page is not what it would be written as
+"""
+
+import importlib
+import io
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import click
+
+from build.raised_errors import Raised, raised
+from dwctl import config, money
+from dwctl.cli import program
+from dwctl.telemetry import metrics
+
+ROOT = Path(__file__).resolve().parents[1]
+MADE = "<!-- Made from the code by `make docs`; edit build/reference.py or the code instead. -->\n"
+INFERENCE = ("gateway", "dialects", "ledger", "routing", "outbound", "api.inference", "server")
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    out = io.StringIO()
+    columns = list(head)
+    out.write(f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}\n")
+    for row in rows:
+        out.write(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |\n")
+    return out.getvalue()
+
+
+def _type_of(key: config.Key) -> str:
+    words = {"duration": "duration", "size": "size", "credits": "credits", "cidrs": "list of networks", "path": "path"}
+    if key.kind in words:
+        return words[key.kind]
+    if get_origin(key.type) is tuple:
+        return "list"
+    if key.type in (int, float, bool, str):
+        return {int: "whole number", float: "number", bool: "true or false", str: "text"}[key.type]
+    return ", ".join(f"`{choice}`" for choice in get_args(key.type))
+
+
+def _default_of(key: config.Key) -> str:
+    value: Any = key.default
+    if key.required:
+        return "must be given"
+    if value is None or value == ():
+        return "none"
+    if key.kind == "duration":
+        for unit, seconds in (("d", 86400), ("h", 3600), ("m", 60)):
+            if value >= 2 * seconds and value % seconds == 0:
+                return f"`{value / seconds:g}{unit}`"
+        return f"`{value:g}s`"
+    if key.kind == "size":
+        for unit, factor in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
+            if value and value % factor == 0:
+                return f"`{value // factor}{unit}`"
+    if key.kind == "credits":
+        return f"`{money.format_amount(value)}`"
+    return f"`{', '.join(value) if isinstance(value, tuple) else str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def configuration() -> str:
+    head = """# Configuration
+
+Every setting has a default, so that `dwctl serve` needs none. A setting can stand in three places; the later wins:
+
+1. the file `dwctl.yaml` in the working directory, or the one named by `--config FILE` or `DWCTL_CONFIG`;
+2. an environment variable: `DWCTL_`, then the key in capitals, `__` between levels (`DWCTL_LOG__LEVEL=debug`);
+3. a flag of the command (`dwctl serve --help` lists them).
+
+`DATABASE_URL` sets `database.url` and goes before `DWCTL_DATABASE__URL`. An empty variable counts as not set. Lists are
+written as YAML lists in the file and separated by commas in a variable. Durations are seconds, or `250ms`, `30s`, `10m`,
+`24h`, `7d`, also together (`1h 30m`); sizes are bytes, or `64KiB`, `10MiB`, `1GiB`.
+
+A key that does not exist is an error that names the file, the line and the nearest key that does:
+
+    $ dwctl check-config
+    Error: dwctl.yaml:2: unknown key `limits.request`; the nearest key is `limits.requests`
+
+`dwctl check-config --show` prints every value and where it comes from.
+
+```yaml
+host: 0.0.0.0
+data_dir: /var/lib/dwctl
+tls:
+  certificate: /etc/dwctl/chain.pem
+  key: /etc/dwctl/key.pem
+timeouts:
+  first_byte: 5m
+```
+"""
+    out = io.StringIO()
+    out.write(MADE + head)
+    group = None
+    rows: list[list[str]] = []
+    for key in [*config.keys().values(), None]:
+        parent = key.path.rpartition(".")[0] if key is not None else None
+        if parent != group or key is None:
+            if rows:
+                out.write(f"\n## {f'`{group}`' if group else 'Server'}\n\n")
+                out.write(_table(["Key", "Type", "Default", "What it does"], rows))
+            group, rows = parent, []
+        if key is not None:
+            rows.append([f"`{key.path}`", _type_of(key), _default_of(key), key.description])
+    return out.getvalue()
+
+
+def command_line() -> str:
+    out = io.StringIO()
+    out.write(MADE)
+    out.write(
+        "# Command line\n\nExit codes: 0 done; 1 the command failed; 2 wrong usage or configuration; 3 the database cannot be reached.\n"
+    )
+
+    def describe(command: click.Command, name: str, parent: click.Context | None) -> None:
+        context = click.Context(command, info_name=name, parent=parent, max_content_width=100, terminal_width=100)
+        out.write(f"\n## `{context.command_path}`\n\n```\n{command.get_help(context)}\n```\n")
+        if isinstance(command, click.Group):
+            for inner in command.list_commands(context):
+                found = command.get_command(context, inner)
+                assert found is not None
+                describe(found, inner, context)
+
+    describe(program, "dwctl", None)
+    return out.getvalue()
+
+
+def _error_rows(found: Iterable[Raised]) -> list[list[str]]:
+    by_code: dict[str, list[Raised]] = {}
+    for error in found:
+        by_code.setdefault(error.code, []).append(error)
+    rows = []
+    for code, errors in sorted(by_code.items(), key=lambda item: (min(error.status or 999 for error in item[1]), item[0])):
+        statuses = sorted({error.status for error in errors if error.status})
+        messages = sorted({error.message for error in errors if error.message})
+        rows.append([", ".join(map(str, statuses)) or "varies", f"`{code}`", "<br>".join(messages)])
+    return rows
+
+
+def errors() -> str:
+    head = """# Errors
+
+The inference API (`/ai/v1`, `/v1`) answers errors in the words of the API that was called. For OpenAI's:
+
+```json
+{"error": {"message": "...", "type": "...", "code": "...", "param": null}}
+```
+
+`/admin/api/v1` and `/authentication` answer `{"message": "...", "error": {"type", "code", "message", "param"}}`. Further
+fields of `error` give amounts (`balance` and `hold`, decimal texts in credits). A refusal that passes has a `Retry-After`
+header; refusals by a rate limit have `x-ratelimit-*` headers. Every answer of the inference API has `x-request-id`, under
+which the request is found in the list of requests. Names in braces stand for values.
+
+What a provider answered with a 4xx that speaks about the request itself is passed on as it came.
+
+## Inference
+
+"""
+    found = raised()
+    inference = [error for error in found if error.room.startswith(INFERENCE)]
+    administration = [error for error in found if not error.room.startswith(INFERENCE)]
+    columns = ["Status", "Code", "Message"]
+    return MADE + head + _table(columns, _error_rows(inference)) + "\n## Administration\n\n" + _table(columns, _error_rows(administration))
+
+
+def metric_list() -> str:
+    head = """# Metrics
+
+`GET /internal/metrics` gives prometheus' text format to this machine, to the networks of `metrics.allow`, and to whoever
+brings the token of `metrics.token` as a bearer token. Label values come from the configuration and the catalog, never from
+callers, so that their number is bounded. Counters end in `_total`; histograms have `_bucket`, `_sum` and `_count`.
+
+"""
+    importlib.import_module("dwctl.server")
+    rows = {}
+    for collector in list(metrics.REGISTRY._collector_to_names):
+        for family in collector.describe() if hasattr(collector, "describe") else collector.collect():
+            labels = getattr(collector, "_labelnames", ()) or getattr(family, "_labelnames", ())
+            name = f"{family.name}_total" if family.type == "counter" else family.name
+            rows[name] = [f"`{name}`", family.type, ", ".join(f"`{label}`" for label in labels), family.documentation]
+    ours = [row for name, row in sorted(rows.items()) if not name.startswith(("process_", "python_"))]
+    runtime = [row for name, row in sorted(rows.items()) if name.startswith(("process_", "python_"))]
+    columns = ["Metric", "Type", "Labels", "Meaning"]
+    return MADE + head + _table(columns, ours) + "\n## The process\n\n" + _table(columns, runtime)
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "configuration.md": configuration,
+    "cli.md": command_line,
+    "errors.md": errors,
+    "metrics.md": metric_list,
+}
+
+
+def main() -> None:
+    stale = []
+    for name, page in PAGES.items():
+        path, text = ROOT / "docs" / name, page()
+        if not path.exists() or path.read_text() != text:
+            stale.append(name)
+            if "--check" not in sys.argv:
+                path.write_text(text)
+    if "--check" in sys.argv and stale:
+        raise SystemExit(f"docs/ is not what the code says: {', '.join(stale)}; run make docs")
+
+
+if __name__ == "__main__":
+    main()
