@@ -67,7 +67,7 @@ def asked(model: str, **more: Any) -> dict[str, Any]:
 def dechunked(data: bytes) -> tuple[list[bytes], bool]:
     """The chunks of a chunked HTTP message, and whether it was ended."""
     rest = data.split(b"\r\n\r\n", 1)[1]
-    chunks = []
+    chunks: list[bytes] = []
     while rest:
         size, _, rest = rest.partition(b"\r\n")
         if size.startswith(b"<"):
