@@ -4,33 +4,39 @@ Ids of one process ascend in the order in which they were made, also when the wa
 timestamp never decreases, and within one millisecond the 12-bit ``rand_a`` field counts up (RFC 9562, 6.2, method 1).
 """
 
-import os
+import random
 import time
 import uuid
 
 _last_ms = 0
 _counter = 0
+_bits = random.Random().getrandbits
+"""Seeded by the operating system. An id must be unique, not unguessable; asking the kernel for each would cost more than the rest."""
 
 
-def new() -> uuid.UUID:
-    """A new, ascending UUIDv7."""
+def _next() -> int:
     global _last_ms, _counter
     ms = time.time_ns() // 1_000_000
     if ms > _last_ms:
         _last_ms = ms
-        _counter = int.from_bytes(os.urandom(2), "big") & 0x3FF
+        _counter = _bits(10)
     else:
         _counter += 1
         if _counter > 0xFFF:
             _last_ms += 1
             _counter = 0
-    tail = int.from_bytes(os.urandom(8), "big") & 0x3FFF_FFFF_FFFF_FFFF
-    return uuid.UUID(int=_last_ms << 80 | 0x7 << 76 | _counter << 64 | 0b10 << 62 | tail)
+    return _last_ms << 80 | 0x7 << 76 | _counter << 64 | 0b10 << 62 | _bits(62)
+
+
+def new() -> uuid.UUID:
+    """A new, ascending UUIDv7."""
+    return uuid.UUID(int=_next())
 
 
 def new_text() -> str:
     """A new UUIDv7 in the usual 36-character form."""
-    return str(new())
+    digits = f"{_next():032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def timestamp_us(id_: uuid.UUID) -> int:

@@ -20,7 +20,7 @@ import structlog
 import uvloop
 from sanic import Sanic
 from sanic.application.state import ApplicationServerInfo
-from sanic.exceptions import SanicException
+from sanic.exceptions import RequestCancelled, SanicException
 from sanic.handlers import ErrorHandler
 from sanic.http.constants import HTTP, Stage
 from sanic.request import Request
@@ -82,6 +82,8 @@ class Errors(ErrorHandler):
     def default(self, request: Request, exception: Exception) -> HTTPResponse:
         if isinstance(exception, GatewayError):
             error = exception
+        elif isinstance(exception, RequestCancelled):
+            return HTTPResponse(status=499)  # the client has left; nobody reads this
         elif isinstance(exception, SanicException):
             status = exception.status_code or 500
             error = _REFUSALS.get(status) or GatewayError(

@@ -12,16 +12,17 @@ import msgspec
 from sanic import Sanic
 from sanic.exceptions import BadRequest, PayloadTooLarge
 from sanic.request import Request
-from sanic.response import BaseHTTPResponse, HTTPResponse
+from sanic.response import HTTPResponse
 
 from dwctl import ids
+from dwctl.api.sanic_sink import SanicSink
 from dwctl.clock import now_us
 from dwctl.dialects import openai_errors
 from dwctl.doorway import InferenceKey, TrustedProxies, declare
 from dwctl.errors import GatewayError, bad_request, not_found
 from dwctl.gateway import Exchange, Gateway
 from dwctl.gateway.admit import accessible
-from dwctl.gateway.receive import authenticate, check_key
+from dwctl.gateway.receive import authenticate, bearer, check_key
 from dwctl.ledger.records import Record
 from dwctl.routing import ModelEntry
 
@@ -29,34 +30,6 @@ ROOTS = ("/ai/v1", "/v1")
 MODEL_PATHS = ("/chat/completions", "/completions", "/embeddings")
 _DRAIN_SECONDS = 10
 _DRAIN_BYTES = 64 * 1024 * 1024
-
-
-class SanicSink:
-    """The client's side of an exchange, over Sanic's streaming response."""
-
-    __slots__ = ("_request", "_response", "started")
-
-    def __init__(self, request: Request) -> None:
-        self._request = request
-        self._response = BaseHTTPResponse()
-        self.started = False
-
-    def head(self, status: int, headers: dict[str, str]) -> None:
-        self._response = HTTPResponse(None, status, headers, headers.get("content-type"))
-
-    async def send(self, data: bytes, *, last: bool) -> None:
-        stream = self._request.stream
-        if stream is None:
-            raise asyncio.CancelledError
-        if not self.started:
-            self.started = True
-            stream.respond(self._response)
-        await self._response.send(data, end_stream=last)
-
-    def abort(self) -> None:
-        transport: Any = self._request.transport
-        if transport is not None:
-            transport.abort()
 
 
 def _too_large(limit: int) -> GatewayError:
@@ -161,7 +134,7 @@ def register(app: Sanic, gateway: Gateway, proxies: TrustedProxies) -> None:
 
     def visible(request: Request) -> list[ModelEntry]:
         try:
-            principal = authenticate(gateway.keyring, request.headers)
+            principal = authenticate(gateway.keyring, bearer(request.headers))
         except GatewayError as error:
             if error.status == 403:
                 raise GatewayError(401, "authentication_error", "invalid_api_key", "This API key is not known here.") from None

@@ -19,7 +19,7 @@ _CLIENT_IDS = frozenset({"id", "completion_id", "completionId", "response_id", "
 """Ids are ours to give; a client cannot choose them."""
 TOKENS_PER_MEDIA_PART = 16_384
 """Bound on what one image, audio or file part can cost in input tokens."""
-_MEDIA = (b"image", b"audio", b"file", b"video")
+_MEDIA = ("image", "audio", "file", "video")
 
 
 class ModelRequest:
@@ -114,7 +114,7 @@ def _with_usage(raw: msgspec.Raw | None) -> bytes:
 
 def input_bound(body: bytes) -> int | None:
     """Bound on the input tokens by size alone: a token is at least a byte. None if the body may hold media, whose cost is not its size."""
-    return None if any(word in body for word in _MEDIA) else len(body)
+    return None if b"image" in body or b"audio" in body or b"file" in body or b"video" in body else len(body)
 
 
 def input_text(request: ModelRequest) -> tuple[str, int]:
@@ -143,7 +143,7 @@ def _collect(value: Any, texts: list[str]) -> int:
             pending.extend(reversed(item))
         elif isinstance(item, dict):
             kind = item.get("type")
-            if isinstance(kind, str) and kind.encode() != b"file_search" and any(word.decode() in kind for word in _MEDIA):
+            if isinstance(kind, str) and any(word in kind for word in _MEDIA):
                 media += 1
             else:
                 pending.extend(part for key, part in item.items() if key != "type")

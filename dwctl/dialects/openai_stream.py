@@ -11,11 +11,14 @@ from typing import Any
 import msgspec
 
 from dwctl.dialects import openai_errors, sse
-from dwctl.dialects.openai_usage import normalise
+from dwctl.dialects.openai_usage import read
 from dwctl.dialects.usage import Usage
 
 KEPT_BYTES = 1024 * 1024
 """How much of a stream is kept for an estimate or a stored body."""
+
+
+NO_USAGE = msgspec.Raw(b"null")
 
 
 class _Choice(msgspec.Struct):
@@ -26,7 +29,7 @@ class _Choice(msgspec.Struct):
 class _Chunk(msgspec.Struct):
     model: str | None = None
     choices: list[_Choice] | None = None
-    usage: dict[str, Any] | None = None
+    usage: msgspec.Raw = NO_USAGE
     error: Any = None
 
 
@@ -66,7 +69,7 @@ def _loose(decoded: Any) -> _Chunk:
         ]
         if isinstance(choices, list)
         else None,
-        usage=usage if isinstance(usage, dict) else None,
+        usage=msgspec.Raw(msgspec.json.encode(usage)) if isinstance(usage, dict) else NO_USAGE,
         error=decoded.get("error"),
     )
 
@@ -74,7 +77,7 @@ def _loose(decoded: Any) -> _Chunk:
 class CompletionStream:
     """State of one stream of chat or text completion chunks.
 
-    ``done`` the terminal event ``[DONE]`` was there; ``raw_usage`` the last usage object; ``error`` the first error object;
+    ``done`` the terminal event ``[DONE]`` was there; ``raw_usage`` the last usage object, ``usage`` what it says; ``error`` the first error object;
     ``finish_reason`` the last one said; ``model`` as the provider names it; ``output_seen`` a chunk with a choice was there.
     """
 
@@ -90,6 +93,7 @@ class CompletionStream:
         "model",
         "output_seen",
         "raw_usage",
+        "usage",
         "unkept",
     )
 
@@ -98,7 +102,8 @@ class CompletionStream:
         self._keep_usage = keep_usage
         self._finished: dict[int, bool] = {}
         self.done = False
-        self.raw_usage: dict[str, Any] | None = None
+        self.raw_usage: bytes | None = None
+        self.usage: Usage | None = None
         self.error: dict[str, Any] | None = None
         self.finish_reason: str | None = None
         self.model: str | None = None
@@ -139,10 +144,6 @@ class CompletionStream:
         """Whether the answer may count as whole: the terminal event was there, or every choice said why it finished."""
         return self.done or (bool(self._finished) and all(self._finished.values()))
 
-    @property
-    def usage(self) -> Usage | None:
-        return normalise(self.raw_usage) if self.raw_usage is not None else None
-
     def kept(self) -> bytes:
         """The first ``KEPT_BYTES`` of what the provider sent, usage chunk included."""
         return b"".join(self._kept)
@@ -176,8 +177,8 @@ class CompletionStream:
                     self._finished[choice.index] = True
                 else:
                     self._finished.setdefault(choice.index, False)
-        if chunk.usage is not None:
-            self.raw_usage = chunk.usage
+        if (raw := bytes(chunk.usage)) != b"null" and (usage := read(raw)) is not None:
+            self.raw_usage, self.usage = raw, usage
             if not chunk.choices and not self._keep_usage and chunk.error is None:
                 return False
         return True

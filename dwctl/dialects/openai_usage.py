@@ -3,10 +3,32 @@
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from dwctl.dialects.usage import Usage
 
 MAX_TOKENS = 2**40
 """A provider that reports more is wrong; the bound keeps every sum inside 64 bits."""
+
+
+class _Details(msgspec.Struct):
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+
+class _Plain(msgspec.Struct):
+    """The usage object as OpenAI documents it for chat, completions and embeddings."""
+
+    prompt_tokens: int
+    completion_tokens: int = 0
+    prompt_tokens_details: _Details | None = None
+    completion_tokens_details: _Details | None = None
+
+
+_PLAIN = msgspec.json.Decoder(_Plain)
+_ANY = msgspec.json.Decoder()
+_NOTHING = _Details()
 
 
 def _count(value: Any) -> int:
@@ -23,6 +45,21 @@ def _details(usage: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
         if isinstance(details, Mapping):
             return details
     return {}
+
+
+def read(raw: bytes) -> Usage | None:
+    """`normalise` of a usage object in JSON text; None if it is not an object."""
+    try:
+        plain = _PLAIN.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        decoded = _ANY.decode(raw.decode("utf-8", "replace"))
+        return normalise(decoded) if isinstance(decoded, dict) else None
+    prompt, completion = plain.prompt_tokens, plain.completion_tokens
+    inner, outer = plain.prompt_tokens_details or _NOTHING, plain.completion_tokens_details or _NOTHING
+    cached, written, reasoning = inner.cached_tokens or 0, inner.cache_write_tokens or 0, outer.reasoning_tokens or 0
+    if min(cached, written, reasoning, completion) < 0 or cached + written > prompt or reasoning > completion or max(prompt, completion) > MAX_TOKENS:
+        return normalise(_ANY.decode(raw))
+    return Usage(prompt - cached - written, cached, written, 0, completion, reasoning)
 
 
 def normalise(usage: Mapping[str, Any]) -> Usage:

@@ -168,7 +168,7 @@ class Exchange:
         self.answer: bytes | None = None
         """The provider's body, when it was read whole."""
         self.usage: Usage | None = None
-        self.raw_usage: Mapping[str, object] | None = None
+        self.raw_usage: bytes | None = None
         self.response_model: str | None = None
         self.finish_reason: str | None = None
         self.status = 0

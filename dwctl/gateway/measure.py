@@ -3,10 +3,11 @@
 import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge
 
 from dwctl.clock import MICROSECONDS
 from dwctl.ledger.records import Record
+from dwctl.telemetry.distributions import Distribution, Distributions
 from dwctl.telemetry.metrics import REGISTRY
 
 if TYPE_CHECKING:
@@ -24,23 +25,23 @@ _LABELS = [
 _SECONDS = tuple(0.01 * 2**power for power in range(14))
 _TOKENS = tuple(4.0**power for power in range(14))
 
-_duration = Histogram("gen_ai_server_request_duration_seconds", "Duration of model calls.", _LABELS, registry=REGISTRY, buckets=_SECONDS)
-_first_token = Histogram(
+_duration = Distributions("gen_ai_server_request_duration_seconds", "Duration of model calls.", _LABELS, registry=REGISTRY, bounds=_SECONDS)
+_first_token = Distributions(
     "gen_ai_server_time_to_first_token_seconds",
     "Until the first byte of the answer was released.",
     _LABELS,
     registry=REGISTRY,
-    buckets=_SECONDS,
+    bounds=_SECONDS,
 )
-_per_token = Histogram(
+_per_token = Distributions(
     "gen_ai_server_time_per_output_token_seconds",
     "Between output tokens, after the first.",
     _LABELS,
     registry=REGISTRY,
-    buckets=tuple(0.001 * 2**power for power in range(12)),
+    bounds=tuple(0.001 * 2**power for power in range(12)),
 )
-_token_usage = Histogram(
-    "gen_ai_client_token_usage", "Tokens of a model call.", [*_LABELS, "gen_ai_token_type"], registry=REGISTRY, buckets=_TOKENS
+_token_usage = Distributions(
+    "gen_ai_client_token_usage", "Tokens of a model call.", [*_LABELS, "gen_ai_token_type"], registry=REGISTRY, bounds=_TOKENS
 )
 _attempts = Counter("proxy_upstream_attempts_total", "Requests sent to providers.", ["alias", "provider", "outcome"], registry=REGISTRY)
 _refusals = Counter("proxy_limit_rejections_total", "Requests refused by dwctl, by reason.", ["code"], registry=REGISTRY)
@@ -51,11 +52,11 @@ _tasks = Gauge("dwctl_tasks", "Tasks of the event loop.", registry=REGISTRY)
 
 
 class _Bound(NamedTuple):
-    duration: Histogram
-    first_token: Histogram
-    per_token: Histogram
-    input_tokens: Histogram
-    output_tokens: Histogram
+    duration: Distribution
+    first_token: Distribution
+    per_token: Distribution
+    input_tokens: Distribution
+    output_tokens: Distribution
     attempts: Counter
 
 

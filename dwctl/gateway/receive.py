@@ -23,9 +23,8 @@ def bearer(headers: "Mapping[str, str]") -> str | None:
     return headers.get("x-api-key") or None
 
 
-def authenticate(keyring: "Keyring", headers: "Mapping[str, str]") -> "Principal":
+def authenticate(keyring: "Keyring", secret: str | None) -> "Principal":
     """The principal of an inference key. Raises GatewayError 401 or 403; an unknown caller learns nothing else."""
-    secret = bearer(headers)
     if secret is None:
         raise unauthenticated()
     principal = keyring.find(secret)
@@ -45,27 +44,19 @@ def check_key(principal: "Principal", now_us: int) -> None:
 async def receive(exchange: "Exchange") -> None:
     """Check the key, read the body and find the model. Raises GatewayError."""
     headers = exchange.headers
-    if bearer(headers) is not None:
+    secret = bearer(headers)
+    if secret is not None:
         exchange.access_source = "unknown_api_key"
-    principal = authenticate(exchange.gateway.keyring, headers)
+    principal = authenticate(exchange.gateway.keyring, secret)
     exchange.principal = principal
     exchange.access_source = "api_key"
     if principal.purpose == "playground":
         exchange.origin = "frontend"
     check_key(principal, exchange.started_us)
     content_type = exchange.content_type = headers.get("content-type", "")
-    media_type = content_type.partition(";")[0].strip().lower()
-    is_form = media_type == "multipart/form-data"
-    if (
-        not (is_form and exchange.operation == "other")
-        and media_type
-        and media_type != "application/json"
-        and not media_type.endswith("+json")
-    ):
-        wanted = "application/json" if exchange.operation != "other" else "application/json or multipart/form-data"
-        raise GatewayError(
-            415, "invalid_request_error", "unsupported_media_type", f"Send the request with Content-Type: {wanted}.", param="content-type"
-        )
+    is_form = False
+    if content_type != "application/json":
+        is_form = _check_content_type(exchange, content_type)
     exchange.body = await exchange.read_body(exchange.gateway.config.limits.requests.max_body_size)
     override = headers.get("model-override")
     if is_form:
@@ -77,3 +68,16 @@ async def receive(exchange: "Exchange") -> None:
         exchange.request = openai_request.parse(exchange.body, override)
         exchange.alias = exchange.request.model
     exchange.received_at = monotonic()
+
+
+def _check_content_type(exchange: "Exchange", content_type: str) -> bool:
+    """Whether the body is a multipart form. Raises GatewayError 415 for what is neither that nor JSON."""
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type == "multipart/form-data" and exchange.operation == "other":
+        return True
+    if media_type and media_type != "application/json" and not media_type.endswith("+json"):
+        wanted = "application/json" if exchange.operation != "other" else "application/json or multipart/form-data"
+        raise GatewayError(
+            415, "invalid_request_error", "unsupported_media_type", f"Send the request with Content-Type: {wanted}.", param="content-type"
+        )
+    return False

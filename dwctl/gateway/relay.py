@@ -10,7 +10,7 @@ import msgspec
 
 from dwctl.clock import monotonic
 from dwctl.dialects import openai_errors, openai_stream
-from dwctl.dialects.openai_usage import normalise
+from dwctl.dialects.openai_usage import read
 from dwctl.errors import GatewayError
 from dwctl.gateway.dispatch import provider_fault
 from dwctl.outbound import OutboundError
@@ -34,7 +34,7 @@ class _Choice(msgspec.Struct):
 
 class _Answer(msgspec.Struct):
     model: str | None = None
-    usage: dict[str, Any] | None = None
+    usage: msgspec.Raw = openai_stream.NO_USAGE
     error: Any = None
     choices: list[_Choice] | None = None
 
@@ -84,9 +84,8 @@ def _not_understood() -> GatewayError:
 
 async def _error(exchange: "Exchange", upstream: "OutboundResponse", content_type: str) -> None:
     answer = await upstream.read(_MAX_ERROR)
-    usage = _decode(answer).usage if "json" in content_type else None
-    if usage is not None:
-        exchange.raw_usage, exchange.usage = usage, normalise(usage)
+    if "json" in content_type:
+        _learn_usage(exchange, _decode(answer).usage)
     retry_after = upstream.headers.get("retry-after")
     shown = openai_errors.shown_to_client(upstream.status, content_type, answer, retry_after)
     if isinstance(shown, GatewayError):
@@ -157,8 +156,7 @@ async def _json(exchange: "Exchange", upstream: "OutboundResponse") -> None:
         raise _not_understood() from None
     exchange.answer = answer
     exchange.response_model = decoded.model
-    if decoded.usage is not None:
-        exchange.raw_usage, exchange.usage = decoded.usage, normalise(decoded.usage)
+    _learn_usage(exchange, decoded.usage)
     if decoded.choices:
         exchange.finish_reason = decoded.choices[-1].finish_reason
     exchange.outcome = "complete"
@@ -180,6 +178,12 @@ async def _json(exchange: "Exchange", upstream: "OutboundResponse") -> None:
     await exchange.complete(answer)
 
 
+def _learn_usage(exchange: "Exchange", usage: msgspec.Raw) -> None:
+    if (raw := bytes(usage)) != b"null":
+        exchange.usage = read(raw)
+        exchange.raw_usage = raw
+
+
 def _decode(answer: bytes) -> _Answer:
     """What can be learned of a body whose shape is not quite known."""
     try:
@@ -191,7 +195,7 @@ def _decode(answer: bytes) -> _Answer:
     model, usage = decoded.get("model"), decoded.get("usage")
     return _Answer(
         model=model if isinstance(model, str) else None,
-        usage=usage if isinstance(usage, dict) else None,
+        usage=msgspec.Raw(msgspec.json.encode(usage)) if isinstance(usage, dict) else openai_stream.NO_USAGE,
         error=decoded.get("error"),
     )
 

@@ -63,7 +63,7 @@ def settle(exchange: "Exchange") -> None:
         finish_reason=exchange.finish_reason,
         stream=stream is not None or (exchange.request is not None and exchange.request.stream),
         usage=exchange.usage,
-        raw_usage=msgspec.json.encode(exchange.raw_usage).decode() if exchange.raw_usage is not None else None,
+        raw_usage=exchange.raw_usage.decode("utf-8", "replace") if exchange.raw_usage is not None else None,
         charge=charge,
         hold_nano=exchange.hold.amount if exchange.hold is not None else 0,
         attempts=exchange.attempts,

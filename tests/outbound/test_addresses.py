@@ -77,5 +77,5 @@ def test_usable_bases(url: str) -> None:
     ],
 )
 def test_unusable_bases(url: str) -> None:
-    with pytest.raises(ValueError, match="URL|allowed"):
+    with pytest.raises(ValueError, match=r"URL|allowed"):
         check_url(url)
