@@ -3,12 +3,13 @@
 from pathlib import Path
 
 from dwctl.config.schema import Metadata
-
 from tests.administration import configuration, serving
 
 
 async def test_only_what_may_be_known(sqlite_url: str, data_dir: Path) -> None:
-    metadata = Metadata(region="eu", organization="Acme", docs_url="https://docs.example", title="Acme AI", ai_api_base_url="https://ai.example")
+    metadata = Metadata(
+        region="eu", organization="Acme", docs_url="https://docs.example", title="Acme AI", ai_api_base_url="https://ai.example"
+    )
     config = configuration(data_dir, sqlite_url, metadata=metadata, secret_key="a-canary-of-a-key")
     async with serving(sqlite_url, config) as server:
         secret = await server.key_of(await server.person())

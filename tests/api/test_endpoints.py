@@ -135,7 +135,9 @@ async def test_validate(server: Administration, provider: Scripted) -> None:
         },
         "error": None,
     }
-    stored = (await server.admin("POST", "/endpoints", json={"name": "x", "url": provider.url, "api_key": CANARY, "sync": False})).body["id"]
+    stored = (await server.admin("POST", "/endpoints", json={"name": "x", "url": provider.url, "api_key": CANARY, "sync": False})).body[
+        "id"
+    ]
     assert (await server.admin("POST", "/endpoints/validate", json={"type": "existing", "endpoint_id": stored})).status == 200
     assert f"Authorization: Bearer {CANARY}" in provider.requests[-1]
     async with scripted() as elsewhere:

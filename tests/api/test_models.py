@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
-from dwctl.accounts import NIL
 
+from dwctl.accounts import NIL
 from tests.administration import Administration
 
 NOBODY = "11111111-1111-4111-8111-111111111111"
@@ -220,7 +220,11 @@ async def test_list_filters_sorts_and_pages(server: Administration, endpoint: st
     crew = await _group(server, "crew")
     await _create(server, endpoint, "Alpha", metadata={"provider": "Acme", "context_window": 8}, capabilities=["vision"], groups=[crew])
     await _create(
-        server, endpoint, "beta", description="the ALPHA rival", metadata={"provider": "Best", "context_window": 32, "released_at": "2026-01-01"}
+        server,
+        endpoint,
+        "beta",
+        description="the ALPHA rival",
+        metadata={"provider": "Best", "context_window": 32, "released_at": "2026-01-01"},
     )
     await _create(server, other, "gamma-embed", tariffs=[{"input_price_per_token": "0.001", "api_key_purpose": "realtime"}])
 

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from dwctl.api import inference_reference, openapi
 from dwctl.config.schema import Openapi
 from dwctl.doorway import InferenceKey, Needs, policy_of, route_table
-
 from tests.administration import Administration, configuration, serving
 
 

@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
+
 from dwctl import clock, ids
 from dwctl.dialects.usage import Usage
 from dwctl.ledger import Attempt, Charge, Record
-
 from tests.administration import Administration
 
 NOBODY = "11111111-1111-4111-8111-111111111111"
@@ -62,7 +62,12 @@ async def test_the_list_filters_and_pages(server: Administration, viewer: str) -
     everything = await entries()
     assert [entry["id"] for entry in everything] == [refused.id, embed.id, slow.id, ok.id]
     first = everything[-1]
-    assert (first["timestamp"], first["model"], first["uri"], first["method"]) == (clock.to_rfc3339(start), "chat", "/chat/completions", "POST")
+    assert (first["timestamp"], first["model"], first["uri"], first["method"]) == (
+        clock.to_rfc3339(start),
+        "chat",
+        "/chat/completions",
+        "POST",
+    )
     assert (first["prompt_tokens"], first["completion_tokens"], first["total_tokens"], first["reasoning_tokens"]) == (14, 5, 19, 3)
     assert (first["cache_read_input_tokens"], first["cache_creation_input_tokens"]) == (2, 2)
     assert (first["duration_ms"], first["status_code"], first["response_type"], first["total_cost"]) == (1500, 200, "chat_completion", None)
@@ -236,7 +241,9 @@ async def test_who_used_a_model(server: Administration) -> None:
     await _record(server, first, alias="other")
     answer = (await server.admin("GET", "/requests/aggregate-by-user?model=chat")).body
     assert (answer["model"], answer["total_requests"], answer["total_tokens"]) == ("chat", 3, 18)
-    rows = [(row["user_id"], row["request_count"], row["input_tokens"], row["output_tokens"], row["total_tokens"]) for row in answer["users"]]
+    rows = [
+        (row["user_id"], row["request_count"], row["input_tokens"], row["output_tokens"], row["total_tokens"]) for row in answer["users"]
+    ]
     assert rows == [(first, 2, 8, 4, 12), (second, 1, 4, 2, 6)]
     assert [row["total_cost"] for row in answer["users"]] == [1000000.000000001, 0.000000005]
     assert answer["users"][0]["user_email"].endswith("@example.com")
@@ -246,7 +253,9 @@ async def test_who_used_a_model(server: Administration) -> None:
 async def test_usage_of_an_account(server: Administration) -> None:
     account = await server.person()
     secret = await server.key_of(account)
-    await _record(server, account, usage=Usage(uncached_input=3, cache_read=1, output=2), charge=Charge(1_500_000_000, ids.new_text(), 1, 1))
+    await _record(
+        server, account, usage=Usage(uncached_input=3, cache_read=1, output=2), charge=Charge(1_500_000_000, ids.new_text(), 1, 1)
+    )
     await _record(server, account, alias="free", usage=Usage(uncached_input=5, output=6))
     await _record(server, await server.person(), usage=Usage(uncached_input=100))
 

@@ -4,8 +4,8 @@ import asyncio
 from typing import Any
 
 import pytest
-from dwctl.accounts import NIL
 
+from dwctl.accounts import NIL
 from tests.administration import Administration
 
 NOBODY = "11111111-1111-4111-8111-111111111111"

@@ -3,13 +3,13 @@
 from collections.abc import AsyncIterator
 
 import pytest
+from yarl import URL
+
 from dwctl import simulator
 from dwctl.catalog import Credentials, DiscoveryError, discover
 from dwctl.catalog.discovery import MAX_BYTES, _request, parse_models
 from dwctl.outbound import Outbound
 from dwctl.sealing import Secret
-from yarl import URL
-
 from tests.scripted import Scripted, reply, scripted
 
 CANARY = "sk-provider-canary"

@@ -162,6 +162,13 @@ async def test_a_key_without_a_secret_is_made_once_and_told_once(target: Target)
     assert (again.new_keys, again.unchanged["keys"]) == ([], 1)
 
 
+async def test_no_secret_is_made_and_then_not_told(target: Target) -> None:
+    keys = [{"user": "ada@example.com", "name": "fresh"}, {"user": "nobody@example.com", "name": "fresh"}]
+    with pytest.raises(ConfigurationError, match=r"keys\[1\].user: there is no user 'nobody@example.com'"):
+        await apply(target, _with(keys=keys))
+    assert not await ApiKey.all().exists()
+
+
 async def test_secrets_come_from_the_environment(target: Target) -> None:
     document = _with(
         endpoints=[{"name": "sim", "url": "http://127.0.0.1:9/v1", "api_key_env": "PROVIDER"}],
@@ -194,8 +201,8 @@ async def test_no_secret_is_in_the_database_or_the_audit_trail(target: Target) -
         "tariffs.set",
         "models.groups",
         "models.create",
-        "api_keys.create",
         "transactions.create",
+        "api_keys.create",
     ]
 
 

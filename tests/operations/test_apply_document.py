@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from dwctl.errors import ConfigurationError
-from dwctl.operations.apply_file import read
+from dwctl.operations.apply.document import read
 
 
 def _mistake(tmp_path: Path, text: str) -> str:
