@@ -7,7 +7,7 @@ ARGS ?=
 VENV := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev system-packages run lint format docs binary test test-long crash bench clean
+.PHONY: help setup setup-dev system-packages run lint format docs lock binary test test-long crash bench clean
 
 help:
 	@echo 'make setup      make .venv with what the server needs'
@@ -19,6 +19,7 @@ help:
 	@echo 'make binary     dist/dwctl: the whole program in one file'
 	@echo 'make lint       ruff, mypy, import-linter'
 	@echo 'make format     let ruff put the code in order'
+	@echo 'make lock       pin the dependencies of pyproject.toml anew'
 	@echo 'make docs       write the reference pages that are made from the code'
 
 setup:
@@ -45,6 +46,11 @@ format: setup-dev
 
 docs: setup-dev
 	$(VENV)/python -m build.reference
+
+lock: setup-dev
+	$(VENV)/python -m pip install --quiet --disable-pip-version-check uv
+	$(VENV)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 pyproject.toml -o requirements.lock
+	$(VENV)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
 
 binary: setup-dev
 	$(VENV)/python -m build.binary
