@@ -413,7 +413,7 @@ class Migration(migrations.Migration):
                 "table": "usage_hourly",
                 "app": "models",
                 "unique_together": (("hour", "account_id", "key_id", "model_id", "alias", "endpoint_name"),),
-                "indexes": [Index(fields=["account_id", "hour"])],
+                "indexes": [Index(fields=["account_id", "hour"]), Index(fields=["model_id", "hour"])],
                 "pk_attr": "id",
                 "table_description": "Hourly UTC sums, kept in the transaction of the charge, so that no page scans the requests.",
             },

@@ -132,7 +132,7 @@ class UsageHour(Model):
     class Meta:
         table = "usage_hourly"
         unique_together = (("hour", "account_id", "key_id", "model_id", "alias", "endpoint_name"),)
-        indexes = (("account_id", "hour"),)
+        indexes = (("account_id", "hour"), ("model_id", "hour"))
 
 
 class JournalMark(Model):
