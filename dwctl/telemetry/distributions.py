@@ -30,7 +30,9 @@ class Distribution:
 class Distributions(Collector):
     """A family of histograms; ``bounds`` are the upper bounds of its buckets, ascending, without infinity."""
 
-    def __init__(self, name: str, documentation: str, labels: Sequence[str], *, bounds: Sequence[float], registry: CollectorRegistry) -> None:
+    def __init__(
+        self, name: str, documentation: str, labels: Sequence[str], *, bounds: Sequence[float], registry: CollectorRegistry
+    ) -> None:
         self._name, self._documentation, self._labels = name, documentation, tuple(labels)
         self._bounds = tuple(bounds)
         self._children: dict[tuple[str, ...], Distribution] = {}

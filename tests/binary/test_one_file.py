@@ -1,8 +1,12 @@
 """dist/dwctl as somebody runs it: it starts, migrates, serves and drains; killed, it leaves nothing behind."""
 
+import contextlib
+import http.client
+import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -14,7 +18,7 @@ import pytest
 
 from dwctl import __version__
 from dwctl.frozen import MARKER, YOUNG
-from tests.appliance import ROOT, Appliance, environment, until
+from tests.appliance import KEY, PRICE, ROOT, Appliance, environment, model, running, setup, until
 
 PROGRAM = ROOT / "dist" / "dwctl"
 
@@ -68,6 +72,30 @@ def test_it_migrates_serves_and_drains_on_sigterm(appliance: Appliance, unpack_d
     assert appliance.stop() == 0
     until(lambda: gone(processes), 5, "no process is left")
     until(lambda: list(unpack_dir.iterdir()) == [], 5, "the folder is removed")
+
+
+def test_it_answers_a_streamed_request_to_its_end_through_sigterm(tmp_path: Path) -> None:
+    models = [model("slow", "sim-chat?tokens=40&rate=40", prices=[PRICE])]
+    with running(tmp_path, lambda url: setup(url, models), program=(str(PROGRAM),)) as (appliance, simulator):
+        connection = http.client.HTTPConnection("127.0.0.1", appliance.port, timeout=30)
+        body = {"model": "slow", "stream": True, "messages": [{"role": "user", "content": "Hello"}]}
+        headers = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
+        connection.request("POST", "/ai/v1/chat/completions", json.dumps(body), headers)
+        response = connection.getresponse()
+        assert response.status == 200
+        received = response.readline()
+        assert received.startswith(b"data: {")
+        assert appliance.process is not None
+        appliance.process.terminate()
+        received += response.read()
+        assert received.endswith(b"data: [DONE]\n\n")
+        request_id = response.headers["x-request-id"]
+        assert appliance.process.wait(20) == 0
+        appliance.process = None
+        assert list(simulator.served()) == [request_id]
+    database = sqlite3.connect(appliance.data_dir / "dwctl.db")
+    with contextlib.closing(database):
+        assert database.execute("SELECT source_id FROM credits_transactions WHERE transaction_type = 'usage'").fetchall() == [(request_id,)]
 
 
 def test_sigterm_at_once_after_readiness_is_orderly_every_time(appliance: Appliance) -> None:
