@@ -9,7 +9,7 @@ import hashlib
 import json
 import secrets
 from base64 import urlsafe_b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakValueDictionary
 
@@ -27,9 +27,11 @@ NIL = "00000000-0000-0000-0000-000000000000"
 PURPOSES = ("platform", "realtime", "batch", "playground")
 
 _CHUNK = 500
+_PAGE = 5_000
+"""Rows read at once: a hundred thousand keys are not held twice, and the loop turns in between."""
 
 
-class Principal(msgspec.Struct, frozen=True):
+class Principal(msgspec.Struct, frozen=True, gc=False):
     """On whose behalf a request runs: who pays, who holds the key, what it may reach and how fast."""
 
     key_id: str | None
@@ -52,7 +54,7 @@ class Principal(msgspec.Struct, frozen=True):
     roles: frozenset[str] = frozenset()
 
 
-class Person(msgspec.Struct, frozen=True):
+class Person(msgspec.Struct, frozen=True, gc=False):
     """What the keyring knows of a live user."""
 
     email: str
@@ -63,7 +65,7 @@ class Person(msgspec.Struct, frozen=True):
     zero_data_retention: bool
 
 
-class _Key(msgspec.Struct, frozen=True):
+class _Key(msgspec.Struct, frozen=True, gc=False):
     id: str
     secret_hash: bytes
     owner: str
@@ -148,13 +150,19 @@ class Keyring:
 
     async def load(self, store: "Store") -> None:
         """Read every live key and user. What changes while it reads must be applied afterwards. Raises StoreUnavailable."""
-        users = await store.fetch(f"SELECT {_USER_COLUMNS} FROM users WHERE deleted_at IS NULL")
-        members = await store.fetch("SELECT user_id, group_id FROM user_groups")
-        keys = await store.fetch(f"SELECT {_KEY_COLUMNS} FROM api_keys WHERE deleted_at IS NULL")
-        self._people = _people(users, members)
-        self._principals, self._keys, self._keys_of = {}, {}, {}
-        for row in keys:
-            self._put(_key(row))
+        fresh = Keyring(self._rate_limits)
+        await fresh._read(store)
+        # Swapped at once: a key must not be unknown while everything is read again.
+        self._people, self._principals, self._keys, self._keys_of = fresh._people, fresh._principals, fresh._keys, fresh._keys_of
+
+    async def _read(self, store: "Store") -> None:
+        async for rows in _pages(store, _USER_COLUMNS, "users"):
+            ids = [str(row["id"]) for row in rows]
+            members = await store.fetch(f"SELECT user_id, group_id FROM user_groups WHERE user_id IN ({', '.join('?' * len(ids))})", ids)
+            self._people |= _people(rows, members)
+        async for rows in _pages(store, _KEY_COLUMNS, "api_keys"):
+            for row in rows:
+                self._put(_key(row))
 
     async def apply(self, store: "Store", changes: Iterable[KeyChange]) -> None:
         """Follow changed keys (area ``key``) and users (area ``user``: groups, roles, deletion). Raises StoreUnavailable."""
@@ -290,6 +298,17 @@ def _key(row: dict[str, Any]) -> _Key:
         always_stream_usage=bool(row["always_stream_usage"]),
         expires_us=row["expires_at"],
     )
+
+
+async def _pages(store: "Store", columns: str, table: str) -> AsyncIterator[list[dict[str, Any]]]:
+    """The live rows of a table, in order of their ids."""
+    after = NIL
+    condition = ">="
+    while rows := await store.fetch(
+        f"SELECT {columns} FROM {table} WHERE deleted_at IS NULL AND id {condition} ? ORDER BY id LIMIT {_PAGE}", (after,)
+    ):
+        yield rows
+        after, condition = str(rows[-1]["id"]), ">"
 
 
 def _chunks(ids: Iterable[str]) -> Iterable[list[str]]:

@@ -1,5 +1,6 @@
 """The keyring over real databases: what it finds, and how it follows changes."""
 
+import asyncio
 import hashlib
 import sqlite3
 from collections.abc import AsyncIterator
@@ -229,6 +230,20 @@ async def test_following_equals_loading(store: Store) -> None:
     assert len(keyring) == len(fresh) > 0
     await keyring.apply(store, [ChangeRow(200, "key", None)])
     assert len(keyring) == len(fresh)
+
+
+async def test_loading_again_leaves_no_gap(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every key is known at every moment of a reload, which reads in pages."""
+    monkeypatch.setattr("dwctl.accounts.principals._PAGE", 3)
+    secrets = [(await add_key(store, await add_user(store)))[1] for _ in range(10)]
+    keyring = await loaded(store)
+    assert all(keyring.find(secret) for secret in secrets)
+    reload = asyncio.create_task(keyring.apply(store, changed("user", None)))
+    while not reload.done():
+        assert all(keyring.find(secret) for secret in secrets)
+        await asyncio.sleep(0)
+    await reload
+    assert all(keyring.find(secret) for secret in secrets)
 
 
 @pytest.fixture
