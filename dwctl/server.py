@@ -25,6 +25,7 @@ from sanic.handlers import ErrorHandler
 from sanic.http.constants import HTTP, Stage
 from sanic.request import Request
 from sanic.response import HTTPResponse
+from sanic.server import AsyncioServer
 from sanic.server.protocols.http_protocol import HttpProtocol
 
 from dwctl import api, doorway, ids
@@ -40,15 +41,18 @@ from dwctl.operations.first_start import ensure_administrator
 from dwctl.operations.services import Services
 from dwctl.outbound import Outbound
 from dwctl.routing import load_snapshot
+from dwctl.routing.metrics import CatalogCollector
 from dwctl.store import BodyStore, Changes, Store, StoreUnavailable, open_sealer
 from dwctl.store.changes import ChangeRow
 from dwctl.telemetry import logging as dwctl_logging
+from dwctl.telemetry.metrics import REGISTRY
 
 log = structlog.get_logger(__name__)
 
 DATABASE_WAIT_SECONDS = 30.0
 EXIT_DATABASE = 3
 _RETENTION_PERIOD_SECONDS = 3600
+_FLUSH_SECONDS = 5
 _SAME_SIGNAL_SECONDS = 0.5
 _INFERENCE_PREFIXES = ("/ai/", "/v1/")
 
@@ -271,6 +275,7 @@ async def _serve_in(directory: DataDirectory, config: Config, demo: bool, stop: 
     password = await ensure_administrator(services)
     app = build_app(config, services, gateway, state)
     measure.watch(gateway)
+    CatalogCollector(lambda: gateway.snapshot, REGISTRY)
     server = await app.create_server(
         sock=listener, ssl=tls, protocol=PatientProtocol, backlog=4096, asyncio_server_kwargs={"start_serving": False}
     )
@@ -296,7 +301,10 @@ async def _serve_in(directory: DataDirectory, config: Config, demo: bool, stop: 
     await stop.wait()
     log.info("stopping", drain_seconds=config.shutdown.drain_timeout, live=len(gateway.live))
     state.ready = False
+    app.config.KEEP_ALIVE = False
     server.close()
+    for connection in list(server.connections):
+        connection.close_if_idle()
     await gateway.drain(config.shutdown.drain_timeout)
     for connection in list(server.connections):
         connection.close_if_idle()
@@ -308,10 +316,20 @@ async def _serve_in(directory: DataDirectory, config: Config, demo: bool, stop: 
     await keyring.close()
     await bodies.close()
     await outbound.close()
-    for connection in list(server.connections):
-        connection.abort()
     await store.close()
+    await _flushed(server)
     log.info("stopped")
+
+
+async def _flushed(server: AsyncioServer) -> None:
+    """Let the last bytes reach their clients, for a few seconds; whoever has not read them by then loses the connection."""
+    try:
+        async with asyncio.timeout(_FLUSH_SECONDS):
+            while server.connections:
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        for connection in list(server.connections):
+            connection.abort()
 
 
 def _announce(config: Config, url: str, password: str | None, tls: bool) -> None:

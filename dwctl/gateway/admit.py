@@ -134,6 +134,7 @@ async def _hold(exchange: "Exchange", principal: "Principal", model: "ModelEntry
                 limit = model.max_output_tokens
                 if limit is None:
                     limit = exchange.strict_max_tokens = default
+                    exchange.explanation.append(f"max_tokens {default} was written into the request: holds are strict and it had no bound")
             else:
                 limit = min(model.max_output_tokens or default, default)
         output_bound = limit * request.choices

@@ -18,5 +18,4 @@ def decide(exchange: "Exchange") -> None:
             candidate.endpoint.url(exchange.path, exchange.query)
     except ValueError as error:
         raise bad_request(f"The path cannot be passed on: {error}.", code="invalid_path") from None
-    exchange.explanation.append(f"alias {exchange.alias}: {', '.join(candidate.endpoint.name for candidate in exchange.candidates)}")
     exchange.decided_at = monotonic()

@@ -29,12 +29,15 @@ class Gateway:
         self.outbound = outbound
         self.bodies = bodies
         self.node = node
+        self.logs_requests = config.log.requests
         self.waits_for_sync = config.journal.sync == "always"
         self.limits = Limits()
         self.deadlines = Deadlines()
         self.live: set[Exchange] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._all_ended = asyncio.Event()
+        self.closed = False
+        """No more requests are taken: records would have nowhere to go."""
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         """Run something beside the exchanges; kept until it ends."""
@@ -69,4 +72,5 @@ class Gateway:
                         await asyncio.wait_for(self._all_ended.wait(), 5)
                     except TimeoutError:
                         pass
+        self.closed = True
         self.deadlines.stop()

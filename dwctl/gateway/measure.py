@@ -99,7 +99,7 @@ def _children(record: Record) -> _Bound:
 
 
 def exchange(record: Record) -> None:
-    """Count one settled exchange whose model is known."""
+    """Count one settled exchange whose model is known. A provider's status never makes a new label: it is one of HTTP's."""
     if record.outcome == "refused":
         _refusals.labels(record.error_code or "").inc()
         return

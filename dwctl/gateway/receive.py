@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from dwctl.clock import monotonic
 from dwctl.dialects import multipart, openai_errors, openai_request
 from dwctl.errors import GatewayError, forbidden, unauthenticated
+from dwctl.gateway.deadlines import overstayed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,6 +44,8 @@ def check_key(principal: "Principal", now_us: int) -> None:
 
 async def receive(exchange: "Exchange") -> None:
     """Check the key, read the body and find the model. Raises GatewayError."""
+    if exchange.gateway.closed:
+        raise overstayed("shutdown")
     headers = exchange.headers
     secret = bearer(headers)
     if secret is not None:

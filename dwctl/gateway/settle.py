@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+import structlog
+
 from dwctl import tokens
 from dwctl.clock import MICROSECONDS, monotonic
 from dwctl.dialects import openai_request, openai_stream
@@ -17,6 +19,8 @@ from dwctl.ledger.records import Record
 
 if TYPE_CHECKING:
     from dwctl.gateway.exchange import Exchange
+
+log = structlog.get_logger(__name__)
 
 _KEPT_MESSAGE = 512
 
@@ -90,6 +94,18 @@ def settle(exchange: "Exchange") -> None:
         exchange.hold.release()
     for slot in exchange.slots:
         slot.release()
+    if exchange.gateway.logs_requests:
+        log.info(
+            "request",
+            request_id=record.id,
+            path=record.path,
+            model=record.alias if model is not None else None,
+            status=record.status,
+            outcome=record.outcome,
+            error=record.error_code,
+            duration_us=record.duration_us,
+            client_ip=record.client_ip,
+        )
     if model is not None:
         measure.exchange(record)
         if exchange.begun:

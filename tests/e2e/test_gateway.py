@@ -49,9 +49,9 @@ def events(text: str) -> list[Any]:
     return [json.loads(line) if line != "[DONE]" else line for line in data]
 
 
-def raw(served: Served, request: bytes, *, close: bool = True, timeout: float = 10) -> bytes:
+def raw(port: int, request: bytes, *, close: bool = True, timeout: float = 10) -> bytes:
     """What the server answers to these bytes, until it closes or falls silent after a whole answer."""
-    with socket.create_connection(("127.0.0.1", served.appliance.port), timeout=timeout) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=timeout) as connection:
         connection.sendall(request)
         answer = b""
         while chunk := connection.recv(65536):
@@ -103,7 +103,7 @@ async def test_strangers_learn_nothing(http: aiohttp.ClientSession, model: str) 
 
 async def test_a_strangers_body_is_not_waited_for(served: Served) -> None:
     head = b"POST /ai/v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n"
-    answer = await asyncio.to_thread(raw, served, head, close=False)
+    answer = await asyncio.to_thread(raw, served.appliance.port, head, close=False)
     assert answer.startswith(b"HTTP/1.1 401 ")
 
 
@@ -181,7 +181,7 @@ async def test_a_body_below_the_limit(http: aiohttp.ClientSession) -> None:
 )
 async def test_paths_that_lead_elsewhere(served: Served, path: str) -> None:
     body = b'{"model":"free"}'
-    answer = await asyncio.to_thread(raw, served, request_bytes(body, path, "connection: close\r\n"))
+    answer = await asyncio.to_thread(raw, served.appliance.port, request_bytes(body, path, "connection: close\r\n"))
     assert int(answer.split(b" ", 2)[1]) in (400, 404), answer
 
 

@@ -1,0 +1,44 @@
+"""The catalog as prometheus gauges, read from the snapshot when they are scraped: what has vanished is gone."""
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from dwctl.clock import now_us
+from dwctl.ledger import prices
+from dwctl.money import PICO
+from dwctl.routing.snapshot import Snapshot
+
+
+class CatalogCollector(Collector):
+    """Gauges of every model of the snapshot that ``current`` returns."""
+
+    def __init__(self, current: Callable[[], Snapshot], registry: CollectorRegistry) -> None:
+        self._current = current
+        registry.register(self)
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        return iter(())
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        info = GaugeMetricFamily("dwctl_model_info", "Models that can be called.", labels=["model", "endpoint", "upstream_model"])
+        rate = GaugeMetricFamily("dwctl_model_rate_limit_rps", "Requests per second that a model allows.", labels=["model"])
+        capacity = GaugeMetricFamily("dwctl_model_concurrency_limit", "Concurrent requests that a model allows.", labels=["model"])
+        groups = GaugeMetricFamily("dwctl_model_group_info", "Groups whose members may call a model.", labels=["model", "group_id"])
+        tariff = GaugeMetricFamily("dwctl_model_tariff", "Price in force for realtime, in credits per token.", labels=["model", "direction"])
+        for model in self._current().models.values():
+            for candidate in model.candidates:
+                info.add_metric([model.alias, candidate.endpoint.name, candidate.model_name], 1)
+            if model.requests_per_second is not None:
+                rate.add_metric([model.alias], model.requests_per_second)
+            if model.capacity is not None:
+                capacity.add_metric([model.alias], model.capacity)
+            for group in sorted(model.groups):
+                groups.add_metric([model.alias, group], 1)
+            price = prices.select(model.prices, "realtime", now_us())
+            if price is not None:
+                tariff.add_metric([model.alias, "input"], price.input_pico / PICO)
+                tariff.add_metric([model.alias, "output"], price.output_pico / PICO)
+        yield from (info, rate, capacity, groups, tariff)

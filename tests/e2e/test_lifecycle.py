@@ -1,0 +1,168 @@
+"""What happens over time: configuration that changes under load, silence in a stream, stopping, HTTPS, old HTTP."""
+
+import asyncio
+import datetime
+import ipaddress
+import json
+import ssl
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.appliance import PRICE, Appliance, Simulator, model, running, setup, until
+from tests.e2e.test_gateway import HEADERS, ask, raw, request_bytes
+
+MODELS = [
+    model("chat", "sim-chat", prices=[PRICE]),
+    model("paced", "sim-chat?rate=20&tokens=40", prices=[PRICE]),
+    model("endless", "sim-chat?rate=5&tokens=5000", prices=[PRICE]),
+    model("silent", "sim-chat?latency=17000&tokens=2", prices=[PRICE]),
+    model("rated", "sim-chat", requests_per_second=0.05, burst_size=1),
+]
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[tuple[Appliance, Simulator]]:
+    with running(tmp_path, lambda url: setup(url, MODELS), settings={"shutdown": {"drain_timeout": 2}}) as pair:
+        yield pair
+
+
+async def test_changes_under_load_disturb_nobody(pair: tuple[Appliance, Simulator]) -> None:
+    appliance, simulator = pair
+    async with aiohttp.ClientSession(appliance.url, headers=HEADERS) as http:
+
+        async def status(alias: str) -> int:
+            async with http.post("/v1/chat/completions", json=ask(alias)) as response:
+                await response.read()
+                return response.status
+
+        async def stream() -> str:
+            async with http.post("/v1/chat/completions", json=ask("paced", stream=True)) as response:
+                return (await response.read()).decode()
+
+        assert [await status("rated"), await status("rated")] == [200, 429]
+        streams = [asyncio.create_task(stream()) for _ in range(5)]
+        await asyncio.to_thread(until, lambda: appliance.metrics()["onwards_requests_inflight"] == 5, 5, "five streams")
+        for number in range(2):
+            changed = [*MODELS[:-1], MODELS[-1] | {"description": f"change {number}"}, model(f"new-{number}", "sim-chat")]
+            await asyncio.to_thread(appliance.apply, setup(simulator.url, changed))
+            async with asyncio.timeout(5):
+                while await status(f"new-{number}") != 200:
+                    pass
+            assert await status("rated") == 429, "a drained rate was refilled"
+        assert all(text.endswith("data: [DONE]\n\n") for text in await asyncio.gather(*streams))
+        await asyncio.to_thread(until, lambda: appliance.metrics()["dwctl_concurrency_slots"] == 0, 5, "no slot left")
+
+
+async def test_a_deleted_key_dies_at_once(pair: tuple[Appliance, Simulator]) -> None:
+    appliance, _ = pair
+    admin = {"email": "admin@example.com", "password": "correct horse battery"}
+    async with aiohttp.ClientSession(appliance.url, cookie_jar=aiohttp.CookieJar(unsafe=True)) as http:
+        async with http.post("/authentication/login", json=admin) as response:
+            assert response.status == 200, await response.text()
+        async with http.get("/admin/api/v1/users", params={"search": "dev@example.com"}) as response:
+            user = (await response.json())["data"][0]["id"]
+        async with http.get(f"/admin/api/v1/users/{user}/api-keys") as response:
+            key = (await response.json())["data"][0]["id"]
+        async with http.post("/v1/chat/completions", json=ask("chat"), headers=HEADERS) as response:
+            assert response.status == 200
+        async with http.delete(f"/admin/api/v1/users/{user}/api-keys/{key}") as response:
+            assert response.status == 204
+        async with http.post("/v1/chat/completions", json=ask("chat"), headers=HEADERS) as response:
+            assert response.status == 403
+
+
+async def test_a_silent_stream_is_kept_alive(pair: tuple[Appliance, Simulator]) -> None:
+    appliance, _ = pair
+    async with aiohttp.ClientSession(appliance.url, headers=HEADERS) as http:
+        async with http.post("/v1/chat/completions", json=ask("endless", stream=True)) as response:
+            await response.content.readuntil(b"content")
+            response.close()
+        silent = ask("silent-after-head", stream=True)
+        document = setup(pair[1].url, [model("silent-after-head", "sim-stall", prices=[PRICE])])
+        await asyncio.to_thread(appliance.apply, document)
+        async with asyncio.timeout(5):
+            while True:
+                response = await http.post("/v1/chat/completions", json=silent)
+                if response.status == 200:
+                    break
+                response.close()
+        started = time.monotonic()
+        async with asyncio.timeout(25):
+            await response.content.readuntil(b": ping\n\n")
+        assert 14 < time.monotonic() - started < 18
+        response.close()
+
+
+async def test_stopping_lets_streams_end_and_breaks_off_the_rest_properly(pair: tuple[Appliance, Simulator]) -> None:
+    appliance, _ = pair
+    async with aiohttp.ClientSession(appliance.url, headers=HEADERS) as http:
+
+        async def stream(alias: str, **fields: int) -> str:
+            async with http.post("/v1/chat/completions", json=ask(alias, stream=True, **fields)) as response:
+                return (await response.read()).decode()
+
+        streams = [asyncio.create_task(stream("paced", max_tokens=20)), asyncio.create_task(stream("endless"))]
+        await asyncio.to_thread(until, lambda: appliance.metrics()["onwards_requests_inflight"] == 2, 5, "two streams")
+        assert await asyncio.to_thread(appliance.stop) == 0
+        ended, broken = await asyncio.gather(*streams)
+    assert ended.endswith("data: [DONE]\n\n")
+    assert "server_shutting_down" not in ended
+    assert '"code":"server_shutting_down"' in broken
+    assert broken.endswith("data: [DONE]\n\n")
+
+
+async def test_http_1_0_gets_no_chunks(pair: tuple[Appliance, Simulator]) -> None:
+    appliance, _ = pair
+
+    for stream in (False, True):
+        request = request_bytes(json.dumps(ask("chat", stream=stream)).encode()).replace(b"HTTP/1.1", b"HTTP/1.0", 1)
+        answer = await asyncio.to_thread(raw, appliance.port, request)
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert b" 200 " in head
+        assert b"chunked" not in head
+        assert b"connection: close" in head
+        assert body.endswith(b"[DONE]\n\n") if stream else json.loads(body)["choices"]
+
+
+async def test_https(tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    (tmp_path / "key.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    (tmp_path / "certificate.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    settings = {"tls": {"certificate": str(tmp_path / "certificate.pem"), "key": str(tmp_path / "key.pem")}}
+    appliance = Appliance(tmp_path, settings=settings)
+    context = ssl.create_default_context(cafile=str(tmp_path / "certificate.pem"))
+    appliance.launch()
+    try:
+        async with aiohttp.ClientSession(f"https://127.0.0.1:{appliance.port}") as http, asyncio.timeout(20):
+            while True:
+                try:
+                    async with http.get("/healthz", ssl=context) as response:
+                        assert response.status == 200
+                        break
+                except aiohttp.ClientConnectorError:
+                    assert appliance.process is not None
+                    assert appliance.process.poll() is None, appliance.log.read_text()
+    finally:
+        appliance.close()
+
+
+def test_head_of_the_root_answers(pair: tuple[Appliance, Simulator]) -> None:
+    answer = raw(pair[0].port, b"HEAD / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.endswith(b"\r\n\r\n")
