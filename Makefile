@@ -57,7 +57,7 @@ binary: setup-dev
 	$(VENV)/python -m build.measure dist/dwctl
 
 test: system-packages lint binary
-	$(VENV)/pytest -n 2 --dist loadgroup -m 'not long' $(ARGS)
+	$(VENV)/pytest -n 2 --dist loadgroup $(ARGS)
 
 test-long: system-packages binary
 	$(VENV)/pytest -m long --timeout 3600 $(ARGS)

@@ -125,6 +125,7 @@ def program(ctx: click.Context) -> None:
 @click.option("--admin-password", metavar="TEXT", help="Their first password.  [default: one is made and printed once]")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="[default: info]")
 @click.option("--log-format", type=click.Choice(["console", "json"]), help="Lines for people or for machines.  [default: console]")
+@click.option("--no-copy", is_flag=True, help="Migrate an older database without copying its file first.")
 @click.option("--demo", is_flag=True, help="Serve a simulated provider with models, prices and a key, so that a first request works.")
 def serve(
     file: str | None = None,
@@ -136,6 +137,7 @@ def serve(
     admin_password: str | None = None,
     log_level: str | None = None,
     log_format: str | None = None,
+    no_copy: bool = False,
     demo: bool = False,
 ) -> None:
     """Run the server.
@@ -157,7 +159,7 @@ def serve(
     from dwctl import server
 
     with _store_failures():
-        sys.exit(server.run(config, demo=demo))
+        sys.exit(server.run(config, demo=demo, copy=not no_copy))
 
 
 @program.command()

@@ -57,11 +57,11 @@ _SAME_SIGNAL_SECONDS = 0.5
 _INFERENCE_PREFIXES = ("/ai/", "/v1/")
 
 
-def run(config: Config, *, demo: bool = False) -> int:
+def run(config: Config, *, demo: bool = False, copy: bool = True) -> int:
     """Serve until told to stop. Returns the exit status: 0, or 3 when the database does not answer. Raises ConfigurationError."""
     dwctl_logging.configure(config.log.level, config.log.format, sys.stderr)
     try:
-        uvloop.run(_serve(config, demo))
+        uvloop.run(_serve(config, demo, copy))
     except StoreUnavailable as error:
         print(f"dwctl: the database does not answer: {error}", file=sys.stderr)
         return EXIT_DATABASE
@@ -222,7 +222,7 @@ async def _retain(services: Services, config: Config) -> None:
         await asyncio.sleep(_RETENTION_PERIOD_SECONDS)
 
 
-async def _serve(config: Config, demo: bool) -> None:
+async def _serve(config: Config, demo: bool, copy: bool) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     told: float | None = None
@@ -240,15 +240,15 @@ async def _serve(config: Config, demo: bool) -> None:
         loop.add_signal_handler(number, on_signal)
     directory = DataDirectory(config.data_dir)
     try:
-        await _serve_in(directory, config, demo, stop)
+        await _serve_in(directory, config, demo, copy, stop)
     finally:
         directory.close()
 
 
-async def _serve_in(directory: DataDirectory, config: Config, demo: bool, stop: asyncio.Event) -> None:
+async def _serve_in(directory: DataDirectory, config: Config, demo: bool, copy: bool, stop: asyncio.Event) -> None:
     tls = _tls(config)
     listener = _listen(config)
-    store = await Store.open(config.database.url, config.data_dir, wait=DATABASE_WAIT_SECONDS)
+    store = await Store.open(config.database.url, config.data_dir, wait=DATABASE_WAIT_SECONDS, copy=copy)
     sealer = await open_sealer(store, config.data_dir, secret_key(config))
     outbound = Outbound()
     ledger = Ledger(
