@@ -4,10 +4,11 @@ Our own events go through structlog straight to the stream; what libraries log w
 processors, so that their lines look alike and are redacted alike.
 """
 
+import contextlib
 import logging
 import sys
 from collections.abc import MutableMapping
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, TextIO, cast
 
 import structlog
 
@@ -23,6 +24,23 @@ _QUIET = {"sanic": logging.WARNING, "tortoise": logging.WARNING, "aiosqlite": lo
 _OURS = {"level", "timestamp"}
 
 
+class _Forgiving:
+    """A stream whose failure (a full disk, a reader that left) loses lines and nothing else: no request may fail for its log."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except (OSError, ValueError):
+            return 0
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+
 def _redact_event(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     return {redact_text(name): value if name in _OURS or name.startswith("_") else redact(value, name) for name, value in event.items()}
 
@@ -33,6 +51,7 @@ def configure(level: Level = "info", format: Literal["console", "json"] = "conso
     ``stream`` is the standard error unless another is given.
     """
     out = stream if stream is not None else sys.stderr
+    forgiving = _Forgiving(out)
     threshold = getattr(logging, level.upper())
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -49,10 +68,10 @@ def configure(level: Level = "info", format: Literal["console", "json"] = "conso
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.WriteLoggerFactory(file=out),
+        logger_factory=structlog.WriteLoggerFactory(file=cast(TextIO, forgiving)),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(out)
+    handler = logging.StreamHandler(forgiving)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],

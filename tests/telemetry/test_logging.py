@@ -98,3 +98,10 @@ def test_every_key_in_a_text_is_hidden(key: str, before: str, after: str) -> Non
 )
 def test_what_is_redacted_can_be_written_as_json(value: object) -> None:
     json.dumps(redact(value))
+
+
+def test_a_log_that_cannot_be_written_fails_nobody() -> None:
+    with open("/dev/full", "wb", buffering=0) as disk:
+        dwctl_logging.configure("info", "json", io.TextIOWrapper(disk, write_through=True))
+        structlog.get_logger().error("lost")
+        logging.getLogger("library").error("lost, too")
