@@ -153,13 +153,13 @@ def register(app: Sanic, gateway: Gateway, proxies: TrustedProxies) -> None:
         except GatewayError as error:
             return refused(request, "/models", error)
         body = {"object": "list", "data": [_listed(model) for model in models]}
-        return HTTPResponse(msgspec.json.encode(body), 200, None, "application/json")
+        return HTTPResponse(msgspec.json.encode(body), 200, {"x-request-id": ids.new_text()}, "application/json")
 
     async def get_model(request: Request, model_id: str) -> HTTPResponse:
         try:
             for model in visible(request):
                 if model.alias == model_id:
-                    return HTTPResponse(msgspec.json.encode(_listed(model)), 200, None, "application/json")
+                    return HTTPResponse(msgspec.json.encode(_listed(model)), 200, {"x-request-id": ids.new_text()}, "application/json")
             raise not_found(
                 f"The model `{model_id[:128]}` does not exist or you do not have access to it.", code="model_not_found", param="model"
             )

@@ -32,6 +32,8 @@ FAULTS = (
 class Served:
     appliance: Appliance
     simulator: Simulator
+    at_rest: dict[str, float]
+    """Metrics before any request."""
 
     @property
     def url(self) -> str:
@@ -80,4 +82,4 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         "limits": {"requests": {"max_body_size": "2MiB"}},
     }
     with running(directory, document, settings=settings) as (appliance, simulator):
-        yield Served(appliance, simulator)
+        yield Served(appliance, simulator, appliance.metrics())
