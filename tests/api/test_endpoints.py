@@ -71,29 +71,29 @@ async def test_the_credential_is_nowhere_to_be_seen(server: Administration) -> N
     assert (before, after) == ({"credential_changed": False}, {"credential_changed": True})
 
 
-@pytest.mark.parametrize(
-    ("changes", "param"),
-    [
-        ({"name": "  "}, "name"),
-        ({"url": "ftp://h/"}, "url"),
-        ({"url": "http://169.254.169.254/"}, "url"),
-        ({"url": "http://user:secret@h/"}, "url"),
-        ({"api_key": "two\nlines"}, "api_key"),
-        ({"auth_header_name": "no colon:"}, "auth_header_name"),
-        ({"auth_header_prefix": "a\r\nb"}, "auth_header_prefix"),
-        ({"forward_headers": ["authorization"]}, "forward_headers"),
-        ({"forward_headers": ["not a header"]}, "forward_headers"),
-        ({"max_concurrency": 0}, "max_concurrency"),
-        ({"idle_timeout": -1}, "idle_timeout"),
-        ({"total_timeout": 1e9}, "total_timeout"),
-        ({"model_filter": None}, "model_filter"),
-        ({"model_filter": ["ok", ""]}, "model_filter"),
-    ],
-)
-async def test_what_cannot_be_is_refused_by_field(server: Administration, changes: dict[str, Any], param: str) -> None:
-    answer = await server.admin("POST", "/endpoints", json=_static() | changes)
-    assert (answer.status, answer.param) == (400, param), answer
-    assert "two\nlines" not in repr(answer.body)
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"name": "  "}, "name"),
+    ({"url": "ftp://h/"}, "url"),
+    ({"url": "http://169.254.169.254/"}, "url"),
+    ({"url": "http://user:secret@h/"}, "url"),
+    ({"api_key": "two\nlines"}, "api_key"),
+    ({"auth_header_name": "no colon:"}, "auth_header_name"),
+    ({"auth_header_prefix": "a\r\nb"}, "auth_header_prefix"),
+    ({"forward_headers": ["authorization"]}, "forward_headers"),
+    ({"forward_headers": ["not a header"]}, "forward_headers"),
+    ({"max_concurrency": 0}, "max_concurrency"),
+    ({"idle_timeout": -1}, "idle_timeout"),
+    ({"total_timeout": 1e9}, "total_timeout"),
+    ({"model_filter": None}, "model_filter"),
+    ({"model_filter": ["ok", ""]}, "model_filter"),
+]
+
+
+async def test_what_cannot_be_is_refused_by_field(server: Administration) -> None:
+    for changes, param in REFUSED:
+        answer = await server.admin("POST", "/endpoints", json=_static() | changes)
+        assert (answer.status, answer.param) == (400, param), answer
+        assert "two\nlines" not in repr(answer.body)
     assert (await server.admin("GET", "/endpoints")).body == []
 
 
