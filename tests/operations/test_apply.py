@@ -16,6 +16,7 @@ from dwctl.operations.apply import Report, apply
 from dwctl.sealing import Sealer, load_sealer
 from dwctl.store import Store
 from dwctl.store.tables import ApiKey, AuditRow, Change, DeployedModel, Endpoint, Group, ModelGroup, Tariff, User, UserGroup
+from tests.administration import configuration, serving
 
 NIL = "00000000-0000-0000-0000-000000000000"
 PROVIDER_KEY = "sk-provider-canary"
@@ -279,3 +280,19 @@ async def test_two_at_the_same_time_end_as_one_would(target: Target) -> None:
     assert await transactions.balance_of(target.store, str(ada.id)) == 12_500_000_000
     assert await DeployedModel.filter(deleted_at=None).count() == 2
     assert await Tariff.filter(valid_until=None).count() == 2
+
+
+async def test_a_running_server_picks_it_up(sqlite_url: str, data_dir: Path) -> None:
+    async with serving(sqlite_url, configuration(data_dir, sqlite_url)) as server:
+        beside = await Store.open(sqlite_url, data_dir)
+        try:
+            await apply(Target(beside, server.services.sealer), FULL)
+        finally:
+            await beside.close()
+        await server.services.changes.applied(await server.services.changes.head())
+        model = server.services.snapshot().models["sim-chat"]
+        assert model.candidates[0].endpoint.auth() == {"Authorization": f"Bearer {PROVIDER_KEY}"}
+        principal = server.services.keyring.find(SECRET)
+        assert principal is not None
+        assert (principal.rps, NIL in principal.groups, model.groups & principal.groups != set()) == (2.5, True, True)
+        assert not (await apply(server.services, FULL)).changed
