@@ -42,6 +42,15 @@ async def test_grants_and_removals_move_the_balance_that_admits(server: Administ
     assert (row["after"]["amount"], row["after"]["user_id"]) == ("12.500000001", user_id)
 
 
+async def test_a_number_in_json_is_read_digit_by_digit(server: Administration) -> None:
+    user_id = await server.person()
+    body = f'{{"user_id": "{user_id}", "transaction_type": "admin_grant", "amount": 123456789.123456789}}'
+    granted = await server.admin("POST", "/transactions", data=body.encode())
+    assert (granted.status, granted.body["amount"]) == (201, "123456789.123456789")
+    too_fine = body.replace("123456789.123456789", "123456789.1234567890001")
+    assert (await server.admin("POST", "/transactions", data=too_fine.encode())).param == "amount"
+
+
 async def test_a_source_id_happens_once_whoever_is_first(server: Administration) -> None:
     user_id = await server.person()
     answers = await asyncio.gather(*(_post(server, user_id, "5", source_id="once") for _ in range(8)))
