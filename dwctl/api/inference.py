@@ -65,8 +65,6 @@ def _body_reader(request: Request) -> Callable[[int], Awaitable[bytes]]:
 async def _drain(request: Request) -> None:
     """Take what the client is still sending, within bounds, so that it gets to read the refusal."""
     stream: Any = request.stream
-    if stream is None or not stream.request_body:
-        return
     try:
         async with asyncio.timeout(_DRAIN_SECONDS):
             size = 0
@@ -122,7 +120,8 @@ def register(app: Sanic, gateway: Gateway, proxies: TrustedProxies) -> None:
                 client_ip=client_ip(request),
             )
             await exchange.run()
-            await _drain(request)
+            if request.stream is not None and request.stream.request_body:
+                await _drain(request)
 
         call_model.is_stream = True  # type: ignore[attr-defined]
         return call_model

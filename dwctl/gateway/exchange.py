@@ -20,7 +20,7 @@ from dwctl.gateway.decide import decide
 from dwctl.gateway.dispatch import dispatch
 from dwctl.gateway.receive import receive
 from dwctl.gateway.relay import relay
-from dwctl.gateway.settle import settle
+from dwctl.gateway.settle import prepare, settle
 from dwctl.gateway.sink import Sink
 
 if TYPE_CHECKING:
@@ -224,6 +224,7 @@ class Exchange:
             self.sink.abort()
             return
         self.error = error
+        await prepare(self)
         started = self.sink.started
         if started:
             self.outcome = "interrupted"
@@ -263,6 +264,7 @@ class Exchange:
         if self.first_byte_at is None:
             self.first_byte_at = monotonic()
         self.response_bytes += len(data)
+        await prepare(self)
         settle(self)
         self.enter_phase("client_write", self.gateway.config.timeouts.client_write)
         if self.gateway.waits_for_sync:

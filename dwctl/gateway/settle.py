@@ -6,7 +6,6 @@ A plain function that never waits, called exactly once for each exchange, before
 from typing import TYPE_CHECKING
 
 import msgspec
-
 import structlog
 
 from dwctl import tokens
@@ -28,6 +27,25 @@ _KEPT_MESSAGE = 512
 def settle(exchange: "Exchange") -> None:
     """Price the usage, write the end, release hold and slots. The first call counts; there is no second."""
     exchange.settled = True
+    try:
+        _record(exchange)
+    finally:
+        if exchange.hold is not None:
+            exchange.hold.release()
+        for slot in exchange.slots:
+            slot.release()
+
+
+async def prepare(exchange: "Exchange") -> None:
+    """Load the tokenizer in a thread, if settling will have to count what the provider did not."""
+    stream, model = exchange.stream, exchange.model
+    if exchange.price is not None and exchange.operation != "other" and model is not None:
+        usage = stream.usage if stream is not None else exchange.usage
+        if usage is None and (stream is not None or exchange.answer is not None):
+            await tokens.prepare(model.tokenizer)
+
+
+def _record(exchange: "Exchange") -> None:
     ended_at = monotonic()
     stream = exchange.stream
     if stream is not None:
@@ -38,7 +56,7 @@ def settle(exchange: "Exchange") -> None:
     price = exchange.price
     if price is not None and _is_billed(exchange):
         if exchange.usage is None:
-            exchange.usage = _estimate(exchange) if exchange.operation != "other" else Usage()
+            exchange.usage = _counted(exchange) if exchange.operation != "other" else Usage()
         charge = prices.charge(price, exchange.usage)
     principal, model, candidate, error = exchange.principal, exchange.model, exchange.candidate, exchange.error
     started_at = exchange.started_at
@@ -90,10 +108,6 @@ def settle(exchange: "Exchange") -> None:
         exchange.gateway.ledger.end(record, exchange.hold)
         if principal.key_id is not None:
             exchange.gateway.keyring.touch(principal.key_id, exchange.started_us)
-    if exchange.hold is not None:
-        exchange.hold.release()
-    for slot in exchange.slots:
-        slot.release()
     if exchange.gateway.logs_requests:
         log.info(
             "request",
@@ -130,6 +144,15 @@ def _is_billed(exchange: "Exchange") -> bool:
         has_output = exchange.response_bytes > 0 or (exchange.stream is not None and exchange.stream.output_seen)
         return has_output or exchange.usage is not None
     return exchange.usage is not None
+
+
+def _counted(exchange: "Exchange") -> Usage:
+    """The estimate; by size alone if the tokenizer fails, since a broken file must not stop a charge."""
+    try:
+        return _estimate(exchange)
+    except Exception as error:
+        log.error("estimate_failed", request_id=exchange.id, exc_info=error)
+        return Usage(uncached_input=len(exchange.body) // 4, output=exchange.response_bytes // 4, estimated=True)
 
 
 def _estimate(exchange: "Exchange") -> Usage:

@@ -10,7 +10,7 @@ its first use, which takes a quarter of a second and 50 to 80 MB; `load` does it
 
 import asyncio
 
-from dwctl.tokens.encodings import DEFAULT, NAMES, load
+from dwctl.tokens.encodings import DEFAULT, NAMES, is_loaded, load
 
 ESTIMATE_ABOVE = 65_536
 """Bytes of UTF-8 above which `estimate` divides instead of counting."""
@@ -25,9 +25,15 @@ def count(text: str, tokenizer: str | None = None) -> int:
 
 async def count_in_thread(text: str, tokenizer: str | None = None) -> int:
     """`count`, for a long text in a thread (the counting itself lets the event loop run)."""
-    if len(text) <= THREAD_ABOVE:
+    if len(text) <= THREAD_ABOVE and is_loaded(tokenizer):
         return count(text, tokenizer)
     return await asyncio.to_thread(count, text, tokenizer)
+
+
+async def prepare(tokenizer: str | None = None) -> None:
+    """Load an encoding in a thread, so that counting by it does not keep the event loop waiting."""
+    if not is_loaded(tokenizer):
+        await asyncio.to_thread(load, tokenizer)
 
 
 def bound(text: str) -> int:
@@ -43,4 +49,4 @@ def estimate(text: str, tokenizer: str | None = None) -> int:
     return count(text, tokenizer) if size else 0
 
 
-__all__ = ["DEFAULT", "ESTIMATE_ABOVE", "NAMES", "THREAD_ABOVE", "bound", "count", "count_in_thread", "estimate", "load"]
+__all__ = ["DEFAULT", "ESTIMATE_ABOVE", "NAMES", "THREAD_ABOVE", "bound", "count", "count_in_thread", "estimate", "load", "prepare"]

@@ -69,6 +69,11 @@ def load(tokenizer: str | None = None) -> tiktoken.Encoding:
         return _loaded[name]
 
 
+def is_loaded(tokenizer: str | None = None) -> bool:
+    """Whether `load` would return at once."""
+    return (tokenizer if tokenizer in _DEFINITIONS else DEFAULT) in _loaded
+
+
 def _build(name: str) -> tiktoken.Encoding:
     definition = _DEFINITIONS[name]
     content = (RANKS / f"{name}.tiktoken").read_bytes()
