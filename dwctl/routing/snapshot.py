@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 import msgspec
 import structlog
 from aiohttp import ClientTimeout
+from tortoise.expressions import Q
 from yarl import URL
 
-from dwctl.clock import MICROSECONDS
+from dwctl.clock import MICROSECONDS, now_us
 from dwctl.config.schema import Timeouts
 from dwctl.ledger.prices import Price
 from dwctl.outbound import check_url, connect_bound, join
@@ -180,7 +181,8 @@ async def load_snapshot(version: int, sealer: Sealer, timeouts: Timeouts) -> Sna
         endpoints = await Endpoint.filter(deleted_at=None)
         models = await DeployedModel.filter(deleted_at=None)
         grants = await ModelGroup.all()
-        tariffs = await Tariff.filter(api_key_purpose__isnull=False, completion_window=None)
+        in_force = Q(valid_until=None) | Q(valid_until__gt=now_us())
+        tariffs = await Tariff.filter(in_force, api_key_purpose__isnull=False, completion_window=None)
     except OSError as error:
         raise StoreUnavailable(str(error)) from error
     return compile_snapshot(version, endpoints, models, grants, tariffs, sealer, timeouts)
