@@ -14,6 +14,7 @@ from dwctl.dialects.openai_usage import read
 from dwctl.errors import GatewayError
 from dwctl.gateway.dispatch import provider_fault
 from dwctl.outbound import OutboundError
+from dwctl.telemetry.redaction import HIDDEN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,8 +83,16 @@ def _not_understood() -> GatewayError:
     )
 
 
+def _concealed(exchange: "Exchange", error: bytes) -> bytes:
+    """A provider's error without the credential that it was sent, which some repeat in their complaint about it."""
+    assert exchange.candidate is not None
+    credential = exchange.candidate.endpoint.credential
+    secret = credential.reveal().encode() if credential is not None else b""
+    return error.replace(secret, HIDDEN.encode()) if secret else error
+
+
 async def _error(exchange: "Exchange", upstream: "OutboundResponse", content_type: str) -> None:
-    answer = await upstream.read(_MAX_ERROR)
+    answer = _concealed(exchange, await upstream.read(_MAX_ERROR))
     if "json" in content_type:
         _learn_usage(exchange, _decode(answer).usage)
     retry_after = upstream.headers.get("retry-after")
@@ -122,7 +131,7 @@ async def _events(exchange: "Exchange", upstream: "OutboundResponse") -> None:
             if stream.done:
                 break
             if released:
-                await exchange.write(released)
+                await exchange.write(released if stream.error is None else _concealed(exchange, released))
         else:
             released = stream.finish()
     except openai_stream.MalformedStream as fault:
@@ -140,6 +149,7 @@ async def _events(exchange: "Exchange", upstream: "OutboundResponse") -> None:
         )
     exchange.outcome = "complete"
     if stream.error is not None:
+        released = _concealed(exchange, released)
         exchange.outcome = "failed"
         exchange.status = openai_errors.embedded_status(stream.error)
         exchange.error = GatewayError(exchange.status, "upstream_error", "upstream_error", "The provider sent an error inside the stream.")
@@ -162,6 +172,7 @@ async def _json(exchange: "Exchange", upstream: "OutboundResponse") -> None:
     exchange.outcome = "complete"
     failure = openai_errors.error_object(decoded.error)
     if failure is not None:
+        exchange.answer = answer = _concealed(exchange, answer)
         exchange.outcome = "failed"
         exchange.status = openai_errors.embedded_status(failure)
         exchange.error = GatewayError(
