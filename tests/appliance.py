@@ -124,11 +124,13 @@ class Appliance:
             timeout=120,
         )
 
-    def apply(self, document: Mapping[str, Any]) -> None:
+    def apply(self, document: Mapping[str, Any]) -> str:
+        """Bring the document into the database; what the command said."""
         file = self.directory / "setup.yaml"
         file.write_text(yaml.safe_dump(dict(document)))
         done = self.command("apply", str(file), check=False)
         assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
 
     def start(self) -> float:
         """Start and wait until /healthz answers 200; the seconds that took."""
