@@ -7,6 +7,11 @@ lock=$1
 stamp=.venv/made-from
 wanted=$(cat requirements.lock requirements-dev.lock | sha256sum | cut -d' ' -f1)
 
+identity='import sys; print(sys.version, sys.base_prefix)'
+if [ -n "${PYTHON:-}" ] && [ -x .venv/bin/python ] &&
+    [ "$(.venv/bin/python -c "$identity" 2>/dev/null)" != "$("$PYTHON" -c "$identity")" ]; then
+    rm -rf .venv
+fi
 if [ -x .venv/bin/python ] && .venv/bin/python -c '' 2>/dev/null && [ -f $stamp ]; then
     read -r had from <"$stamp"
     if [ "$had" = "$wanted" ] && { [ "$from" = requirements-dev.lock ] || [ "$from" = "$lock" ]; }; then
