@@ -27,7 +27,7 @@ class CatalogCollector(Collector):
         rate = GaugeMetricFamily("dwctl_model_rate_limit_rps", "Requests per second that a model allows.", labels=["model"])
         capacity = GaugeMetricFamily("dwctl_model_concurrency_limit", "Concurrent requests that a model allows.", labels=["model"])
         groups = GaugeMetricFamily("dwctl_model_group_info", "Groups whose members may call a model.", labels=["model", "group_id"])
-        tariff = GaugeMetricFamily("dwctl_model_tariff", "Price in force for realtime, in credits per token.", labels=["model", "direction"])
+        tariff = GaugeMetricFamily("dwctl_model_tariff", "Realtime price in force, in credits per token.", labels=["model", "direction"])
         for model in self._current().models.values():
             for candidate in model.candidates:
                 info.add_metric([model.alias, candidate.endpoint.name, candidate.model_name], 1)

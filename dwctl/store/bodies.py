@@ -39,11 +39,15 @@ PURGE_ROWS = 1_000
 
 _COMPRESSION = 1
 """Of zlib: the quickest, which takes most of the repetition out of JSON."""
+_SMALL_BYTES = 16 * 1024
+_SMALL = (12, 4)
+_LARGE = (15, 8)
+"""Window bits and memory level: setting up zlib's largest window costs four times as much as compressing a preview in a small one."""
 _OPEN_FILES = 4
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS bodies (
-    request_id TEXT PRIMARY KEY, at INTEGER NOT NULL, request BLOB, response BLOB, truncated INTEGER NOT NULL
+    request_id TEXT PRIMARY KEY, at INTEGER NOT NULL, content BLOB NOT NULL, truncated INTEGER NOT NULL
 )
 """
 
@@ -72,21 +76,24 @@ class _Entry(msgspec.Struct, frozen=True):
         return len(self.request or b"") + len(self.response or b"") + 200
 
 
-_StoredRow = tuple[str, int, bytes | None, bytes | None, bool]
+_StoredRow = tuple[str, int, bytes, bool]
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(tuple[bytes | None, bytes | None]).decode
 
 
-def _compressed(body: bytes | None) -> bytes | None:
-    return None if body is None else zlib.compress(body, _COMPRESSION)
+def _compressed(request: bytes | None, response: bytes | None) -> bytes:
+    """Both bodies as one blob: what they share is stored once, and small ones need no large window."""
+    content = _encode((request, response))
+    compressor = zlib.compressobj(_COMPRESSION, zlib.DEFLATED, *(_SMALL if len(content) <= _SMALL_BYTES else _LARGE))
+    return compressor.compress(content) + compressor.flush()
 
 
 def _stored(entries: list[_Entry]) -> list[_StoredRow]:
-    return [(e.request_id, e.at_us, _compressed(e.request), _compressed(e.response), e.truncated) for e in entries]
+    return [(e.request_id, e.at_us, _compressed(e.request, e.response), e.truncated) for e in entries]
 
 
-def _read(request: bytes | None, response: bytes | None, truncated: object) -> Bodies:
-    return Bodies(
-        None if request is None else zlib.decompress(request), None if response is None else zlib.decompress(response), bool(truncated)
-    )
+def _read(content: bytes, truncated: object) -> Bodies:
+    return Bodies(*_decode(zlib.decompress(content)), bool(truncated))
 
 
 class _DayFiles:
@@ -107,7 +114,7 @@ class _DayFiles:
             try:
                 connection = self._connection(path)
                 with connection:
-                    connection.executemany("INSERT OR REPLACE INTO bodies VALUES (?, ?, ?, ?, ?)", _stored(of_day))
+                    connection.executemany("INSERT OR REPLACE INTO bodies VALUES (?, ?, ?, ?)", _stored(of_day))
             except (sqlite3.Error, OSError) as error:
                 DROPPED.inc(len(of_day))
                 log.warning("bodies_dropped", file=path.name, number=len(of_day), error=str(error))
@@ -118,7 +125,7 @@ class _DayFiles:
         if path.name not in self._open and not path.exists():
             return None
         try:
-            row = self._connection(path).execute("SELECT request, response, truncated FROM bodies WHERE request_id = ?", (request_id,))
+            row = self._connection(path).execute("SELECT content, truncated FROM bodies WHERE request_id = ?", (request_id,))
             found = row.fetchone()
         except sqlite3.Error as error:
             raise StoreUnavailable(f"{path.name}: {error}") from error
@@ -208,7 +215,7 @@ class BodyStore:
         await self.flush()
         if self._files is not None:
             return await self._in_thread(self._files.read, request_id, at_us)
-        rows = await self._store.fetch("SELECT request, response, truncated FROM request_bodies WHERE request_id = ?", [request_id])
+        rows = await self._store.fetch("SELECT content, truncated FROM request_bodies WHERE request_id = ?", [request_id])
         return _read(**rows[0]) if rows else None
 
     async def flush(self) -> None:
@@ -293,7 +300,7 @@ class BodyStore:
 
         async def insert(tx: Tx) -> None:
             await tx.execute_many(
-                "INSERT INTO request_bodies (request_id, at, request, response, truncated) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                "INSERT INTO request_bodies (request_id, at, content, truncated) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 rows,
             )
 

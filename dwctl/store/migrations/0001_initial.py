@@ -327,8 +327,7 @@ class Migration(migrations.Migration):
             fields=[
                 ("request_id", fields.UUIDField(primary_key=True, default=uuid4, unique=True, db_index=True)),
                 ("at", fields.BigIntField(db_index=True)),
-                ("request", fields.BinaryField(null=True)),
-                ("response", fields.BinaryField(null=True)),
+                ("content", fields.BinaryField()),
                 ("truncated", fields.BooleanField(default=False)),
             ],
             options={

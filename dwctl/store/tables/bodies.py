@@ -9,8 +9,8 @@ class StoredBody(Model):
 
     request_id = fields.UUIDField(primary_key=True)
     at = fields.BigIntField(db_index=True)
-    request = fields.BinaryField(null=True)
-    response = fields.BinaryField(null=True)
+    content = fields.BinaryField()
+    """Request and response, each bytes or nothing, as MessagePack, compressed together."""
     truncated = fields.BooleanField(default=False)
 
     class Meta:
