@@ -55,7 +55,7 @@ class Reader:
         return segment in self._begins_in
 
     def read(self, most: int) -> Group:
-        """The next records, ``most`` at most; none if the writer has written none. Raises OSError."""
+        """The next records, ``most`` at most; none if the writer has written none. Raises OSError if the first cannot be read."""
         group = Group(self.position)
         while len(group.records) < most:
             number, offset = self.position
@@ -66,12 +66,16 @@ class Reader:
                     break
                 self.position = Position(following, 0)
                 continue
-            if not self._read_segment(group, end, most):
+            try:
+                self._read_segment(group, end, most)
+            except OSError:
+                if not group.records:
+                    raise
                 break
         group.end = self.position
         return group
 
-    def _read_segment(self, group: Group, end: int, most: int) -> bool:
+    def _read_segment(self, group: Group, end: int, most: int) -> None:
         number, offset = self.position
         size = CHUNK_BYTES
         while True:
@@ -79,12 +83,12 @@ class Reader:
             consumed = self._take(group, data, most)
             if consumed:
                 self.position = Position(number, offset + consumed)
-                return True
+                return
             if len(data) < size:
                 # The rest of the segment cannot be read: it was cut or overwritten since it was scanned.
                 group.damage.append(Damage(number, offset, data))
                 self.position = Position(number, end)
-                return True
+                return
             size *= 4
 
     def _take(self, group: Group, data: bytes, most: int) -> int:

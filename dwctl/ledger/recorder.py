@@ -75,7 +75,6 @@ class Recorder:
         self._barriers: list[tuple[Position, asyncio.Future[None]]] = []
         self._settling = asyncio.Lock()
         self._behind_since: float | None = None
-        self._unreadable = 0
         self._anonymous_due = False
         self._anonymous_timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
@@ -161,7 +160,7 @@ class Recorder:
             await self._flush_anonymous()
         while True:
             before = self._reader.position
-            group = self._read()
+            group = await self._read()
             for damage in group.damage:
                 self._set_aside_damage(damage)
             if group.records:
@@ -172,22 +171,26 @@ class Recorder:
                     raise
             self._progress(group.end)
             if len(group.records) < GROUP_RECORDS:
-                self._behind_since = None if group.end == self._journal.position else monotonic()
-                return
+                break
+        if group.end >= self._journal.position:
+            self._behind_since = None
+            return
+        self._behind_since = monotonic()
+        self._wake.set()
+        if self._barriers:
+            self._hurry.set()
 
-    def _read(self) -> Group:
-        try:
-            group = self._reader.read(GROUP_RECORDS)
-        except OSError as error:
-            self._unreadable += 1
-            if self._unreadable < READ_ATTEMPTS:
-                raise
-            skipped = self._reader.skip_segment()
-            log.critical("recorder.segment_unreadable", segment=skipped, error=str(error), note="its records are not in the database")
-            QUARANTINED.labels("damage").inc()
-            group = Group(self._reader.position)
-        self._unreadable = 0
-        return group
+    async def _read(self) -> Group:
+        for attempt in range(READ_ATTEMPTS):
+            try:
+                return self._reader.read(GROUP_RECORDS)
+            except OSError as error:
+                log.error("recorder.read_failed", error=str(error))
+                await asyncio.sleep(FIRST_BACKOFF_S * 2**attempt)
+        skipped = self._reader.skip_segment()
+        log.critical("recorder.segment_unreadable", segment=skipped, note="what it held is not in the database")
+        QUARANTINED.labels("damage").inc()
+        return Group(self._reader.position)
 
     async def _record(self, group: Group) -> None:
         records = group.records

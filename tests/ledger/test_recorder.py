@@ -478,6 +478,41 @@ async def test_close_gives_up_in_time_and_leaves_the_rest_to_the_next_start(stor
     assert (await facts(store))["charged"] == 1_000
 
 
+async def test_an_error_of_the_recorder_itself_does_not_stop_it(store: Store, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    await credit(store, ledger, ACCOUNT, 10**6)
+    real = ledger.balances.settle
+    failures = iter([1, 2])
+
+    def failing(*arguments: Any) -> None:
+        if next(failures, None):
+            raise RuntimeError("a mistake of ours")
+        real(*arguments)
+
+    monkeypatch.setattr(ledger.balances, "settle", failing)
+    for _ in range(10):
+        serve(ledger, make_record())
+    await ledger.recorded()
+    assert ledger.balances.balance(ACCOUNT) == (await facts(store))["balance"] == 990_000
+
+
+async def test_a_segment_that_cannot_be_read_is_given_up_and_the_rest_recorded(store: Store, start_ledger: StartLedger) -> None:
+    faulty = Faulty(store)
+    ledger = await start_ledger(faulty, segment_bytes=1 << 14)
+    await credit(store, ledger, ACCOUNT, 10**9)
+    faulty.always_away = True
+    records = [serve(ledger, make_record()) for _ in range(100)]
+    gone = sorted(ledger._journal.segments.values(), key=lambda segment: segment.number)[2].path
+    lost = {record.id for record in records if record.id.encode() in gone.read_bytes()}
+    gone.unlink()
+    before = metric("dwctl_journal_quarantined_total", kind="damage")
+    faulty.always_away = False
+    await ledger.recorded()
+    kept = (await facts(store))["usage"].keys()
+    assert {record.id for record in records} - kept <= lost
+    assert len(kept) > 70
+    assert metric("dwctl_journal_quarantined_total", kind="damage") == before + 1
+
+
 async def test_the_order_of_ids_within_a_group_may_repeat(store: Store, ledger: Ledger) -> None:
     await credit(store, ledger, ACCOUNT, 10**6)
     request_id = ids.new_text()
