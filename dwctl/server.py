@@ -217,8 +217,9 @@ async def _retain(services: Services, config: Config) -> None:
     while True:
         try:
             await services.bodies.purge(now_us() - int(config.bodies.retention * MICROSECONDS))
+            await services.changes.prune()
         except (StoreUnavailable, OSError) as error:
-            log.warning("body_retention_postponed", reason=str(error))
+            log.warning("retention_postponed", reason=str(error))
         await asyncio.sleep(_RETENTION_PERIOD_SECONDS)
 
 
@@ -325,7 +326,7 @@ async def _flushed(server: AsyncioServer) -> None:
     """Let the last bytes reach their clients, for a few seconds; whoever has not read them by then loses the connection."""
     try:
         async with asyncio.timeout(_FLUSH_SECONDS):
-            while server.connections:
+            while server.connections:  # noqa: ASYNC110 - Sanic tells nobody when a connection has ended
                 await asyncio.sleep(0.02)
     except TimeoutError:
         for connection in list(server.connections):

@@ -2,7 +2,6 @@
 
 import contextlib
 import socket
-import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any

@@ -77,8 +77,8 @@ def _loose(decoded: Any) -> _Chunk:
 class CompletionStream:
     """State of one stream of chat or text completion chunks.
 
-    ``done`` the terminal event ``[DONE]`` was there; ``raw_usage`` the last usage object, ``usage`` what it says; ``error`` the first error object;
-    ``finish_reason`` the last one said; ``model`` as the provider names it; ``output_seen`` a chunk with a choice was there.
+    ``done`` the terminal event ``[DONE]`` was there; ``raw_usage`` the last usage object, ``usage`` what it says; ``error`` the
+    first error object; ``finish_reason`` the last one said; ``model`` as the provider names it; ``output_seen`` a chunk with a choice was there.
     """
 
     __slots__ = (
@@ -93,8 +93,8 @@ class CompletionStream:
         "model",
         "output_seen",
         "raw_usage",
-        "usage",
         "unkept",
+        "usage",
     )
 
     def __init__(self, *, keep_usage: bool) -> None:

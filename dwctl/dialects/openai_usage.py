@@ -57,7 +57,12 @@ def read(raw: bytes) -> Usage | None:
     prompt, completion = plain.prompt_tokens, plain.completion_tokens
     inner, outer = plain.prompt_tokens_details or _NOTHING, plain.completion_tokens_details or _NOTHING
     cached, written, reasoning = inner.cached_tokens or 0, inner.cache_write_tokens or 0, outer.reasoning_tokens or 0
-    if min(cached, written, reasoning, completion) < 0 or cached + written > prompt or reasoning > completion or max(prompt, completion) > MAX_TOKENS:
+    if (
+        min(cached, written, reasoning, completion) < 0
+        or cached + written > prompt
+        or reasoning > completion
+        or max(prompt, completion) > MAX_TOKENS
+    ):
         return normalise(_ANY.decode(raw))
     return Usage(prompt - cached - written, cached, written, 0, completion, reasoning)
 

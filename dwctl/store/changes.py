@@ -29,6 +29,7 @@ POLL_SECONDS = 0.5
 SETTLE_SECONDS = 0.1
 """After one application further changes are collected for this long, unless someone waits for them."""
 BATCH = 5_000
+KEPT = 100_000
 
 _LOCK_KEY = 0x6477_6374_6C_01
 
@@ -75,6 +76,14 @@ class Changes:
         """The newest ``seq``; 0 while nothing was ever noted. Load a snapshot after it, then ``start`` from it."""
         [row] = await self._store.fetch("SELECT max(seq) AS seq FROM change_log")
         return row["seq"] or 0
+
+    async def prune(self, keep: int = KEPT) -> int:
+        """Forget all but the newest ``keep`` changes; how many there were. Nodes that run are never that far behind."""
+
+        async def delete(tx: Tx) -> int:
+            return await tx.execute("DELETE FROM change_log WHERE seq <= (SELECT max(seq) FROM change_log) - ?", [keep])
+
+        return await self._store.write(delete)
 
     def start(self, apply: Callable[[list[ChangeRow]], Awaitable[None]], since: int) -> None:
         """Follow the log after ``since``: ``apply`` gets the changes in order, one row an entity, and is retried if it fails."""

@@ -191,3 +191,15 @@ async def test_a_locked_sqlite_file_is_survived(sqlite_url: str, data_dir: Path)
     await until(lambda: follower.entities == ["elsewhere"])
     await changes.close()
     await store.close()
+
+
+async def test_old_changes_are_forgotten(store: Store, changes: Changes) -> None:
+    for number in range(10):
+        newest = await note(store, f"key-{number}")
+    assert await changes.prune(keep=3) == 7
+    assert await changes.prune(keep=3) == 0
+    assert await changes.head() == newest
+    follower = Follower()
+    changes.start(follower.apply, newest - 3)
+    await changes.applied(newest)
+    assert follower.entities == ["key-7", "key-8", "key-9"]
