@@ -335,7 +335,7 @@ async def _flushed(server: AsyncioServer) -> None:
 
 def _announce(config: Config, url: str, password: str | None, tls: bool) -> None:
     """Tell the person at the terminal where things are. The password goes there alone, never to the log."""
-    print(f"dwctl is serving\n  API       {url}/ai/v1\n  Admin     {url}/admin/api/v1", flush=True)
+    print(f"dwctl is serving\n  UI        {url}/\n  API       {url}/ai/v1\n  Admin     {url}/admin/api/v1", flush=True)
     if password is not None:
         print(f"  Sign in   {config.admin_email} with the password {password} (shown once; change it after the first sign-in)", flush=True)
     if not tls and config.host not in ("127.0.0.1", "::1", "localhost") and not config.trusted_proxies:
