@@ -57,7 +57,17 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             model("rated", "sim-chat", requests_per_second=0.5, burst_size=2),
             model("private", "sim-chat") | {"groups": []},
         ]
-        return setup(url, models) | {
+        models += [
+            model("unreachable", "sim-chat") | {"endpoint": "down"},
+            model("too-long", "sim-chat?rate=20&tokens=4000", prices=[PRICE]) | {"endpoint": "narrow"},
+            model("narrow", "sim-chat?rate=20&tokens=20") | {"endpoint": "narrow"},
+        ]
+        document = setup(url, models)
+        document["endpoints"] += [
+            {"name": "down", "url": "http://127.0.0.1:9/v1"},
+            {"name": "narrow", "url": url, "api_key": "provider-key", "total_timeout": 2, "max_concurrency": 1},
+        ]
+        return document | {
             "keys": [
                 {"user": "dev@example.com", "name": "test", "secret": "sk-test-" + "k" * 35},
                 {

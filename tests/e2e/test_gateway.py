@@ -305,6 +305,24 @@ async def test_providers_that_do_not_answer(
     assert (row["outcome"], row["status"], row["error_code"], row["charge_nano"]) == ("failed", status, code, None)
 
 
+async def test_a_provider_that_is_not_there(http: aiohttp.ClientSession, served: Served) -> None:
+    status, headers, body = await chat(http, "unreachable")
+    assert error_of(status, body) == (502, "upstream_unreachable")
+    assert json.loads((await row_of(served, headers["x-request-id"]))["attempts"])[0][-1] == "connect"
+
+
+async def test_limits_of_one_endpoint(http: aiohttp.ClientSession, served: Served) -> None:
+    async with http.post("/ai/v1/chat/completions", json=ask("too-long", stream=True)) as first:
+        await first.content.readuntil(b"content")
+        status, _, body = await chat(http, "narrow")
+        assert error_of(status, body) == (429, "concurrency_limit_exceeded")
+        rest = (await first.read()).decode()
+    assert '"code":"upstream_total_timeout"' in rest
+    row = await row_of(served, first.headers["x-request-id"])
+    assert row["outcome"] == "interrupted"
+    assert 1_900_000 < row["duration_us"] < 4_000_000
+
+
 @pytest.mark.parametrize(
     ("model", "code"),
     [
