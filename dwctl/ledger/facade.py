@@ -15,10 +15,11 @@ from dwctl.ledger.cleaning import clean, clean_begin, clean_deeply, reduced
 from dwctl.ledger.framing import MAX_PAYLOAD
 from dwctl.ledger.journal import Journal, Position, Sync
 from dwctl.ledger.metrics import JOURNAL_DROPPED, JOURNAL_REFUSED
+from dwctl.ledger.quarantine import is_empty, set_aside
 from dwctl.ledger.reading import Reader
 from dwctl.ledger.recorder import Recorder
 from dwctl.ledger.records import Begin, Record
-from dwctl.ledger.recovery import recover
+from dwctl.ledger.recovery import recover, tidy
 from dwctl.ledger.rows import NIL
 from dwctl.store import Store
 
@@ -70,6 +71,9 @@ class Ledger:
         self.balances.load({row["account_id"]: row["balance_nano"] for row in balances})
         for account, amount in recovered.pending:
             self.balances.add_pending(account, amount)
+        for damage in recovered.damage:
+            set_aside(self._quarantine, damage)
+        await asyncio.to_thread(tidy, recovered)
         self._journal = Journal(
             self._directory,
             recovered.segments,
@@ -80,7 +84,7 @@ class Ledger:
         )
         self._journal.reserve(list(recovered.open))
         self._journal.start()
-        for begin, _ in recovered.open.values():
+        for begin in recovered.open.values():
             self._journal.insist(begin.id, _encode(_orphan(begin, self._node)))
         if recovered.records or recovered.open:
             log.info("ledger.recovered", to_record=recovered.records, interrupted=len(recovered.open))
@@ -168,9 +172,8 @@ class Ledger:
             reasons.append("journal_full")
         if self._journal.sync_failed:
             reasons.append("journal_sync_failed")
-        with contextlib.suppress(OSError):
-            if any(self._quarantine.iterdir()):
-                reasons.append("quarantine")
+        if not is_empty(self._quarantine):
+            reasons.append("quarantine")
         return reasons
 
     def can_admit(self) -> bool:

@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
-import msgspec
 import structlog
 
 from dwctl.clock import MICROSECONDS, monotonic, now_us
@@ -31,7 +30,8 @@ from dwctl.ledger.metrics import (
     LAG,
     QUARANTINED,
 )
-from dwctl.ledger.reading import Damage, Group, Reader
+from dwctl.ledger.quarantine import set_aside, set_aside_record
+from dwctl.ledger.reading import Group, Reader
 from dwctl.ledger.records import Record
 from dwctl.ledger.rows import Applied, apply, balances_of
 from dwctl.store import Store, StoreUnavailable, Tx
@@ -162,7 +162,7 @@ class Recorder:
             before = self._reader.position
             group = await self._read()
             for damage in group.damage:
-                self._set_aside_damage(damage)
+                set_aside(self._quarantine, damage)
             if group.records:
                 try:
                     await self._record(group)
@@ -239,7 +239,7 @@ class Recorder:
         applied = await self._write([record], place)
         if applied is not None:
             return applied
-        self._set_aside_record(record, place)
+        set_aside_record(self._quarantine, record, place)
         applied = await self._write([_bare(record)], place)
         if applied is None:
             log.critical("recorder.charge_not_recorded", request_id=record.id, account_id=record.account_id)
@@ -288,24 +288,6 @@ class Recorder:
             await self._persist(lambda tx: apply_anonymous(tx, rows, counts, now_us()))
         except Exception as error:
             log.error("recorder.anonymous_refused", rows=len(rows), counts=len(counts), error=str(error)[:500])
-
-    def _set_aside_record(self, record: Record, place: Position) -> None:
-        QUARANTINED.labels("record").inc()
-        log.critical("recorder.quarantined", request_id=record.id, segment=place.segment, offset=place.offset)
-        content = msgspec.json.format(msgspec.json.encode(msgspec.structs.asdict(record)), indent=2)
-        self._save(f"{place.segment:016d}-{place.offset:010d}.json", content)
-
-    def _set_aside_damage(self, damage: Damage) -> None:
-        QUARANTINED.labels("damage").inc()
-        log.critical("journal.damaged", segment=damage.segment, offset=damage.offset, bytes=len(damage.content))
-        self._save(f"{damage.segment:016d}-{damage.offset:010d}.damaged", damage.content)
-
-    def _save(self, name: str, content: bytes) -> None:
-        try:
-            self._quarantine.mkdir(mode=0o700, parents=True, exist_ok=True)
-            (self._quarantine / name).write_bytes(content)
-        except OSError as error:
-            log.critical("recorder.quarantine_failed", name=name, error=str(error))
 
 
 def _bare(record: Record) -> Record:

@@ -124,5 +124,5 @@ async def facts(store: Store) -> dict[str, Any]:
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for something that other tasks bring about; a TimeoutError if they do not."""
     async with asyncio.timeout(10):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - the condition is anything
             await asyncio.sleep(0.005)

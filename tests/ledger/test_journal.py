@@ -19,7 +19,7 @@ from dwctl.ledger.cleaning import reduced
 from dwctl.ledger.framing import scan
 from dwctl.ledger.journal import END_RESERVE, Journal, Position, segment_files
 from dwctl.ledger.reading import Reader
-from dwctl.ledger.recovery import recover
+from dwctl.ledger.recovery import recover, tidy
 from tests.ledger.making import make_begin, make_record, until
 
 encode = msgspec.msgpack.encode
@@ -33,6 +33,7 @@ async def open_journal(tmp_path: Path) -> AsyncIterator[OpenJournal]:
     def open_(directory: Path = tmp_path, **options: Any) -> Journal:
         directory.mkdir(exist_ok=True)
         found = recover(directory, None)
+        tidy(found)
         options = {"sync": "interval", "max_bytes": 1 << 20, "segment_bytes": 1 << 14} | options
         journal = Journal(directory, found.segments, found.next_number, **options)
         journal.start()

@@ -1,0 +1,44 @@
+"""Where entries of the journal go that cannot be recorded: one file each, for a person to look at, and an alarm."""
+
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from dwctl.ledger.journal import Position
+from dwctl.ledger.metrics import QUARANTINED
+from dwctl.ledger.reading import Damage
+from dwctl.ledger.records import Record
+
+log = structlog.get_logger(__name__)
+
+
+def set_aside_record(directory: Path, record: Record, place: Position) -> None:
+    """Keep a record that the database refuses, as JSON."""
+    QUARANTINED.labels("record").inc()
+    log.critical("recorder.quarantined", request_id=record.id, segment=place.segment, offset=place.offset)
+    content = msgspec.json.format(msgspec.json.encode(msgspec.structs.asdict(record)), indent=2)
+    _save(directory, f"{place.segment:016d}-{place.offset:010d}.json", content)
+
+
+def set_aside(directory: Path, damage: Damage) -> None:
+    """Keep bytes that are no record, as they are."""
+    QUARANTINED.labels("damage").inc()
+    log.critical("journal.damaged", segment=damage.segment, offset=damage.offset, bytes=len(damage.content))
+    _save(directory, f"{damage.segment:016d}-{damage.offset:010d}.damaged", damage.content)
+
+
+def is_empty(directory: Path) -> bool:
+    """Whether nothing is set aside (or nothing can be seen of it)."""
+    try:
+        return not any(directory.iterdir())
+    except OSError:
+        return True
+
+
+def _save(directory: Path, name: str, content: bytes) -> None:
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (directory / name).write_bytes(content)
+    except OSError as error:
+        log.critical("quarantine.failed", name=name, error=str(error))
