@@ -295,6 +295,8 @@ class _Run:
         received = self.load.received(self.prices)
         served = books.served_by(self.simulator)
         books.check_served(final, received, served, self.prices)
+        forgotten = served.keys() - final.requests.keys()
+        assert not forgotten, f"the provider was asked and the books do not know it: {sorted(forgotten)[:5]}"
         unknown = self.load.known - final.requests.keys()
         assert not unknown, f"answered and not in the books: {sorted(unknown)[:5]}"
         assert set(final.balances.values()) == {0}, "the last request spent everything"
