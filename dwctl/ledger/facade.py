@@ -14,7 +14,7 @@ from dwctl.ledger.balances import Balances, Hold
 from dwctl.ledger.cleaning import clean, clean_begin, clean_deeply, reduced
 from dwctl.ledger.framing import MAX_PAYLOAD
 from dwctl.ledger.journal import Journal, Position, Sync
-from dwctl.ledger.metrics import JOURNAL_DROPPED, JOURNAL_REFUSED
+from dwctl.ledger.metrics import HELD, JOURNAL_BYTES, JOURNAL_DROPPED, JOURNAL_OPEN, JOURNAL_REFUSED
 from dwctl.ledger.quarantine import is_empty, set_aside
 from dwctl.ledger.reading import Reader
 from dwctl.ledger.recorder import Recorder
@@ -91,6 +91,9 @@ class Ledger:
         reader = Reader(self._journal, mark or Position(0, 0), recovered.begun)
         self._recorder = Recorder(self._store, self._node, self._journal, reader, self.balances, self._anonymous, self._quarantine)
         self._recorder.start()
+        JOURNAL_BYTES.set_function(lambda: self._journal.allocated_bytes)
+        JOURNAL_OPEN.set_function(lambda: self._journal.open_count)
+        HELD.set_function(self.balances.total_held)
 
     def begin(self, entry: Begin, priced: bool) -> None:
         """Write that a request goes to the provider now.

@@ -36,6 +36,7 @@ QUARANTINED = Counter(
 )
 JOURNAL_BYTES = Gauge("dwctl_journal_bytes", "Disk space taken by the journal, spare included", registry=REGISTRY)
 JOURNAL_OPEN = Gauge("dwctl_journal_open_requests", "Requests begun in the journal and not ended", registry=REGISTRY)
+HELD = Gauge("dwctl_holds_nanocredits", "Nano-credits held for requests in flight", registry=REGISTRY)
 JOURNAL_REFUSED = Counter("dwctl_journal_refused_requests", "Priced requests refused because the journal had no room", registry=REGISTRY)
 JOURNAL_DROPPED = Counter(
     "dwctl_journal_dropped_records", "Rows without a charge that were lost because the journal had no room", registry=REGISTRY

@@ -25,8 +25,6 @@ from dwctl.ledger.metrics import (
     BATCHED_RECORDS,
     CREDITS_DEDUCTED,
     CREDITS_DUPLICATES,
-    JOURNAL_BYTES,
-    JOURNAL_OPEN,
     LAG,
     QUARANTINED,
 )
@@ -74,6 +72,9 @@ class Recorder:
         self._hurry = asyncio.Event()
         self._barriers: list[tuple[Position, asyncio.Future[None]]] = []
         self._settling = asyncio.Lock()
+        self._reloading = asyncio.Lock()
+        self._groups = 0
+        self._in_doubt: set[str | None] = set()
         self._behind_since: float | None = None
         self._anonymous_due = False
         self._anonymous_timer: asyncio.TimerHandle | None = None
@@ -116,12 +117,19 @@ class Recorder:
     async def reload_balance(self, account_id: str) -> None:
         """Take over the database's balance of an account that somebody else has changed. Raises StoreUnavailable.
 
-        It waits for a commit of the recorder's own whose outcome is not known yet, so that no charge counts twice or not
-        at all.
+        If charges of this account are in a commit whose outcome is not known yet, it waits for that, so that they count
+        neither twice nor not at all.
         """
-        async with self._settling:
-            found = await balances_of(self._store.fetch, {account_id})
-            self._balances.set_committed(account_id, found[account_id])
+        async with self._reloading:
+            if account_id not in self._in_doubt:
+                groups = self._groups
+                found = await balances_of(self._store.fetch, {account_id})
+                if groups == self._groups:
+                    self._balances.set_committed(account_id, found[account_id])
+                    return
+            async with self._settling:
+                found = await balances_of(self._store.fetch, {account_id})
+                self._balances.set_committed(account_id, found[account_id])
 
     async def close(self) -> None:
         """Stop, wherever it is; what is not recorded yet stays in the journal."""
@@ -196,13 +204,18 @@ class Recorder:
         records = group.records
         started = monotonic()
         async with self._settling:
-            applied = await self._write(records, group.end)
-            if applied is None:
-                BATCH_RETRIES.labels("isolated").inc()
-                for record, place in zip(records, group.places, strict=True):
-                    self._settle([record], await self._record_alone(record, place))
-            else:
-                self._settle(records, applied)
+            self._groups += 1
+            self._in_doubt = {record.account_id for record in records if record.charge is not None}
+            try:
+                applied = await self._write(records, group.end)
+                if applied is None:
+                    BATCH_RETRIES.labels("isolated").inc()
+                    for record, place in zip(records, group.places, strict=True):
+                        self._settle([record], await self._record_alone(record, place))
+                else:
+                    self._settle(records, applied)
+            finally:
+                self._in_doubt = set()
         BATCH_DURATION.observe(monotonic() - started)
         BATCHED_RECORDS.inc(len(records))
         oldest = min(record.started_us + record.duration_us for record in records)
@@ -270,8 +283,6 @@ class Recorder:
         for number in [number for number in self._journal.segments if number < position.segment]:
             if not self._reader.has_open(number):
                 self._journal.delete(number)
-        JOURNAL_BYTES.set(self._journal.allocated_bytes)
-        JOURNAL_OPEN.set(self._journal.open_count)
         if self._barriers:
             waiting = []
             for target, future in self._barriers:

@@ -168,6 +168,23 @@ async def test_a_balance_reloaded_while_a_commit_is_unanswered_counts_no_charge_
     assert ledger.balances.balance(ACCOUNT) == 600_000
 
 
+async def test_an_outage_holds_up_only_the_balances_that_are_in_doubt(store: Store, start_ledger: StartLedger) -> None:
+    faulty = Faulty(store)
+    ledger = await start_ledger(faulty)
+    await credit(store, ledger, ACCOUNT, 10**6)
+    faulty.always_away = True
+    serve(ledger, make_record())
+    await until(lambda: not ledger._recorder.database_available)
+    await asyncio.wait_for(credit(store, ledger, OTHER, 5), 2)
+    assert ledger.balances.balance(OTHER) == 5
+    reloading = asyncio.create_task(credit(store, ledger, ACCOUNT, 7))
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(asyncio.shield(reloading), 0.2)
+    faulty.always_away = False
+    await asyncio.wait_for(reloading, 5)
+    assert ledger.balances.balance(ACCOUNT) == 999_007
+
+
 async def test_while_the_database_is_away_requests_go_on_and_readiness_says_so(store: Store, start_ledger: StartLedger) -> None:
     faulty = Faulty(store)
     ledger = await start_ledger(faulty)
@@ -450,6 +467,17 @@ async def test_a_charge_without_a_begin_survives_and_an_end_never_raises(store: 
     ledger.end(make_record(amount=7, usage=Usage(uncached_input=2**90)))
     await ledger.recorded()
     assert (await facts(store))["charged"] == 7
+
+
+async def test_holds_and_open_requests_can_be_watched(store: Store, ledger: Ledger) -> None:
+    await credit(store, ledger, ACCOUNT, 10**6)
+    hold = ledger.balances.take(ACCOUNT, 1_234)
+    record = make_record()
+    ledger.begin(make_begin(record.id), True)
+    assert (metric("dwctl_holds_nanocredits"), metric("dwctl_journal_open_requests")) == (1_234, 1)
+    assert metric("dwctl_journal_bytes") >= 1 << 24
+    ledger.end(record, hold)
+    assert (metric("dwctl_holds_nanocredits"), metric("dwctl_journal_open_requests")) == (0, 0)
 
 
 async def test_close_records_what_is_left_and_leaves_no_descriptor_behind(store: Store, start_ledger: StartLedger) -> None:
