@@ -262,11 +262,12 @@ async def _serve_in(directory: DataDirectory, config: Config, demo: bool, copy: 
         anonymous_per_second=config.records.anonymous_per_second,
         holds=config.billing.holds,
     )
+    changes = Changes(store)
+    # Taken before anything is loaded: what changes while we load is applied again afterwards.
+    since = await changes.head()
     await ledger.start()
     keyring = Keyring(config.auth.rate_limits)
-    changes = Changes(store)
     bodies = BodyStore(store)
-    since = await changes.head()
     await keyring.load(store)
     gateway = Gateway(config, await load_snapshot(since, sealer, config.timeouts), keyring, ledger, outbound, bodies, directory.node)
     services = Services(config, store, changes, sealer, outbound, ledger, bodies, keyring, lambda: gateway.snapshot)
