@@ -21,7 +21,7 @@ import psutil
 
 from dwctl.ledger.journal import SUFFIX, segment_files
 from tests.appliance import FROM_SOURCE, Appliance, Simulator, model, setup
-from tests.crash import books
+from tests.crash import books, cashier
 from tests.crash.aftermath import recorded, spend_everything
 from tests.crash.books import Database
 from tests.crash.client import CHAT, Answer, Client, chat
@@ -62,7 +62,10 @@ BEHAVIOURS = {
 def document(simulator_url: str) -> dict[str, Any]:
     """The apply file of a run."""
     models = [model(alias, name, prices=[PRICES[alias]] if alias in PRICES else ()) for alias, name in BEHAVIOURS.items()]
-    return setup(simulator_url, models, credit=CREDIT)
+    plan = setup(simulator_url, models, credit=CREDIT)
+    plan["users"].append({"email": cashier.EMAIL, "roles": ["BillingManager"]})
+    plan["keys"].append({"user": cashier.EMAIL, "name": "cashier", "secret": cashier.SECRET, "purpose": "platform"})
+    return plan
 
 
 def next_request(dice: random.Random) -> tuple[str, dict[str, Any], int | None]:
@@ -226,18 +229,24 @@ class _Run:
         await asyncio.to_thread(self.appliance.start)
         archive = Archive(self.appliance.data_dir / "journal", self.appliance.directory / "kept")
         watching = asyncio.create_task(archive.watch())
+        [[account]] = await self.database.fetch("SELECT account_id FROM account_balances")
+        orders = cashier.Cashier(self.appliance.port, account["account_id"], self.dice.randrange(1 << 32))
         try:
             self.load.start()
+            orders.start()
             for number in range(self.kills):
                 await asyncio.sleep(self.dice.uniform(0.05, 0.6))
                 await self.kill_and_restart(number)
-            await asyncio.sleep(0.3)
             await self.load.finish()
+            await orders.finish()
             await self.check_leaks()
             final = await self.check_books()
         finally:
             watching.cancel()
             await self.load.finish()
+            await orders.finish()
+        orders.check(final)
+        self.report.say(f"{len(orders.posted)} credits given or taken meanwhile, {orders.repeated} of them confirmed when asked again")
         archive.look()
         await self.check_disk()
         await self.check_replays(archive, final)
