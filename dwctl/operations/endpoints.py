@@ -417,6 +417,10 @@ async def change_endpoint(services: Services, actor: Actor, endpoint_id: str, bo
 
     async def write(tx: Tx) -> tuple[frozenset[str], int]:
         row = await live_endpoint(endpoint_id, tx)
+        keeps_credential = row.sealed_credential and "sealed_credential" not in columns
+        if keeps_credential and _origin(columns.get("url", row.url)) != _origin(row.url):
+            # As for validation: whoever may change an address must not collect the credential of another there.
+            raise bad_request("Another host is called with its own API key: give api_key, or null for none", param="api_key")
         difference = await update_endpoint(tx, actor, row, columns, revision=revision)
         for name, alias in (mapping or {}).items():
             hosted = await DeployedModel.filter(endpoint_id=row.id, model_name=name, deleted_at=None).using_db(tx.orm).first()

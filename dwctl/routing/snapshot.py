@@ -13,7 +13,7 @@ from dwctl.clock import MICROSECONDS, now_us
 from dwctl.config.schema import Timeouts
 from dwctl.ledger.prices import Price
 from dwctl.outbound import check_url, connect_bound, join
-from dwctl.sealing import Sealer, Secret
+from dwctl.sealing import Sealer, SealingError, Secret
 from dwctl.store import StoreUnavailable
 from dwctl.store.tables import DeployedModel, Endpoint, ModelGroup, Tariff
 
@@ -128,7 +128,7 @@ def compile_snapshot(
                 idle_timeout=row.idle_timeout or timeouts.idle,
                 total_timeout=row.total_timeout or timeouts.total,
             )
-        except ValueError as error:
+        except (ValueError, SealingError) as error:
             log.error("endpoint_unusable", endpoint=row.name, reason=str(error))
     groups: dict[str, set[str]] = {}
     for grant in grants:

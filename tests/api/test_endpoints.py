@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from dwctl import simulator
+from dwctl.store import Tx
 from tests.administration import Administration
 from tests.scripted import Scripted, reply, scripted
 
@@ -204,6 +205,18 @@ async def test_synchronize_follows_the_list_and_counts(server: Administration, p
     assert await _aliases(server) == ["b", "taken"]
 
 
+async def test_the_credential_does_not_follow_to_another_host(server: Administration, provider: Scripted) -> None:
+    provider.models("a")
+    created = await server.admin("POST", "/endpoints", json=_static(api_key=CANARY))
+    path = f"/endpoints/{created.body['id']}"
+    refused = await server.admin("PATCH", path, json={"url": provider.url})
+    assert (refused.status, refused.param, provider.requests) == (400, "api_key", [])
+    assert (await server.admin("PATCH", path, json={"url": "http://127.0.0.1:9/v2"})).status == 200
+    assert (await server.admin("PATCH", path, json={"url": provider.url, "api_key": "another"})).status == 200
+    assert provider.requests
+    assert not any(CANARY in request for request in provider.requests)
+
+
 async def test_patch_changes_what_is_sent_under_its_revision(server: Administration) -> None:
     created = await server.admin("POST", "/endpoints", json=_static("x", "a", "b", idle_timeout=5, max_concurrency=3))
     path = f"/endpoints/{created.body['id']}"
@@ -227,6 +240,18 @@ async def test_patch_changes_what_is_sent_under_its_revision(server: Administrat
     assert (await server.admin("PATCH", path, json={"alias_mapping": {"b": "alpha"}})).status == 409
     assert (await server.admin("PATCH", f"/endpoints/{NOBODY}", json={"name": "z"})).status == 404
     assert (await server.admin("PATCH", "/endpoints/nonsense", json={"name": "z"})).status == 400
+
+
+async def test_a_damaged_credential_takes_only_its_own_models(server: Administration) -> None:
+    damaged = (await server.admin("POST", "/endpoints", json=_static("x", "a", api_key=CANARY))).body["id"]
+
+    async def damage(tx: Tx) -> None:
+        await tx.execute("UPDATE inference_endpoints SET sealed_credential = ? WHERE id = ?", (b"\x01" + bytes(40), damaged))
+
+    await server.services.store.write(damage)
+    assert (await server.admin("POST", "/endpoints", json=_static("y", "b"))).status == 201
+    models = server.services.snapshot().models
+    assert (models["a"].candidates, len(models["b"].candidates)) == ((), 1)
 
 
 async def test_delete_takes_the_models_along(server: Administration) -> None:
