@@ -65,7 +65,7 @@ class Doorkeeper:
         if route.query is not None:
             context.query = decode_query(request, route.query)
         if route.body is not None:
-            context.body = decode_body(request, route.body)
+            context.body = decode_body(request, route.body, public=isinstance(policy, Public))
         return respond(await route.handler(context), route.status)
 
 

@@ -44,7 +44,9 @@ async def proxy_sign_in(services: Services, proxy_user: ProxyUser) -> Actor | No
 
 def _storable(proxy_user: ProxyUser) -> bool:
     texts = (proxy_user.external_id, proxy_user.email, proxy_user.provider, *(proxy_user.groups or ()))
-    return all(text.isprintable() and len(text) <= 255 for text in texts) and proxy_user.external_id != ""
+    return (
+        all(text.isprintable() and len(text) <= 255 for text in texts) and proxy_user.external_id != "" and len(proxy_user.provider) <= 64
+    )
 
 
 async def _known(services: Services, proxy_user: ProxyUser) -> Row | None:
@@ -133,13 +135,22 @@ def _proxy_actor(row: Row, proxy_user: ProxyUser) -> Actor:
 
 
 async def _follow_groups(services: Services, user_id: str, proxy_user: ProxyUser) -> None:
-    """Make the user's memberships in groups of this provider those that the proxy named."""
+    """Make the user's memberships in groups of this provider those that the proxy named. Our own groups are nobody's to fill,
+    whatever a provider calls its groups or itself."""
+    if proxy_user.provider == "native":
+        return
     named = set(proxy_user.groups or ())
     rows = await services.store.fetch(
         "SELECT g.name FROM user_groups m JOIN groups g ON g.id = m.group_id WHERE m.user_id = ? AND g.source = ? AND g.deleted_at IS NULL",
         (user_id, proxy_user.provider),
     )
     held = {row["name"] for row in rows}
+    if missing := sorted(named - held):
+        others = await services.store.fetch(
+            f"SELECT live_name FROM groups WHERE source <> ? AND live_name IN ({', '.join('?' * len(missing))})",
+            [proxy_user.provider, *missing],
+        )
+        named -= {row["live_name"] for row in others}
     if held == named:
         return
 
