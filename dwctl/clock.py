@@ -24,9 +24,12 @@ def to_rfc3339(at_us: int) -> str:
 
 
 def from_rfc3339(text: str) -> int:
-    """Microseconds since the epoch; a time without an offset is taken as UTC. Raises ValueError."""
+    """Microseconds since the epoch; a time without an offset is taken as UTC. Raises ValueError, also for one that ``to_rfc3339``
+    could not give back."""
     parsed = datetime.fromisoformat(text)
-    if parsed.tzinfo is None:
-        parsed = parsed.replace(tzinfo=UTC)
+    try:
+        parsed = parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"{text} is beyond the years 1 to 9999") from error
     delta = parsed - datetime(1970, 1, 1, tzinfo=UTC)
     return (delta.days * 86_400 + delta.seconds) * MICROSECONDS + delta.microseconds

@@ -1,5 +1,7 @@
 """REST of the request log: ``/admin/api/v1/requests``."""
 
+from typing import Annotated
+
 import msgspec
 
 from dwctl.doorway import Context, Needs, PageQuery, Route, parse_uuid, route
@@ -13,16 +15,20 @@ BASE = "/admin/api/v1/requests"
 TAG = "requests"
 
 
+StatusCode = Annotated[int, msgspec.Meta(ge=0, le=999)]
+Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=2**42)]
+
+
 class RequestListQuery(PageQuery, kw_only=True):
     """Times are RFC 3339. ``after`` is the id of the last request of the page before: steadier than ``skip`` while requests come in."""
 
     method: str | None = None
     uri_pattern: str | None = None
-    status_code: int | None = None
-    status_code_min: int | None = None
-    status_code_max: int | None = None
-    min_duration_ms: int | None = None
-    max_duration_ms: int | None = None
+    status_code: StatusCode | None = None
+    status_code_min: StatusCode | None = None
+    status_code_max: StatusCode | None = None
+    min_duration_ms: Milliseconds | None = None
+    max_duration_ms: Milliseconds | None = None
     timestamp_after: str | None = None
     timestamp_before: str | None = None
     order_desc: bool = True

@@ -34,7 +34,7 @@ class RequestFilter(msgspec.Struct, kw_only=True):
 
     method: str | None = None
     uri_pattern: str | None = None
-    """SQL LIKE: % and _ stand for any text and any character."""
+    """As SQL's LIKE: % and _ stand for any text and any character. Nothing escapes them."""
     status_code: int | None = None
     status_code_min: int | None = None
     status_code_max: int | None = None
@@ -191,7 +191,7 @@ def conditions(where: list[str]) -> str:
 def _where(chosen: RequestFilter) -> tuple[list[str], list[Any]]:
     wanted: tuple[tuple[str, Any], ...] = (
         ("method = ?", chosen.method and chosen.method.upper()),
-        ("path LIKE ?", chosen.uri_pattern),
+        ("path LIKE ? ESCAPE '!'", chosen.uri_pattern and chosen.uri_pattern.replace("!", "!!")),
         ("status = ?", chosen.status_code),
         ("status >= ?", chosen.status_code_min),
         ("status <= ?", chosen.status_code_max),

@@ -152,13 +152,18 @@ async def list_transactions(
     )
 
 
+LATEST_US = 253_370_764_800 * clock.MICROSECONDS
+"""The beginning of the year 9999: from there on a time that is rounded up could not be written."""
+
+
 def instant(text: str | None, field: str) -> int | None:
-    """Microseconds of an RFC 3339 time, None for none. Raises GatewayError 400."""
+    """Microseconds of an RFC 3339 time, None for none; what lies before 1970 is 1970, where nothing had happened yet.
+    Raises GatewayError 400."""
     if text is None:
         return None
     try:
-        return clock.from_rfc3339(text)
-    except (ValueError, OverflowError) as error:
+        return min(max(clock.from_rfc3339(text), 0), LATEST_US)
+    except ValueError as error:
         raise bad_request(f"{field} must be a time such as 2026-11-30T00:00:00Z", param=field) from error
 
 

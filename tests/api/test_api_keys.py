@@ -89,6 +89,12 @@ async def test_limits_reach_the_principal_and_can_be_cleared(server: Administrat
     assert stale.status == 412
 
 
+async def test_an_expiry_that_could_not_be_shown_is_refused(server: Administration) -> None:
+    answer = await server.admin("POST", KEYS, json={"name": "k", "expires_at": "9999-12-31T23:59:59-14:00"})
+    assert (answer.status, answer.param) == (400, "expires_at")
+    assert (await server.admin("GET", KEYS)).body["data"] is not None
+
+
 async def test_rotation_ends_the_old_secret(server: Administration) -> None:
     key = (await server.admin("POST", KEYS, json={"name": "k", "purpose": "platform"})).body
     assert (await server.ask("GET", "/admin/api/v1/users/current", secret=key["key"])).status == 200

@@ -40,6 +40,30 @@ async def viewer(server: Administration) -> str:
     return await server.key_of(await server.person("RequestViewer"))
 
 
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("?status_code=999999999999", 400),
+        ("?status_code_max=99999999999999999999", 400),
+        ("?min_duration_ms=9223372036854775807", 400),
+        ("?min_duration_ms=-1", 400),
+        ("?uri_pattern=%5C", 200),
+        ("?uri_pattern=!", 200),
+        ("?timestamp_after=0001-01-01T00:00:00Z", 200),
+        ("?timestamp_after=0001-01-01T00:00:00%2B14:00", 400),
+    ],
+)
+async def test_numbers_and_times_out_of_bounds(server: Administration, viewer: str, query: str, status: int) -> None:
+    assert (await server.ask("GET", f"/admin/api/v1/requests{query}", secret=viewer)).status == status
+
+
+async def test_sums_at_the_ends_of_time(server: Administration) -> None:
+    last = "start_date=9999-12-31T00:00:00Z&end_date=9999-12-31T23:59:59Z"
+    assert (await server.admin("GET", "/requests/aggregate?timestamp_before=0001-01-01T00:00:00Z")).status == 200
+    assert (await server.admin("GET", f"/requests/aggregate-by-user?model=m&{last}")).status == 400
+    assert (await server.admin("GET", f"/requests/aggregate-by-user?model=m&{last.split('&')[1]}")).status == 200
+
+
 async def test_the_list_filters_and_pages(server: Administration, viewer: str) -> None:
     account, other = await server.person(), await server.person()
     start = clock.now_us() - 10_000_000
