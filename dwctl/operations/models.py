@@ -14,7 +14,7 @@ from dwctl.accounts.principals import NIL
 from dwctl.errors import bad_request, conflict, not_found
 from dwctl.operations import tariffs
 from dwctl.operations.audit import audit
-from dwctl.operations.rows import canonical, change_row
+from dwctl.operations.rows import canonical, change_row, count_up
 from dwctl.operations.services import Services
 from dwctl.operations.tariffs import TariffDefinition
 from dwctl.store import Changes, Tx
@@ -292,8 +292,8 @@ async def change_model(services: Services, actor: Actor, model_id: str, body: Mo
     async def write(tx: Tx) -> int:
         row = await live_model(tx, model_id)
         await update_model(tx, actor, row, columns, revision=revision)
-        if wished is not None:
-            await update_prices(tx, actor, str(row.id), wished)
+        if wished is not None and await update_prices(tx, actor, str(row.id), wished):
+            await count_up(tx, row)
         return await Changes.note(tx, "catalog", str(row.id))
 
     await services.changes.applied(await services.store.write(write))

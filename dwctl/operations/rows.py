@@ -57,3 +57,13 @@ async def change_row(tx: Tx, row: Any, changes: dict[str, Any], *, revision: int
     row.revision += 1
     row.updated_at = now
     return difference
+
+
+async def count_up(tx: Tx, row: Any) -> None:
+    """Count the revision up for a change that is kept beside the row, so that whoever saw the row before it is told.
+    Raises GatewayError 412 when the row has moved on."""
+    now = clock.now_us()
+    if not await type(row).filter(id=row.id, revision=row.revision).using_db(tx.orm).update(revision=row.revision + 1, updated_at=now):
+        raise stale()
+    row.revision += 1
+    row.updated_at = now

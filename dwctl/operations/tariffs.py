@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from dwctl import catalog, clock, ids, money
+from dwctl.errors import bad_request
 from dwctl.store import Tx
 from dwctl.store.tables import Tariff
 
@@ -50,6 +51,10 @@ def read_terms(definitions: Sequence[TariffDefinition], field: str = "tariffs") 
 
 
 def _terms(definition: TariffDefinition, field: str) -> catalog.TariffTerms:
+    window = definition.completion_window
+    if window is not None and not 1 <= len(window) <= 16:
+        raise bad_request(f"{field}.completion_window must have 1 to 16 characters, such as 24h", param=f"{field}.completion_window")
+
     def price(name: str) -> int:
         return catalog.price_per_unit(str(getattr(definition, name)), f"{field}.{name}")
 
@@ -65,7 +70,7 @@ def _terms(definition: TariffDefinition, field: str) -> catalog.TariffTerms:
         cache_write_1h_pico=optional("cache_write_1h_price_per_token"),
         per_request_pico=price("per_request_price"),
         api_key_purpose=definition.api_key_purpose,
-        completion_window=definition.completion_window,
+        completion_window=window,
     )
 
 

@@ -1,5 +1,6 @@
 """Models over REST: who sees what, PATCH with null, prices as a full set, groups."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -135,6 +136,25 @@ async def test_prices_are_a_full_set(server: Administration, endpoint: str) -> N
     assert all(price.valid_until is not None for price in server.services.snapshot().models["m"].prices)
 
 
+async def test_prices_count_as_a_change_of_the_model(server: Administration, endpoint: str) -> None:
+    created = await server.admin("POST", "/models", json={"model_name": "m", "hosted_on": endpoint})
+    path, seen = f"/models/{created.body['id']}", {"If-Match": created.headers["ETag"]}
+    first = await server.admin("PATCH", path, json={"tariffs": [{"input_price_per_token": "1e-6"}]}, headers=seen)
+    assert (first.status, first.body["revision"]) == (200, 2)
+    lost = await server.admin("PATCH", path, json={"tariffs": [{"input_price_per_token": "2e-6"}]}, headers=seen)
+    assert lost.status == 412
+    same = await server.admin("PATCH", path, json={"tariffs": [{"input_price_per_token": "1e-6"}]})
+    assert (same.status, same.body["revision"]) == (200, 2)
+
+
+async def test_prices_set_at_once_never_add_up(server: Administration, endpoint: str) -> None:
+    created = await server.admin("POST", "/models", json={"model_name": "m", "hosted_on": endpoint})
+    prices = [{"tariffs": [{"input_price_per_token": f"{number}e-6", "api_key_purpose": "realtime"}]} for number in range(1, 9)]
+    answers = await asyncio.gather(*(server.admin("PATCH", f"/models/{created.body['id']}", json=body) for body in prices))
+    assert {answer.status for answer in answers} <= {200, 412}
+    assert len(await server.services.store.fetch("SELECT id FROM model_tariffs WHERE valid_until IS NULL")) == 1
+
+
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"alias": " "}, "alias"),
     ({"model_name": ""}, "model_name"),
@@ -152,6 +172,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"tariffs": [{}, {"api_key_purpose": "batch", "per_request_price": "-1"}]}, "tariffs[1].per_request_price"),
     ({"tariffs": [{"cache_write_1h_price_per_token": "NaN"}]}, "tariffs[0].cache_write_1h_price_per_token"),
     ({"tariffs": [{"output_price_per_token": "1e999999999"}]}, "tariffs[0].output_price_per_token"),
+    ({"tariffs": [{"completion_window": "x" * 17}]}, "tariffs[0].completion_window"),
     ({"tariffs": [{"name": "a"}, {"name": "b"}]}, "tariffs[1].api_key_purpose"),
 ]
 

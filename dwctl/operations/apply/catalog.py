@@ -10,6 +10,7 @@ from dwctl.errors import GatewayError
 from dwctl.operations import endpoints, models
 from dwctl.operations.apply.document import EndpointEntry, ModelEntry, PriceEntry
 from dwctl.operations.apply.work import Outcome, Work, sent
+from dwctl.operations.rows import count_up
 from dwctl.sealing import Secret
 from dwctl.store import Changes, Tx
 from dwctl.store.tables import DeployedModel, Endpoint
@@ -118,8 +119,9 @@ async def model(work: Work, tx: Tx, entry: ModelEntry) -> Outcome:
     else:
         changed = await models.update_model(tx, work.actor, row, {**columns, "endpoint_id": host.id})
     model_id = str(row.id)
-    if prices is not None:
-        changed |= await models.update_prices(tx, work.actor, model_id, prices, field="prices")
+    if prices is not None and await models.update_prices(tx, work.actor, model_id, prices, field="prices"):
+        await count_up(tx, row)
+        changed = True
     if not isinstance(entry.groups, UnsetType):
         changed |= await models.set_groups(tx, work.actor, model_id, await work.groups(tx, entry.groups))
     if changed:
