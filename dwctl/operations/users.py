@@ -214,13 +214,15 @@ async def update_user(services: Services, actor: Actor, user_id: str, body: User
 
 async def delete_user(services: Services, actor: Actor, user_id: str) -> None:
     """Delete a user softly: their keys and sessions end at once, and name and e-mail address are free again.
-    Raises GatewayError 400 (oneself), 403, 404."""
+    Raises GatewayError 400 (oneself), 403 (also for an administrator, to others), 404."""
     policy.require(actor, "Users", "delete_all")
     if user_id == actor.user_id:
         raise bad_request("You cannot delete your own account")
 
     async def write(tx: Tx) -> int:
         row = await live_user(tx, user_id)
+        if row.is_admin and not actor.is_admin:
+            raise forbidden("Only an administrator can delete an administrator", code="insufficient_permissions")
         now = clock.now_us()
         keys = await tx.fetch("SELECT id FROM api_keys WHERE deleted_at IS NULL AND (user_id = ? OR created_by = ?)", (user_id, user_id))
         for key in keys:

@@ -134,6 +134,13 @@ async def test_revision_guards_an_update(server: Administration) -> None:
     assert (await server.admin("PATCH", path, json={"display_name": "B"}, headers={"If-Match": "*"})).status == 200
 
 
+async def test_administrators_are_not_deleted_by_others(server: Administration) -> None:
+    manager = await server.key_of(await server.person("PlatformManager"))
+    admin = (await server.admin("GET", "/users/current")).body["id"]
+    assert (await server.ask("DELETE", f"/admin/api/v1/users/{admin}", secret=manager)).status == 403
+    assert (await server.ask("DELETE", f"/admin/api/v1/users/{await server.person()}", secret=manager)).status == 204
+
+
 async def test_deleted_user_is_gone_with_keys_sessions_and_name(server: Administration) -> None:
     user_id = await server.password_user("ada@example.com", "a long password")
     platform, realtime = await server.key_of(user_id), await server.key_of(user_id, "realtime")
