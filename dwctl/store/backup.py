@@ -259,6 +259,8 @@ class _Reader:
 
 def _restore(source: Path, data_dir: Path, passphrase: str, replace: bool) -> set[str]:
     made = not data_dir.exists()
+    if replace and source.resolve().is_relative_to(data_dir.resolve()):
+        raise BackupError(f"{source} lies in {data_dir}, whose contents are about to be replaced: move it elsewhere first")
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         with _exclusive(data_dir):

@@ -114,6 +114,14 @@ async def test_a_directory_in_use_is_refused(installation: Store, data_dir: Path
     assert properties(again) == {"one": "1"}
 
 
+async def test_a_backup_is_not_replaced_by_itself(installation: Store, data_dir: Path) -> None:
+    target = data_dir / "file.dwctl"
+    await backup(None, data_dir, target, PASSPHRASE)
+    with pytest.raises(BackupError, match="elsewhere"):
+        await restore(target, data_dir, PASSPHRASE, replace=True)
+    assert target.exists()
+
+
 async def test_an_existing_target_is_kept(installation: Store, data_dir: Path, tmp_path: Path) -> None:
     target = tmp_path / "file.dwctl"
     target.write_text("precious")
