@@ -8,6 +8,7 @@ from dwctl.store.store import Store
 from dwctl.store.transaction import Tx
 
 _PROPERTY = "sealing_key_fingerprint"
+_FINGERPRINT = "SELECT value FROM properties WHERE name = ?"
 
 
 async def open_sealer(store: Store, data_dir: Path, secret_key: str | None) -> Sealer:
@@ -24,10 +25,12 @@ async def open_sealer(store: Store, data_dir: Path, secret_key: str | None) -> S
         await tx.execute(
             "INSERT INTO properties (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING", [_PROPERTY, sealer.fingerprint]
         )
-        [row] = await tx.fetch("SELECT value FROM properties WHERE name = ?", [_PROPERTY])
+        [row] = await tx.fetch(_FINGERPRINT, [_PROPERTY])
         return str(row["value"])
 
-    known = await store.write(remember)
+    # Only the first start writes: the later ones go well with a database that takes no writes at the moment.
+    found = await store.fetch(_FINGERPRINT, [_PROPERTY])
+    known = str(found[0]["value"]) if found else await store.write(remember)
     if known != sealer.fingerprint:
         origin = "secret_key" if secret_key is not None else str(data_dir / "sealing.key")
         raise ConfigurationError(
