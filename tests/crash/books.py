@@ -107,6 +107,13 @@ async def read(database: Database) -> Books:
     )
 
 
+async def charged(database: Database) -> int:
+    """The number of charges in the database."""
+    [[row]] = await database.fetch("SELECT count(*) AS charges FROM credits_transactions WHERE transaction_type = 'usage'")
+    charges: int = row["charges"]
+    return charges
+
+
 async def check_sums(database: Database) -> None:
     """What holds at any moment, by sums alone: cheap enough for every restart of a long run."""
     balances, hours, rows, spend = await database.fetch(

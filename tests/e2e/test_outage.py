@@ -7,12 +7,14 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.appliance import Appliance, Simulator, running
+from dwctl.money import format_amount
+from tests.appliance import Appliance, Simulator, model, running, setup
 from tests.conftest import PostgresServer
 from tests.crash import books
 from tests.crash.aftermath import recorded, spend_everything
@@ -109,6 +111,38 @@ async def test_sqlite_held_by_another_process(tmp_path: Path) -> None:
                 await going_on(load)
             await ready(appliance, 200)
         await check_nothing_lost(appliance, simulator, database, load)
+
+
+@pytest.mark.timeout(120)
+async def test_a_budget_outlives_a_kill_while_the_database_is_held(tmp_path: Path) -> None:
+    """What was spent is in the journal alone; the server that starts on it spends the rest, and not a credit more."""
+    cost, afforded = 1_000_000, 40
+    price = {"per_request": format_amount(cost)}
+    body = {"model": "one", "query": "what", "documents": ["this"]}
+
+    async def ask(times: int) -> list[Answer]:
+        return list(await asyncio.gather(*(one(appliance.port, "/ai/v1/rerank", body) for _ in range(times))))
+
+    plan = partial(setup, models=[model("one", "sim-rerank?latency=20", prices=[price])], credit=format_amount(afforded * cost))
+    with running(tmp_path / "run", plan) as (appliance, simulator):
+        database = Database(None, appliance.data_dir)
+        with held(database.path):
+            first = await ask(afforded - 13)
+            appliance.kill()
+            await asyncio.to_thread(appliance.start)
+            second = await ask(afforded)
+            assert not await books.charged(database), "nothing is in the database yet"
+        assert all(answer.ok for answer in first)
+        assert sum(answer.ok for answer in second) == 13
+        assert {answer.code for answer in second if not answer.ok} <= {"insufficient_balance", "balance_reserved"}
+        served = {answer.id for answer in first + second if answer.ok and answer.id}
+        assert simulator.served().keys() == served
+        await recorded(database, served)
+        await ready(appliance, 200)
+        found = await books.read(database)
+        books.check(found)
+        assert found.charges() == dict.fromkeys(served, cost)
+        assert set(found.balances.values()) == {0}
 
 
 async def sign_in(appliance: Appliance) -> int:
