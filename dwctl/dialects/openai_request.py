@@ -96,6 +96,8 @@ def outgoing(request: ModelRequest, upstream_model: bytes, *, ask_usage: bool, m
             continue
         elif name not in _CLIENT_IDS:
             parts.append(msgspec.json.encode(name) + b":" + bytes(raw))
+    if "model" not in request.fields:
+        parts.append(b'"model":' + upstream_model)  # a header named it
     if ask_usage:
         parts.append(b'"stream_options":' + _with_usage(request.fields.get("stream_options")))
     if max_tokens is not None:
@@ -115,6 +117,15 @@ def _with_usage(raw: msgspec.Raw | None) -> bytes:
 def input_bound(body: bytes) -> int | None:
     """Bound on the input tokens by size alone: a token is at least a byte. None if the body may hold media, whose cost is not its size."""
     return None if b"image" in body or b"audio" in body or b"file" in body or b"video" in body else len(body)
+
+
+def prompts(request: ModelRequest) -> int:
+    """How many prompts a text completion holds, each of which is answered ``choices`` times; a list of token ids is one."""
+    raw = request.fields.get("prompt")
+    if raw is None or not bytes(raw).startswith(b"["):
+        return 1
+    prompt = _lenient(raw)
+    return max(1, len(prompt)) if isinstance(prompt, list) and not all(isinstance(item, int) for item in prompt) else 1
 
 
 def input_text(request: ModelRequest) -> tuple[str, int]:

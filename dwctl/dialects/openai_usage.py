@@ -31,6 +31,13 @@ _ANY = msgspec.json.Decoder()
 _NOTHING = _Details()
 
 
+_COUNTS = ("prompt_tokens", "input_tokens", "completion_tokens", "output_tokens")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _count(value: Any) -> int:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
@@ -48,12 +55,15 @@ def _details(usage: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
 
 
 def read(raw: bytes) -> Usage | None:
-    """`normalise` of a usage object in JSON text; None if it is not an object."""
+    """`normalise` of a usage object in JSON text; None if it is not an object, or counts neither input nor output."""
     try:
         plain = _PLAIN.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        decoded = _ANY.decode(raw.decode("utf-8", "replace"))
-        return normalise(decoded) if isinstance(decoded, dict) else None
+        try:
+            decoded = _ANY.decode(raw.decode("utf-8", "replace"))
+        except (msgspec.DecodeError, RecursionError):
+            return None
+        return normalise(decoded) if isinstance(decoded, dict) and any(_is_number(decoded.get(name)) for name in _COUNTS) else None
     prompt, completion = plain.prompt_tokens, plain.completion_tokens
     inner, outer = plain.prompt_tokens_details or _NOTHING, plain.completion_tokens_details or _NOTHING
     cached, written, reasoning = inner.cached_tokens or 0, inner.cache_write_tokens or 0, outer.reasoning_tokens or 0

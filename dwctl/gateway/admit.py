@@ -40,15 +40,31 @@ async def admit(exchange: "Exchange") -> None:
     if not model.candidates:
         raise unavailable("service_unavailable", f"The model '{model.alias}' has no usable provider. Please tell your administrator.")
     price = exchange.price = _price(exchange, principal, model)
-    limits = exchange.gateway.limits
     now = monotonic()
-    rates = []
+    rates: list[tuple[str, float, int | None, str]] = []
     if principal.rps is not None and principal.account_id != SYSTEM:
         rates.append((f"key:{principal.key_id}", principal.rps, principal.burst, "API key"))
     if model.requests_per_second is not None:
         rates.append((f"model:{model.id}", model.requests_per_second, model.burst_size, f"model '{model.alias}'"))
+    _check_rates(exchange, rates, now)
+    for scope, limit in ((f"key:{principal.key_id}", principal.max_concurrency), (f"model:{model.id}", model.capacity)):
+        enter(exchange, scope, limit)
+    if price is not None:
+        await _hold(exchange, principal, model, price)
+        if rates:
+            # Others may have passed while the tokens were counted in a thread.
+            now = monotonic()
+            _check_rates(exchange, rates, now)
+    for scope, rate, _, _ in rates:
+        exchange.gateway.limits.take(scope, rate, now)
+    exchange.admitted_at = monotonic()
+
+
+def _check_rates(exchange: "Exchange", rates: list[tuple[str, float, int | None, str]], now: float) -> None:
+    """Refuse a request that is too fast for one of the rates, without taking from any. Raises GatewayError 429."""
+    exchange.limit_headers = {}
     for scope, rate, burst, what in rates:
-        state = limits.check(scope, rate, burst, now)
+        state = exchange.gateway.limits.check(scope, rate, burst, now)
         if not exchange.limit_headers or state.remaining < int(exchange.limit_headers["x-ratelimit-remaining-requests"]):
             exchange.limit_headers = _rate_headers(state)
         if not state.allowed:
@@ -60,13 +76,6 @@ async def admit(exchange: "Exchange") -> None:
                 f"You are sending requests too quickly. Please slow down. The {what} allows {rate:g} requests per second.",
                 retry_after=state.retry_after,
             )
-    for scope, limit in ((f"key:{principal.key_id}", principal.max_concurrency), (f"model:{model.id}", model.capacity)):
-        enter(exchange, scope, limit)
-    if price is not None:
-        await _hold(exchange, principal, model, price)
-    for scope, rate, _, _ in rates:
-        limits.take(scope, rate, now)
-    exchange.admitted_at = monotonic()
 
 
 def accessible(principal: "Principal", model: "ModelEntry") -> bool:
@@ -138,6 +147,8 @@ async def _hold(exchange: "Exchange", principal: "Principal", model: "ModelEntry
             else:
                 limit = min(model.max_output_tokens or default, default)
         output_bound = limit * request.choices
+        if exchange.operation == "text_completion":
+            output_bound *= openai_request.prompts(request)
     if request is None or exchange.operation == "other":
         exchange.hold = balances.take(principal.account_id, prices.hold(price, 0, 0))
         return
