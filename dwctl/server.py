@@ -15,12 +15,13 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import structlog
 import uvloop
 from sanic import Sanic
 from sanic.application.state import ApplicationServerInfo
-from sanic.exceptions import RequestCancelled, SanicException
+from sanic.exceptions import RequestCancelled, RequestTimeout, SanicException
 from sanic.handlers import ErrorHandler
 from sanic.http.constants import HTTP, Stage
 from sanic.request import Request
@@ -31,7 +32,7 @@ from sanic.server.protocols.http_protocol import HttpProtocol
 from dwctl import api, doorway, ids
 from dwctl.accounts.principals import Keyring
 from dwctl.api import health, inference
-from dwctl.clock import MICROSECONDS, now_us
+from dwctl.clock import MICROSECONDS, monotonic, now_us
 from dwctl.config import Config, secret_key
 from dwctl.demo import Demo
 from dwctl.errors import ConfigurationError, GatewayError
@@ -69,15 +70,34 @@ def run(config: Config, *, demo: bool = False, copy: bool = True) -> int:
 
 
 class PatientProtocol(HttpProtocol):
-    """Sanic's protocol, with a head deadline that trickling bytes do not push back (slow-loris)."""
+    """Sanic's protocol, with a deadline that trickling bytes do not push back (slow-loris): for the head of every request, and for a
+    body that Sanic reads itself. Bodies of model calls have the gateway's own deadline."""
 
     def data_received(self, data: bytes) -> None:
         since = self._time
         http = self.http
-        in_head = http is not None and http.stage is Stage.REQUEST
+        awaited = http is not None and (http.stage is Stage.REQUEST or _reads_body(http))
         super().data_received(data)
-        if in_head:
+        if awaited:
             self._time = since
+
+    def check_timeouts(self) -> None:
+        """Called by a timer. A request whose body is late is refused; when the refusal is out and the body still missing, cut off."""
+        http = self.http
+        now = monotonic()
+        if self._task and http is not None and _reads_body(http) and now - self._time > self.request_timeout:
+            if http.stage is Stage.HANDLER:
+                http.exception = RequestTimeout()
+            self._time = now
+            self._callback_check_timeouts = self.loop.call_later(self.request_timeout / 2, self.check_timeouts)
+            self._task.cancel()
+        else:
+            super().check_timeouts()
+
+
+def _reads_body(http: Any) -> bool:
+    """Whether bytes of a body are to come that no streaming handler asked for; Sanic lifts the size limit for those that do."""
+    return bool(getattr(http, "request_body", None)) and http.request_max_size != float("inf")
 
 
 class Errors(ErrorHandler):
