@@ -7,6 +7,7 @@ import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 from sanic import Sanic
@@ -127,7 +128,8 @@ def register(app: Sanic, gateway: Gateway, proxies: TrustedProxies) -> None:
         return call_model
 
     def refused(request: Request, path: str, error: GatewayError) -> HTTPResponse:
-        known = "unauthenticated" if error.status == 401 and error.code == "unauthenticated" else "unknown_api_key"
+        secret = bearer(request.headers)
+        known = "unauthenticated" if secret is None else "unknown_api_key" if gateway.keyring.find(secret) is None else "api_key"
         record_refusal(request, path, error, known)
         return render_error(error)
 
@@ -155,6 +157,7 @@ def register(app: Sanic, gateway: Gateway, proxies: TrustedProxies) -> None:
         return HTTPResponse(msgspec.json.encode(body), 200, {"x-request-id": ids.new_text()}, "application/json")
 
     async def get_model(request: Request, model_id: str) -> HTTPResponse:
+        model_id = unquote(model_id)  # clients encode the slash of a name
         try:
             for model in visible(request):
                 if model.alias == model_id:

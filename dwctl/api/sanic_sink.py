@@ -49,6 +49,23 @@ class SanicSink:
         stream: Any = self._request.stream
         if stream is None:
             raise asyncio.CancelledError
+        data = self._framed(stream, data, last)
+        if data:
+            await stream.protocol.send(data)
+        if last:
+            stream.response_func = None
+            stream.stage = Stage.IDLE
+
+    def offer(self, data: bytes) -> None:
+        """Hand over bytes that may as well be left out: not if the client is gone, or has yet to take what it was sent."""
+        stream: Any = self._request.stream
+        if stream is None:
+            return
+        protocol = stream.protocol
+        if protocol.transport is not None and not protocol.transport.is_closing() and protocol._can_write.is_set():
+            protocol.transport.write(self._framed(stream, data, False))
+
+    def _framed(self, stream: Any, data: bytes, last: bool) -> bytes:
         if self.started:
             if self._chunked:
                 data = b"%x\r\n%b\r\n%b" % (len(data), data, b"0\r\n\r\n" if last else b"") if data else b"0\r\n\r\n" if last else b""
@@ -57,20 +74,19 @@ class SanicSink:
             data = self._first(stream, data, last)
             stream.response = _SENT
             stream.stage = Stage.RESPONSE
-        if data:
-            await stream.protocol.send(data)
-        if last:
-            stream.response_func = None
-            stream.stage = Stage.IDLE
+        return data
 
     def _first(self, stream: Any, data: bytes, last: bool) -> bytes:
         """The head, and the first bytes in the framing that the rest will have."""
         lines = [_REASONS.get(self._status) or f"HTTP/1.1 {self._status} \r\n"]
+        if self._status in (204, 304):  # these have no body, and no length (RFC 9110, 8.6)
+            self._headers.pop("content-length", None)
+            data = b""
         for name, value in self._headers.items():
             if "\n" not in value and "\r" not in value:
                 lines.append(f"{name}: {value}\r\n")
         if last:
-            if "content-length" not in self._headers:
+            if "content-length" not in self._headers and self._status not in (204, 304):
                 lines.append(f"content-length: {len(data)}\r\n")
         elif "content-length" not in self._headers:
             if self._request.version == "1.0":

@@ -51,7 +51,9 @@ def shown_to_client(status: int, content_type: str, answer: bytes, retry_after: 
     The provider's own JSON body (an error object, of bounded size) with the same status, or, where the status speaks of the account
     that dwctl has there or the body is not an error in JSON, an error of ours.
     """
-    retry = float(retry_after) if retry_after and retry_after.isascii() and retry_after.isdigit() else None
+    retry = float(retry_after) if retry_after and retry_after.isascii() and retry_after.isdigit() and len(retry_after) < 8 else None
+    if status >= 600:
+        return bad_redirect(status)
     if status in _MASKED:
         return GatewayError(
             502,

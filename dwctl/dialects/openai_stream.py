@@ -237,7 +237,13 @@ def answer_text(answer: dict[str, Any]) -> str:
 
 
 def as_stream(answer: dict[str, Any], *, include_usage: bool) -> bytes:
-    """A whole JSON answer as the stream that the client asked for: one chunk with everything, its end, usage if wanted."""
+    """A whole JSON answer as the stream that the client asked for: one chunk with everything, its end, usage if wanted.
+
+    Raises ValueError for an answer whose choices are not what OpenAI's are.
+    """
+    choices = answer.get("choices") or []
+    if not isinstance(choices, list):
+        raise ValueError("choices are not a list")
     is_chat = answer.get("object") != "text_completion"
     head = {
         "id": answer.get("id"),
@@ -246,9 +252,9 @@ def as_stream(answer: dict[str, Any], *, include_usage: bool) -> bytes:
         "model": answer.get("model"),
     }
     events = []
-    for choice in answer.get("choices") or []:
-        if not isinstance(choice, dict):
-            continue
+    for choice in choices:
+        if not isinstance(choice, dict) or not isinstance(choice.get("message") or {}, dict):
+            raise ValueError("a choice is not an object")
         index = choice.get("index", 0)
         if is_chat:
             delta = dict(choice.get("message") or {})

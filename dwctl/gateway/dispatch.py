@@ -1,5 +1,6 @@
 """Fourth stage: ask the candidates, in order, until one answers."""
 
+import re
 from typing import TYPE_CHECKING
 
 from dwctl.clock import MICROSECONDS, monotonic
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 _FORWARDED = ("accept", "content-type", "user-agent", "openai-beta", "anthropic-beta", "idempotency-key", "traceparent", "tracestate")
 """Request headers that any provider may see; an endpoint can add names of its own."""
+
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 _FAULTS = {
     "connect": (502, "upstream_unreachable", "The model's provider cannot be reached. Please try again later."),
@@ -51,8 +54,10 @@ async def _attempt(exchange: "Exchange", candidate: "Candidate") -> None:
         body = multipart.with_value(body, exchange.form_model, candidate.model_name)
     headers = endpoint.auth()
     for name in (*_FORWARDED, *endpoint.forward_headers):
-        if (value := exchange.headers.get(name)) is not None:
+        if (value := exchange.headers.get(name)) is not None and ((value.isascii() and value.isprintable()) or _can_be_sent(value)):
             headers.setdefault(name, value)
+    if exchange.request is not None:
+        headers.setdefault("content-type", "application/json")
     headers["x-request-id"] = exchange.id
     headers["accept-encoding"] = "identity"
     if not exchange.begun:
@@ -91,6 +96,15 @@ async def _attempt(exchange: "Exchange", candidate: "Candidate") -> None:
         )
     exchange.phase, exchange.phase_since = "idle", exchange.answered_at
     exchange.phase_limit = endpoint.idle_timeout
+
+
+def _can_be_sent(value: str) -> bool:
+    """Whether a header's value is text without control characters; one that is not is left out."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return not _CONTROL.search(value)
 
 
 def _begin(exchange: "Exchange", candidate: "Candidate") -> None:

@@ -7,6 +7,7 @@ breaks off, a client that leaves, a deadline), the exchange is settled once, and
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 import structlog
 
@@ -40,8 +41,20 @@ log = structlog.get_logger(__name__)
 
 HEARTBEAT_SECONDS = 15.0
 
-OPERATIONS = {"/chat/completions": "chat", "/completions": "text_completion", "/embeddings": "embeddings"}
+_OPERATIONS = {"/chat/completions": "chat", "/completions": "text_completion", "/embeddings": "embeddings"}
 """The paths that count tokens, and what GenAI conventions call them."""
+
+
+def operation_of(path: str) -> str:
+    """What a path asks of a model; ``other`` for all that is not priced by tokens.
+
+    Any spelling that a provider may take for one of those paths counts as it, so that none is cheaper than the plain one.
+    """
+    operation = _OPERATIONS.get(path)
+    if operation is None:
+        plain = unquote(path).rstrip("/").lower()
+        operation = next((name for end, name in _OPERATIONS.items() if plain.endswith(end)), "other")
+    return operation
 
 
 class Exchange:
@@ -142,7 +155,7 @@ class Exchange:
         self.total_limit = float("inf")
         self.expired: str | None = None
         self.snapshot: Snapshot = gateway.snapshot
-        self.operation = OPERATIONS.get(path, "other")
+        self.operation = operation_of(path)
         self.principal: Principal | None = None
         self.access_source = "unauthenticated"
         self.origin = "api"
@@ -205,10 +218,12 @@ class Exchange:
             log.error("exchange_failed", request_id=self.id, exc_info=error)
             await self.fail(errors.internal_error())
         finally:
-            self.leave("interrupted" if self.begun else "refused", 500)
-            if self.upstream is not None:
-                self.upstream.close()
-            self.gateway.leave(self)
+            try:
+                self.leave("interrupted" if self.begun else "refused", 500)
+            finally:
+                if self.upstream is not None:
+                    self.upstream.close()
+                self.gateway.leave(self)
 
     def leave(self, outcome: str, status: int, error: GatewayError | None = None) -> None:
         """Settle with an end that nobody is told about, unless already settled."""
@@ -224,6 +239,8 @@ class Exchange:
             self.sink.abort()
             return
         self.error = error
+        # First, so that the phase that has overstayed does not break the connection while the tokenizer is loaded.
+        self.enter_phase("client_write", self.gateway.config.timeouts.client_write)
         await prepare(self)
         started = self.sink.started
         if started:
@@ -232,7 +249,6 @@ class Exchange:
             self.outcome = "failed" if self.begun else "refused"
             self.status = error.status
         settle(self)
-        self.enter_phase("client_write", self.gateway.config.timeouts.client_write)
         if not started:
             headers = {"content-type": "application/json", "x-request-id": self.id, **self.limit_headers, **error.headers}
             if error.retry_after is not None:
@@ -277,6 +293,10 @@ class Exchange:
         self.phase_since = monotonic()
         self.phase_limit = limit
 
+    def heard(self) -> None:
+        """The provider has sent something."""
+        self.phase_since = monotonic()
+
     def check_deadlines(self, now: float) -> None:
         """Called by the sweep: end an exchange that overstays, keep an idle stream alive."""
         if now - self.phase_since > self.phase_limit:
@@ -288,18 +308,11 @@ class Exchange:
             self.expire("total")
         elif self.stream is not None and self.phase == "idle" and now - self.last_write_at >= HEARTBEAT_SECONDS:
             self.last_write_at = now
-            self.gateway.spawn(self._heartbeat())
+            self.sink.offer(sse.PING)
 
     def expire(self, phase: str) -> None:
         """Interrupt whatever the exchange is waiting for."""
-        if self.expired is None and not self.settled:
+        if self.expired is None and self.error is None and not self.settled:
             self.expired = phase
             if self.task is not None:
                 self.task.cancel()
-
-    async def _heartbeat(self) -> None:
-        if not self.settled and self.phase == "idle":
-            try:
-                await self.sink.send(sse.PING, last=False)
-            except asyncio.CancelledError:
-                pass  # the client has left; its own task hears of it too

@@ -1,8 +1,7 @@
 """What all exchanges of a process share."""
 
 import asyncio
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dwctl.accounts.principals import Keyring
 from dwctl.config import Config
@@ -34,16 +33,9 @@ class Gateway:
         self.limits = Limits()
         self.deadlines = Deadlines()
         self.live: set[Exchange] = set()
-        self._tasks: set[asyncio.Task[Any]] = set()
         self._all_ended = asyncio.Event()
         self.closed = False
         """No more requests are taken: records would have nowhere to go."""
-
-    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Run something beside the exchanges; kept until it ends."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     def enter(self, exchange: "Exchange") -> None:
         self.live.add(exchange)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from dwctl.clock import monotonic
 from dwctl.dialects import multipart, openai_errors, openai_request
-from dwctl.errors import GatewayError, forbidden, unauthenticated
+from dwctl.errors import GatewayError, bad_request, forbidden, unauthenticated
 from dwctl.gateway.deadlines import overstayed
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ async def receive(exchange: "Exchange") -> None:
         is_form = _check_content_type(exchange, content_type)
     exchange.body = await exchange.read_body(exchange.gateway.config.limits.requests.max_body_size)
     override = headers.get("model-override")
+    if override is not None and not (override.isascii() or _is_text(override)):
+        raise bad_request("The Model-Override header is not valid text.", param="model")
     if is_form:
         exchange.form_model = multipart.find_field(exchange.body, content_type, "model")
         exchange.alias = override or (exchange.form_model.value if exchange.form_model is not None else None)
@@ -71,6 +73,14 @@ async def receive(exchange: "Exchange") -> None:
         exchange.request = openai_request.parse(exchange.body, override)
         exchange.alias = exchange.request.model
     exchange.received_at = monotonic()
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _check_content_type(exchange: "Exchange", content_type: str) -> bool:

@@ -29,6 +29,10 @@ _SHOWN = ("content-type", "cache-control", "content-disposition")
 _EVENTS = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
+_EVENT_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
+"""How a stream of events begins that does not say that it is one."""
+
+
 class _Choice(msgspec.Struct):
     finish_reason: str | None = None
 
@@ -49,7 +53,7 @@ async def relay(exchange: "Exchange") -> None:
     upstream, request = exchange.upstream, exchange.request
     assert upstream is not None
     exchange.status = upstream.status
-    content_type = upstream.headers.get("content-type", "")
+    content_type = upstream.headers.get("content-type", "").lower()
     if upstream.headers.get("content-encoding", "identity") != "identity":
         raise GatewayError(
             502, "internal_error", "upstream_protocol_error", "The model's provider sent a compressed answer, which it was asked not to do."
@@ -62,7 +66,10 @@ async def relay(exchange: "Exchange") -> None:
         elif "json" in content_type:
             await _json(exchange, upstream)
         elif request is not None and exchange.operation != "other":
-            raise _not_understood()
+            first = await upstream.read_chunk() if request.stream else b""
+            if not first.startswith(_EVENT_STARTS):
+                raise _not_understood()
+            await _events(exchange, upstream, first)
         else:
             await _bytes(exchange, upstream)
     except OutboundError as error:
@@ -92,7 +99,7 @@ def _concealed(exchange: "Exchange", error: bytes) -> bytes:
 
 
 async def _error(exchange: "Exchange", upstream: "OutboundResponse", content_type: str) -> None:
-    answer = _concealed(exchange, await upstream.read(_MAX_ERROR))
+    answer = _concealed(exchange, await upstream.read(_MAX_ERROR, exchange.heard))
     if "json" in content_type:
         _learn_usage(exchange, _decode(answer).usage)
     retry_after = upstream.headers.get("retry-after")
@@ -110,7 +117,7 @@ async def _error(exchange: "Exchange", upstream: "OutboundResponse", content_typ
     await exchange.complete(shown)
 
 
-async def _events(exchange: "Exchange", upstream: "OutboundResponse") -> None:
+async def _events(exchange: "Exchange", upstream: "OutboundResponse", first: bytes = b"") -> None:
     principal, model, request = exchange.principal, exchange.model, exchange.request
     assert principal is not None
     assert model is not None
@@ -125,7 +132,8 @@ async def _events(exchange: "Exchange", upstream: "OutboundResponse") -> None:
     stream = exchange.stream = openai_stream.CompletionStream(keep_usage=keeps_usage)
     exchange.sink.head(200, {"x-request-id": exchange.id, **exchange.limit_headers, **_EVENTS})
     try:
-        while chunk := await upstream.read_chunk():
+        while chunk := first or await upstream.read_chunk():
+            first = b""
             exchange.phase_since = monotonic()
             released = stream.feed(chunk)
             if stream.done:
@@ -157,11 +165,13 @@ async def _events(exchange: "Exchange", upstream: "OutboundResponse") -> None:
 
 
 async def _json(exchange: "Exchange", upstream: "OutboundResponse") -> None:
-    answer = await upstream.read(_MAX_JSON)
+    answer = await upstream.read(_MAX_JSON, exchange.heard)
     try:
         decoded = _ANSWER.decode(answer)
     except msgspec.ValidationError:
         decoded = _decode(answer)
+        if exchange.operation != "other" and not answer.lstrip().startswith(b"{"):
+            raise _not_understood() from None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         raise _not_understood() from None
     exchange.answer = answer
@@ -182,8 +192,11 @@ async def _json(exchange: "Exchange", upstream: "OutboundResponse") -> None:
     request = exchange.request
     if request is not None and request.stream and failure is None and exchange.operation in ("chat", "text_completion"):
         exchange.sink.head(200, {**headers, **_EVENTS})
-        whole = _ANY.decode(answer.decode("utf-8", "replace"))
-        await exchange.complete(openai_stream.as_stream(whole, include_usage=request.wants_usage))
+        try:
+            whole = openai_stream.as_stream(_ANY.decode(answer.decode("utf-8", "replace")), include_usage=request.wants_usage)
+        except (ValueError, RecursionError):
+            raise _not_understood() from None
+        await exchange.complete(whole)
         return
     exchange.sink.head(upstream.status, headers)
     await exchange.complete(answer)

@@ -15,5 +15,8 @@ class Sink(Protocol):
     async def send(self, data: bytes, *, last: bool) -> None:
         """Hand bytes to the client; ``last`` ends the message properly."""
 
+    def offer(self, data: bytes) -> None:
+        """Hand over bytes that may as well be left out, if the client takes any now."""
+
     def abort(self) -> None:
         """Break the connection, so that the client sees an answer that did not end."""

@@ -7,7 +7,7 @@ import asyncio
 import errno
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import aiohttp
@@ -87,8 +87,11 @@ class OutboundResponse:
         except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
             raise _fault(error) from None
 
-    async def read(self, limit: int) -> bytes:
-        """The whole body, at most ``limit`` bytes. Raises OutboundError (``too_large`` beyond the limit)."""
+    async def read(self, limit: int, heard: Callable[[], None] | None = None) -> bytes:
+        """The whole body, at most ``limit`` bytes; ``heard`` is called when some came and more are to come.
+
+        Raises OutboundError (``too_large`` beyond the limit).
+        """
         chunk = await self.read_chunk()
         if self._content.at_eof():
             if len(chunk) > limit:
@@ -99,6 +102,8 @@ class OutboundResponse:
         while chunk:
             if size > limit:
                 raise OutboundError("too_large", f"the provider's answer is larger than {limit} bytes")
+            if heard is not None:
+                heard()
             chunk = await self.read_chunk()
             chunks.append(chunk)
             size += len(chunk)

@@ -1,0 +1,272 @@
+"""The gateway between a provider and a client that both speak odd HTTP: each answer stays well-formed, priced, and free of leaks."""
+
+import asyncio
+import contextlib
+import json
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import pytest
+from yarl import URL
+
+from tests.appliance import KEY, PRICE, Appliance, model, running, setup
+from tests.e2e.test_gateway import row_of
+
+HEADERS = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
+USAGE = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+CHOICE = {"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}
+WHOLE: dict[str, Any] = {"id": "1", "object": "chat.completion", "model": "m", "usage": USAGE, "choices": [CHOICE]}
+STREAM = b'data: {"choices": [{"index": 0, "delta": {"content": "Hi"}}]}\n\n'
+STREAM += b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\n'
+STREAM += b'data: {"choices": [], "usage": %s}\n\ndata: [DONE]\n\n' % json.dumps(USAGE).encode()
+
+
+class Provider:
+    """Answers every connection by ``answer(connection)``, and keeps heads and bodies of what it was sent."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1"
+        self.answer: Callable[[socket.socket], None] = lambda connection: None
+        self.heads: list[str] = []
+        self.bodies: list[bytes] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def says(self, body: bytes, status: str = "200 OK", *headers: str) -> None:
+        """From now on this is the answer; ``headers`` instead of the usual content type."""
+        head = "\r\n".join((f"HTTP/1.1 {status}", f"content-length: {len(body)}", *(headers or ("content-type: application/json",))))
+        self.answer = lambda connection: connection.sendall(head.encode("latin-1") + b"\r\nconnection: close\r\n\r\n" + body)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            data = b""
+            while b"\r\n\r\n" not in data:
+                data += connection.recv(65536)
+            head, _, body = data.partition(b"\r\n\r\n")
+            length = next(int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+            while len(body) < length:
+                body += connection.recv(65536)
+            self.heads.append(head.decode("latin-1"))
+            self.bodies.append(body)
+            self.answer(connection)
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+@dataclass
+class Edge:
+    appliance: Appliance
+    provider: Provider
+
+    def raw(self, *lines: bytes, body: bytes = b"", path: str = "/ai/v1/chat/completions") -> bytes:
+        """What the server answers to a POST with these header lines, until it closes."""
+        head = [f"POST {path} HTTP/1.1".encode(), b"host: x", f"authorization: Bearer {KEY}".encode(), b"connection: close", *lines]
+        with socket.create_connection(("127.0.0.1", self.appliance.port), timeout=10) as connection:
+            connection.sendall(b"\r\n".join([*head, b"content-length: %d" % len(body)]) + b"\r\n\r\n" + body)
+            answer = b""
+            while chunk := connection.recv(65536):
+                answer += chunk
+            return answer
+
+    async def row(self, request_id: str) -> dict[str, Any]:
+        """The recorded row of a request."""
+        return await row_of(self, request_id)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+    provider = Provider()
+
+    def document(url: str) -> dict[str, object]:
+        both = PRICE | {"per_request": "0.04"}
+        models = [model("m", "m", prices=[PRICE]), model("both", "m", prices=[both]), model("org/a b", "m")]
+        document = setup(url, [entry | {"endpoint": "scripted"} for entry in models])
+        document["endpoints"].append({"name": "scripted", "url": provider.url, "api_key": "provider-key"})
+        return document
+
+    settings = {"timeouts": {"first_byte": 2, "idle": 1, "total": 20, "client_write": 2, "request_read": 2}}
+    with running(tmp_path_factory.mktemp("edge"), document, settings=settings) as (appliance, _):
+        yield Edge(appliance, provider)
+    provider.close()
+
+
+@pytest.fixture
+async def http(edge: Edge) -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(edge.appliance.url, headers=HEADERS, timeout=aiohttp.ClientTimeout(15)) as session:
+        yield session
+
+
+async def ask(http: aiohttp.ClientSession, path: str = "/chat/completions", **fields: Any) -> tuple[int, Any, str]:
+    body = {"model": "m", "messages": [{"role": "user", "content": "hi"}]} | fields
+    async with http.post("/ai/v1" + path, json=body) as response:
+        return response.status, response.headers, await response.text()
+
+
+def code(text: str) -> str:
+    return str(json.loads(text)["error"]["code"])
+
+
+# What is paid
+
+
+@pytest.mark.parametrize("path", ["/chat/completions/", "/v1/chat/completions", "/chat/%63ompletions", "/v1/Chat/Completions"])
+async def test_another_spelling_of_a_path_costs_the_same(http: aiohttp.ClientSession, edge: Edge, path: str) -> None:
+    edge.provider.says(STREAM, "200 OK", "content-type: text/event-stream")
+    url = URL(f"{edge.appliance.url}/ai/v1{path}", encoded=True)
+    async with http.post(url, json={"model": "both", "messages": [], "stream": True, "max_tokens": 5}) as response:
+        assert response.status == 200
+        text = await response.text()
+    assert '"usage"' not in text
+    assert json.loads(edge.provider.bodies[-1])["stream_options"] == {"include_usage": True}
+    row = await edge.row(response.headers["x-request-id"])
+    assert (row["operation"], row["charge_nano"]) == ("chat", 40_000_000 + 10 * 2500 + 5 * 10_000)
+    assert row["hold_nano"] >= row["charge_nano"]
+
+
+@pytest.mark.parametrize("usage", [{}, {"total_tokens": 15}, {"prompt_tokens": "\ud800"}])
+async def test_usage_that_says_nothing_is_no_usage(http: aiohttp.ClientSession, edge: Edge, usage: dict[str, Any]) -> None:
+    edge.provider.says(json.dumps(WHOLE | {"usage": usage}).encode().replace(b'"\\ud800"', b'"no"'))
+    status, headers, _ = await ask(http)
+    assert status == 200
+    row = await edge.row(headers["x-request-id"])
+    assert row["estimated"] == 1
+    assert row["charge_nano"] > 0
+
+
+async def test_every_prompt_of_a_list_is_held_for(http: aiohttp.ClientSession, edge: Edge) -> None:
+    edge.provider.says(json.dumps(WHOLE).encode())
+    holds = []
+    for prompt in ("a", ["a", "b", "c"], [[1, 2], [3]], [1, 2, 3]):
+        async with http.post("/ai/v1/completions", json={"model": "m", "prompt": prompt, "max_tokens": 1000}) as response:
+            assert response.status == 200
+        holds.append(int((await edge.row(response.headers["x-request-id"]))["hold_nano"]) // 10_000_000)
+    assert holds == [1, 3, 2, 1]
+
+
+# What providers send
+
+
+async def test_a_slow_json_answer_is_not_idle(http: aiohttp.ClientSession, edge: Edge) -> None:
+    whole = json.dumps(WHOLE).encode()
+
+    def dribble(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n")
+        for _ in range(8):
+            time.sleep(0.25)
+            connection.sendall(b"\n")
+        connection.sendall(whole)
+
+    edge.provider.answer = dribble
+    status, _, text = await ask(http)
+    assert (status, json.loads(text)) == (200, WHOLE)
+
+
+@pytest.mark.parametrize("content_type", ["content-type: Text/Event-Stream", "content-type: text/plain", "x-nothing: 1"])
+async def test_events_are_known_by_what_they_are(http: aiohttp.ClientSession, edge: Edge, content_type: str) -> None:
+    edge.provider.says(STREAM, "200 OK", content_type)
+    status, headers, text = await ask(http, stream=True)
+    assert (status, text[-14:]) == (200, "data: [DONE]\n\n")
+    assert headers["content-type"].startswith("text/event-stream")
+    assert (await edge.row(headers["x-request-id"]))["charge_nano"] == 10 * 2500 + 5 * 10_000
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("answer", [b"[]", b"null", b'"x"', b'{"choices": 5}', b'{"choices": [{"message": "x"}]}'])
+async def test_json_that_is_no_answer(http: aiohttp.ClientSession, edge: Edge, answer: bytes, stream: bool) -> None:
+    if answer.startswith(b"{") and not stream:
+        pytest.skip("passed on as it is: it is an object")
+    edge.provider.says(answer)
+    status, headers, text = await ask(http, stream=stream)
+    assert (status, code(text)) == (502, "upstream_malformed")
+    assert (await edge.row(headers["x-request-id"]))["charge_nano"] is None
+
+
+async def test_a_retry_after_beyond_all_bounds(http: aiohttp.ClientSession, edge: Edge) -> None:
+    edge.provider.says(b"slow down", "429 Too Many Requests", "content-type: text/plain", "retry-after: " + "9" * 400)
+    status, headers, text = await ask(http)
+    assert (status, code(text)) == (429, "rate_limit")
+    assert len(headers.get("retry-after", "")) < 10
+
+
+async def test_a_status_that_does_not_exist(http: aiohttp.ClientSession, edge: Edge) -> None:
+    edge.provider.says(b"{}", "999 Odd")
+    status, _, text = await ask(http)
+    assert (status, code(text)) == (502, "upstream_protocol_error")
+
+
+async def test_no_content_has_no_length(edge: Edge) -> None:
+    edge.provider.says(b"", "204 No Content", "x-nothing: 1")
+    answer = await asyncio.to_thread(edge.raw, b"content-type: application/json", body=b'{"model": "org/a b"}', path="/ai/v1/anything")
+    assert answer.startswith(b"HTTP/1.1 204 ")
+    assert b"content-length" not in answer.lower()
+    assert b"transfer-encoding" not in answer.lower()
+    assert answer.endswith(b"\r\n\r\n")
+
+
+# What clients send
+
+
+@pytest.mark.parametrize("header", [b"user-agent: caf\xe9", b"user-agent: a\nx-evil: b", b"accept: a\x00b", b"idempotency-key: \xff\xfe"])
+async def test_header_bytes_that_cannot_be_passed_on(edge: Edge, header: bytes) -> None:
+    edge.provider.says(json.dumps(WHOLE).encode())
+    body = json.dumps({"model": "m", "messages": []}).encode()
+    answer = await asyncio.to_thread(edge.raw, b"content-type: application/json", header, body=body)
+    assert answer.startswith(b"HTTP/1.1 200 "), answer
+    assert "x-evil" not in edge.provider.heads[-1]
+
+
+async def test_a_model_header_that_is_not_text(edge: Edge) -> None:
+    answer = await asyncio.to_thread(edge.raw, b"content-type: application/json", b"model-override: \xff\xfe", body=b"{}")
+    assert answer.startswith(b"HTTP/1.1 400 "), answer
+
+
+async def test_a_model_in_the_header_alone_reaches_the_provider(edge: Edge) -> None:
+    edge.provider.says(json.dumps(WHOLE).encode())
+    answer = await asyncio.to_thread(edge.raw, b"model-override: m", body=b'{"messages": []}')
+    assert answer.startswith(b"HTTP/1.1 200 "), answer
+    assert json.loads(edge.provider.bodies[-1])["model"] == "m"
+    assert "content-type: application/json" in edge.provider.heads[-1].lower()
+
+
+async def test_a_model_by_its_encoded_name(http: aiohttp.ClientSession, edge: Edge) -> None:
+    for name in ("org/a%20b", "org%2Fa%20b"):
+        async with http.get(URL(f"{edge.appliance.url}/ai/v1/models/{name}", encoded=True)) as response:
+            assert (response.status, (await response.json()).get("id")) == (200, "org/a b")
+
+
+@pytest.mark.parametrize("path", ["/authentication/login", "/ai/v1/models", "/nowhere"])
+async def test_a_body_that_never_comes(edge: Edge, path: str) -> None:
+    """Also where no model is called: a sender that trickles is not waited for."""
+
+    def trickle() -> float:
+        started = time.monotonic()
+        method = "GET" if "models" in path else "POST"
+        with socket.create_connection(("127.0.0.1", edge.appliance.port)) as connection:
+            connection.settimeout(0.25)
+            connection.sendall(f"{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n".encode())
+            while time.monotonic() - started < 14:
+                try:
+                    connection.sendall(b" ")
+                    if not connection.recv(4096):
+                        break
+                except TimeoutError:
+                    continue
+                except OSError:
+                    break
+            return time.monotonic() - started
+
+    assert await asyncio.to_thread(trickle) < 12
