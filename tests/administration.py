@@ -169,6 +169,9 @@ async def serving(database_url: str | None, config: Config, prepare: Prepare | N
         services = Services(config, store, changes, sealer, outbound, ledger, bodies, keyring, lambda: gateway.snapshot)
 
         async def follow(rows: Any) -> None:
+            for row in rows:
+                if row.area == "balance":
+                    await ledger.reload_balance(row.entity_id)
             await keyring.apply(store, rows)
             gateway.snapshot = await load_snapshot(rows[-1].seq, sealer, config.timeouts)
 

@@ -4,6 +4,7 @@ The top level is decoded into raw values; ``model`` and, for streams, ``stream_o
 joined as it came, spelling of numbers and escapes included. A foreign body is never refused for a field that is not known here.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,8 @@ _CLIENT_IDS = frozenset({"id", "completion_id", "completionId", "response_id", "
 """Ids are ours to give; a client cannot choose them."""
 TOKENS_PER_MEDIA_PART = 16_384
 """Bound on what one image, audio or file part can cost in input tokens."""
+_ESCAPED_LETTER = re.compile(rb"\\u00[4-7][0-9a-fA-F]")
+"""ASCII spelt as an escape: nobody needs it, and it could hide a word."""
 _MEDIA = ("image", "audio", "file", "video")
 
 
@@ -39,7 +42,7 @@ class ModelRequest:
         if self.stream and (options := fields.get("stream_options")) is not None:
             decoded = _lenient(options)
             self.wants_usage = isinstance(decoded, dict) and decoded.get("include_usage") is True
-        self.choices = max(1, _integer(fields.get("n")) or 1)
+        self.choices = max(1, _integer(fields.get("n")) or 1, _integer(fields.get("best_of")) or 1)
         limit = _integer(fields.get("max_completion_tokens"))
         self.max_output = limit if limit is not None else _integer(fields.get("max_tokens"))
 
@@ -55,6 +58,8 @@ def _integer(raw: msgspec.Raw | None) -> int | None:
     if raw is None:
         return None
     value = _lenient(raw)
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 13:
+        value = int(value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**40 else None
@@ -116,7 +121,9 @@ def _with_usage(raw: msgspec.Raw | None) -> bytes:
 
 def input_bound(body: bytes) -> int | None:
     """Bound on the input tokens by size alone: a token is at least a byte. None if the body may hold media, whose cost is not its size."""
-    return None if b"image" in body or b"audio" in body or b"file" in body or b"video" in body else len(body)
+    if b"image" in body or b"audio" in body or b"file" in body or b"video" in body or _ESCAPED_LETTER.search(body):
+        return None
+    return len(body)
 
 
 def prompts(request: ModelRequest) -> int:

@@ -6,6 +6,7 @@ small schema that skips what it does not name: that costs less than searching th
 an event that is not JSON before the client does.
 """
 
+import json
 from typing import Any
 
 import msgspec
@@ -48,6 +49,9 @@ def _decode(data: bytes) -> _Chunk:
         return _loose(_ANY.decode(data.decode("utf-8", "replace")))
     except UnicodeDecodeError:
         return _CHUNK.decode(data.decode("utf-8", "replace"))
+    except msgspec.DecodeError:
+        # Half of a surrogate pair, as some servers send that cut an emoji in two, is JSON to everybody else.
+        return _loose(json.loads(data.decode("utf-8", "replace")))
 
 
 def _loose(decoded: Any) -> _Chunk:
@@ -78,14 +82,17 @@ class CompletionStream:
     """State of one stream of chat or text completion chunks.
 
     ``done`` the terminal event ``[DONE]`` was there; ``raw_usage`` the last usage object, ``usage`` what it says; ``error`` the
-    first error object; ``finish_reason`` the last one said; ``model`` as the provider names it; ``output_seen`` a chunk with a choice was there.
+    first error object; ``finish_reason`` the last one said; ``model`` as the provider names it; ``output_seen`` a chunk with a
+    choice was there. ``choices`` are expected at least; ``lenient`` streams may hold events that are not JSON.
     """
 
     __slots__ = (
+        "_choices",
         "_finished",
         "_keep_usage",
         "_kept",
         "_kept_size",
+        "_lenient",
         "_splitter",
         "done",
         "error",
@@ -97,7 +104,9 @@ class CompletionStream:
         "usage",
     )
 
-    def __init__(self, *, keep_usage: bool) -> None:
+    def __init__(self, *, keep_usage: bool, choices: int = 1, lenient: bool = False) -> None:
+        self._choices = choices
+        self._lenient = lenient
         self._splitter = sse.EventSplitter()
         self._keep_usage = keep_usage
         self._finished: dict[int, bool] = {}
@@ -142,7 +151,7 @@ class CompletionStream:
     @property
     def complete(self) -> bool:
         """Whether the answer may count as whole: the terminal event was there, or every choice said why it finished."""
-        return self.done or (bool(self._finished) and all(self._finished.values()))
+        return self.done or (len(self._finished) >= self._choices and all(self._finished.values()))
 
     def kept(self) -> bytes:
         """The first ``KEPT_BYTES`` of what the provider sent, usage chunk included."""
@@ -158,7 +167,9 @@ class CompletionStream:
             return True
         try:
             chunk = _decode(data)
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        except (ValueError, RecursionError):
+            if self._lenient:
+                return True
             raise MalformedStream(released if isinstance(released, bytes) else b"".join(released)) from None
         if self._kept_size < KEPT_BYTES:
             self._kept.append(event)

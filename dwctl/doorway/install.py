@@ -12,6 +12,7 @@ import structlog
 from sanic import Sanic
 from sanic.request import Request
 from sanic.response import HTTPResponse
+from tortoise.exceptions import IntegrityError
 
 from dwctl.accounts.policy import require, require_for
 from dwctl.doorway.answers import respond, respond_error
@@ -24,7 +25,7 @@ from dwctl.doorway.measure import measured
 from dwctl.doorway.peers import TrustedProxies
 from dwctl.doorway.policies import Authenticated, Needs, Public, declare, policy_of
 from dwctl.doorway.routes import Route
-from dwctl.errors import ConfigurationError, GatewayError, internal_error, unauthenticated, unavailable
+from dwctl.errors import ConfigurationError, GatewayError, conflict, internal_error, unauthenticated, unavailable
 from dwctl.store import StoreUnavailable
 
 _log = structlog.get_logger("dwctl.doorway")
@@ -109,6 +110,8 @@ def _handler(keeper: Doorkeeper, route: Route) -> Any:
             return await keeper.serve(route, request, parameters)
         except GatewayError as error:
             return respond_error(error)
+        except IntegrityError:
+            return respond_error(conflict("Somebody else has just stored the same. Please look again, and repeat what is still missing."))
         except StoreUnavailable:
             return respond_error(unavailable("database_unavailable", "The database is not available at the moment. Please try again."))
         except Exception:

@@ -4,6 +4,7 @@ Four shapes of answer: an error, a stream of events, a JSON body, and bytes of a
 released only after the exchange is settled.
 """
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -45,7 +46,6 @@ class _Answer(msgspec.Struct):
 
 
 _ANSWER = msgspec.json.Decoder(_Answer)
-_ANY = msgspec.json.Decoder()
 
 
 async def relay(exchange: "Exchange") -> None:
@@ -129,7 +129,9 @@ async def _events(exchange: "Exchange", upstream: "OutboundResponse", first: byt
         or principal.always_stream_usage
         or model.always_stream_usage
     )
-    stream = exchange.stream = openai_stream.CompletionStream(keep_usage=keeps_usage)
+    stream = exchange.stream = openai_stream.CompletionStream(
+        keep_usage=keeps_usage, choices=request.choices if request is not None else 1, lenient=exchange.operation == "other"
+    )
     exchange.sink.head(200, {"x-request-id": exchange.id, **exchange.limit_headers, **_EVENTS})
     try:
         while chunk := first or await upstream.read_chunk():
@@ -173,7 +175,10 @@ async def _json(exchange: "Exchange", upstream: "OutboundResponse") -> None:
         if exchange.operation != "other" and not answer.lstrip().startswith(b"{"):
             raise _not_understood() from None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        raise _not_understood() from None
+        # Half of a surrogate pair is JSON to everybody but the strict decoder.
+        decoded = _decode(answer)
+        if decoded.choices is None and decoded.error is None and decoded.usage is openai_stream.NO_USAGE:
+            raise _not_understood() from None
     exchange.answer = answer
     exchange.response_model = decoded.model
     _learn_usage(exchange, decoded.usage)
@@ -193,7 +198,7 @@ async def _json(exchange: "Exchange", upstream: "OutboundResponse") -> None:
     if request is not None and request.stream and failure is None and exchange.operation in ("chat", "text_completion"):
         exchange.sink.head(200, {**headers, **_EVENTS})
         try:
-            whole = openai_stream.as_stream(_ANY.decode(answer.decode("utf-8", "replace")), include_usage=request.wants_usage)
+            whole = openai_stream.as_stream(json.loads(answer.decode("utf-8", "replace")), include_usage=request.wants_usage)
         except (ValueError, RecursionError):
             raise _not_understood() from None
         await exchange.complete(whole)
@@ -211,8 +216,8 @@ def _learn_usage(exchange: "Exchange", usage: msgspec.Raw) -> None:
 def _decode(answer: bytes) -> _Answer:
     """What can be learned of a body whose shape is not quite known."""
     try:
-        decoded = _ANY.decode(answer.decode("utf-8", "replace"))
-    except (msgspec.DecodeError, RecursionError):
+        decoded = json.loads(answer.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
         return _Answer()
     if not isinstance(decoded, dict):
         return _Answer()

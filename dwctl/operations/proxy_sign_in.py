@@ -12,7 +12,7 @@ from dwctl.errors import GatewayError
 from dwctl.operations.audit import audit
 from dwctl.operations.groups import insert_group
 from dwctl.operations.services import Services
-from dwctl.operations.users import insert_user, refuse_taken, user_added, with_standard
+from dwctl.operations.users import insert_user, refuse_taken, with_standard
 from dwctl.store import Changes, Row, Store, Tx
 
 _log = structlog.get_logger("dwctl.operations")
@@ -119,7 +119,7 @@ async def _new(services: Services, proxy_user: ProxyUser) -> Row | None:
             _log.info("no account made for a proxy's user: the address belongs to another account", provider=proxy_user.provider)
         return row
     if seq is not None:
-        await user_added(services, user_id, seq)
+        await services.changes.applied(seq)
     return row
 
 

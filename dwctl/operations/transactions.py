@@ -60,7 +60,7 @@ async def create_transaction(services: Services, actor: Actor, body: Transaction
     source_id = body.source_id if body.source_id is not None else f"{actor.user_id}_{uuid.uuid4()}"
     post = transactions.grant if body.transaction_type == "admin_grant" else transactions.remove
 
-    async def write(tx: Tx) -> transactions.Posting:
+    async def write(tx: Tx) -> tuple[transactions.Posting, int]:
         known = account not in (None, NIL) and await User.filter(id=account, deleted_at=None).using_db(tx.orm).exists()
         if account is None or not known:
             raise bad_request(f"User with ID {body.user_id} not found", param="user_id")
@@ -80,11 +80,10 @@ async def create_transaction(services: Services, actor: Actor, body: Transaction
                 "description": body.description,
             },
         )
-        await Changes.note(tx, "balance", account)
-        return posting
+        return posting, await Changes.note(tx, "balance", account)
 
-    posting = await services.store.write(write)
-    await services.ledger.reload_balance(posting.account_id)
+    posting, seq = await services.store.write(write)
+    await services.changes.applied(seq)
     return view(posting)
 
 

@@ -140,13 +140,6 @@ async def add_user(services: Services, actor: Actor, user_id: str, columns: dict
         seq = await services.store.write(write)
     except IntegrityError as error:
         raise conflict("Resource already exists", resource="user") from error
-    await user_added(services, user_id, seq)
-
-
-async def user_added(services: Services, user_id: str, seq: int) -> None:
-    """After the commit of ``insert_user``: wait until this node knows the user and their first credits."""
-    if services.config.credits.initial_credits_for_standard_users:
-        await services.ledger.reload_balance(user_id)
     await services.changes.applied(seq)
 
 

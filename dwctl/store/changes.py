@@ -96,17 +96,22 @@ class Changes:
         """Look at the log now."""
         self._wake.set()
 
-    async def applied(self, seq: int, timeout: float = 10) -> None:
-        """Wait until this node has applied ``seq``. Raises StoreUnavailable after ``timeout`` seconds."""
+    async def applied(self, seq: int, timeout: float = 10) -> bool:
+        """Wait until this node has applied ``seq``, for at most ``timeout`` seconds; whether it has.
+
+        It does not raise: the change is committed, and whoever made it must get its answer (a new key's secret is in it).
+        """
         if self._seq >= seq:
-            return
+            return True
         self._wanted = max(self._wanted, seq)
         self.poke()
         try:
             async with asyncio.timeout(timeout), self._moved:
                 await self._moved.wait_for(lambda: self._seq >= seq)
-        except TimeoutError as error:
-            raise StoreUnavailable("the change is stored, but this node could not apply it yet") from error
+        except TimeoutError:
+            log.warning("change_not_applied_yet", seq=seq, note="it is stored; this node follows as soon as it can")
+            return False
+        return True
 
     async def close(self) -> None:
         """Stop following."""

@@ -89,6 +89,8 @@ def test_what_cannot_be_read_is_400(body: bytes, param: str | None) -> None:
         (b'"n":"many","max_tokens":-1', None, 1),
         (b'"max_tokens":1e3', 1000, 1),
         (b'"max_tokens":true', None, 1),
+        (b'"max_tokens":"12","n":"2"', 12, 2),
+        (b'"best_of":4', None, 4),
     ],
 )
 def test_bounds_on_output(fields: bytes, bound: int | None, choices: int) -> None:
@@ -99,6 +101,8 @@ def test_bounds_on_output(fields: bytes, bound: int | None, choices: int) -> Non
 def test_size_bounds_text_but_not_images() -> None:
     assert input_bound(b'{"model":"a"}') == 13
     assert input_bound(b'{"messages":[{"content":[{"type":"image_url"}]}]}') is None
+    assert input_bound(rb'{"messages":[{"content":[{"type":"im\u0061ge_url"}]}]}') is None
+    assert input_bound(rb'{"messages":[{"content":"caf\u00e9"}]}') is not None
 
 
 def test_all_text_is_counted() -> None:

@@ -195,3 +195,21 @@ def test_the_splitter_loses_nothing(data: bytes, places: list[int]) -> None:
     splitter = sse.EventSplitter()
     events = [event for piece in cuts(data, places) for event in splitter.feed(piece)]
     assert b"".join(events) + splitter.rest == data
+
+
+def test_half_a_surrogate_pair_passes() -> None:
+    event = b'data: {"choices":[{"index":0,"delta":{"content":"\\ud83d"}}]}\n\n'
+    stream = CompletionStream(keep_usage=False)
+    assert stream.feed(event) == event
+    assert stream.output_seen
+
+
+def test_a_missing_choice_keeps_a_stream_from_being_whole() -> None:
+    stream = CompletionStream(keep_usage=False, choices=2)
+    stream.feed(b"data: " + chunk_json("a", "stop", 0) + b"\n\n")
+    assert not stream.complete
+
+
+def test_events_of_other_paths_need_not_be_json() -> None:
+    event = b"event: audio\ndata: bytes, not JSON\n\n"
+    assert CompletionStream(keep_usage=True, lenient=True).feed(event) == event
