@@ -13,7 +13,7 @@ import random
 import statistics
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Container, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -282,7 +282,7 @@ class _Run:
         await self.ask_some()
         first = open_files(process)
         await self.ask_some()
-        grown = open_files(process) - first
+        grown = await settled(lambda: open_files(process) - first)
         assert not grown, f"file descriptors that were not there after as much load before: {grown}"
         # Pooled connections to the provider are kept for a while; connections of clients are not.
         links = partial(process.net_connections, "tcp")
@@ -352,6 +352,14 @@ class _Run:
         replayed = [entry["to_record"] for entry in appliance.events("ledger.recovered")]
         assert replayed[-1] >= 0.9 * len(final.requests), f"{replayed[-1]} of {len(final.requests)} ends were in the journal that was kept"
         self.report.say(f"replayed {replayed[-1]} ends in {segments} segments twice")
+
+
+async def settled(what: Callable[[], Counter[str]], seconds: float = 10) -> Counter[str]:
+    """What there is at the first moment when there is nothing, or in the end: SQLite's own temporary files come and go."""
+    end = time.monotonic() + seconds
+    while (found := what()) and time.monotonic() < end:  # noqa: ASYNC110 (another process tells nobody)
+        await asyncio.sleep(0.1)
+    return found
 
 
 def open_files(process: psutil.Process) -> Counter[str]:
