@@ -40,7 +40,8 @@ def _same_program(pid: int) -> bool:
     try:
         return os.path.samefile(f"/proc/{pid}/exe", "/proc/self/exe")
     except OSError:
-        return os.getppid() == pid  # /proc is hidden: at least it is still our parent
+        # A bootloader that lives is this user's and can be looked at; init often cannot. Without /proc there is nothing to look at.
+        return not os.path.exists("/proc/self/exe") and pid != 1 and os.getppid() == pid
 
 
 def _restore_environment() -> None:
