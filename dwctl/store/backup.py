@@ -51,6 +51,8 @@ _MEMBER = re.compile(rf"{re.escape(DATABASE_FILE)}|{NODE}|{re.escape(SEALED_KEY)
 _LINK_SECONDS = 0.02
 _SALT_BYTES = 16
 _NONCE_BYTES = 12
+_OURS = {"dwctl.db", "journal", "node_id", KEY_FILE}
+"""One of these is in every data directory."""
 _BLOCK = 64 * 1024
 
 
@@ -269,19 +271,36 @@ def _restore(source: Path, data_dir: Path, passphrase: str, replace: bool) -> se
                 raise BackupError(
                     f"{data_dir} is not empty ({present[0].name}, ...): restore elsewhere, or replace what is there with --replace"
                 )
+            if present and not {path.name for path in present} & _OURS:
+                raise BackupError(f"{data_dir} is not a data directory of dwctl: nothing in it is replaced")
             with tempfile.TemporaryDirectory(prefix=".restore-", dir=data_dir) as name:
-                scratch = Path(name)
+                scratch, old = Path(name, "new"), Path(name, "old")
+                scratch.mkdir(mode=0o700)
+                old.mkdir(mode=0o700)
                 included = _unpack(source, scratch, passphrase)
-                for path in present:
-                    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-                for path in scratch.iterdir():
-                    path.rename(data_dir / path.name)
+                _exchange(data_dir, present, old, scratch)
             _sync_directory(data_dir)
     except BaseException:
         if made:
             shutil.rmtree(data_dir, ignore_errors=True)
         raise
     return included
+
+
+def _exchange(data_dir: Path, present: list[Path], old: Path, new: Path) -> None:
+    """Put ``new`` in the place of what is ``present``: by renaming alone, and undone if one of them fails.
+
+    If everything stops in between, the old files are still in ``old``, below the data directory.
+    """
+    done: list[tuple[Path, Path]] = []
+    try:
+        for source, target in [*((path, old / path.name) for path in present), *((path, data_dir / path.name) for path in new.iterdir())]:
+            source.rename(target)
+            done.append((source, target))
+    except OSError as error:
+        for source, target in reversed(done):
+            target.rename(source)
+        raise BackupError(f"{data_dir} is as it was: {error.filename} cannot be moved ({error.strerror})") from error
 
 
 @contextlib.contextmanager

@@ -102,6 +102,7 @@ async def test_a_directory_in_use_is_refused(installation: Store, data_dir: Path
     again.mkdir()
     (again / "old").mkdir()
     (again / "old" / "file").write_text("x")
+    (again / "node_id").write_text("another")
     with pytest.raises(BackupError, match="--replace"):
         await restore(target, again, PASSPHRASE)
     with (again / "lock").open("w") as lock:
@@ -212,3 +213,38 @@ async def test_no_database_and_no_directory(tmp_path: Path) -> None:
     with pytest.raises(BackupError, match="no database"):
         await backup(None, tmp_path, tmp_path / "file", PASSPHRASE)
     assert os.listdir(tmp_path) == []
+
+
+async def test_a_folder_that_is_not_ours_is_left_alone(installation: Store, data_dir: Path, tmp_path: Path) -> None:
+    target = tmp_path / "backup"
+    await backup(None, data_dir, target, PASSPHRASE)
+    foreign = tmp_path / "documents"
+    foreign.mkdir()
+    (foreign / "thesis.txt").write_text("years of work")
+    with pytest.raises(BackupError, match="not a data directory"):
+        await restore(target, foreign, PASSPHRASE, replace=True)
+    assert (foreign / "thesis.txt").read_text() == "years of work"
+
+
+async def test_what_cannot_be_moved_leaves_everything_as_it_was(
+    installation: Store, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "backup"
+    await backup(None, data_dir, target, PASSPHRASE)
+    await installation.close()
+
+    def files() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in data_dir.iterdir() if path.is_file() and path.name != "lock"}
+
+    before = files()
+    rename = Path.rename
+
+    def stubborn(self: Path, to: Path) -> Path:
+        if self.parent.name == "new" and self.name == "journal":
+            raise PermissionError(1, "Operation not permitted", str(self))
+        return rename(self, to)
+
+    monkeypatch.setattr(Path, "rename", stubborn)
+    with pytest.raises(BackupError, match="is as it was"):
+        await restore(target, data_dir, PASSPHRASE, replace=True)
+    assert files() == before
