@@ -201,11 +201,14 @@ class Appliance:
         return [entry for entry in lines if entry["event"] == name]
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """SIGKILL of the process that was started; nothing that it started outlives it."""
         assert self.process is not None
+        children = psutil.Process(self.process.pid).children(recursive=True)
         self.process.kill()
         self.process.wait(10)
         self.process = None
+        _, alive = psutil.wait_procs(children, timeout=10)
+        assert not alive, f"outlived the program that started them: {alive}"
 
     def stop(self, timeout: float = 30) -> int:
         """SIGTERM; the exit status."""

@@ -32,20 +32,11 @@ RECONNECTING = frozenset({"url", "sealed_credential", "auth_header_name", "auth_
 """Columns whose change makes the provider's list worth reading again."""
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
-NEVER_FORWARDED = frozenset(
-    {
-        "authorization",
-        "proxy-authorization",
-        "cookie",
-        "host",
-        "content-length",
-        "transfer-encoding",
-        "connection",
-        "upgrade",
-        "te",
-        "trailer",
-    }
+FRAMING = frozenset(
+    {"host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer", "content-type", "x-request-id"}
 )
+"""Headers that the request itself needs."""
+NEVER_FORWARDED = (FRAMING - {"content-type"}) | {"authorization", "proxy-authorization", "cookie"}
 """Client headers that no configuration hands to a provider: credentials of dwctl's own, and what belongs to the connection."""
 
 
@@ -134,6 +125,8 @@ def check_columns(columns: Mapping[str, Any]) -> dict[str, Any]:
             raise bad_request(f"url: {error}", param="url") from error
     if "auth_header_name" in checked and not _HEADER_NAME.fullmatch(checked["auth_header_name"]):
         raise bad_request("auth_header_name must be the name of an HTTP header", param="auth_header_name")
+    if checked.get("auth_header_name", "").lower() in FRAMING:
+        raise bad_request("auth_header_name names a header that HTTP itself needs", param="auth_header_name")
     prefix = checked.get("auth_header_prefix")
     if prefix is not None and (len(prefix) > 64 or not _HEADER_VALUE.fullmatch(prefix)):
         raise bad_request("auth_header_prefix must be at most 64 printable ASCII characters", param="auth_header_prefix")

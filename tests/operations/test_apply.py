@@ -230,6 +230,11 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"keys": [{"user": "a@b", "name": "k"}]}, "keys[0].user: there is no user 'a@b'"),
     ({"keys": [{"user": "a@b", "name": "k", "secret": "short"}]}, "keys[0].secret: must be at least 16 printable"),
     ({"keys": [{"user": "a@b", "name": "k", "expires_at": "soon"}]}, "keys[0].expires_at: must be a time such as"),
+    (
+        {"keys": [{"user": "a@b", "name": "k", "requests_per_second": float("nan")}]},
+        "keys[0].requests_per_second: requests_per_second must be",
+    ),
+    ({"keys": [{"user": "a@b", "name": "k", "burst_size": 2**31}]}, "keys[0].burst_size: burst_size must be"),
     ({"grants": [{"user": "a@b", "amount": "-1", "source_id": "s"}]}, "grants[0].amount: must be above zero"),
     ({"grants": [{"user": "a@b", "amount": "0.0000000001", "source_id": "s"}]}, "grants[0].amount: 0.0000000001 is finer than"),
 ]

@@ -8,8 +8,9 @@ from msgspec import UNSET, UnsetType
 from dwctl import clock, ids, money
 from dwctl.accounts import NIL, hash_secret, hint_of, new_secret
 from dwctl.accounts.policy import ROLES
+from dwctl.errors import GatewayError
 from dwctl.ledger import transactions
-from dwctl.operations import groups, users
+from dwctl.operations import api_keys, groups, users
 from dwctl.operations.apply.document import GrantEntry, GroupEntry, KeyEntry, UserEntry
 from dwctl.operations.apply.work import EVERYONE, Outcome, Work, sent
 from dwctl.operations.audit import audit
@@ -149,9 +150,11 @@ async def grant(work: Work, tx: Tx, entry: GrantEntry) -> Outcome:
 def check_key(work: Work, entry: KeyEntry) -> dict[str, Any]:
     """The key's columns as far as the file gives them. Raises GatewayError, ConfigurationError."""
     columns = sent(entry, "description", "requests_per_second", "burst_size", "max_concurrency", "bodies", "always_stream_usage")
-    for name in ("requests_per_second", "burst_size", "max_concurrency"):
-        if columns.get(name) is not None and columns[name] <= 0:
-            raise work.error(name, "must be above zero, or null for no limit")
+    limits: dict[str, Any] = {name: columns[name] for name in ("requests_per_second", "burst_size", "max_concurrency") if name in columns}
+    try:
+        api_keys.check_columns(limits)
+    except GatewayError as error:
+        raise work.error(str(error.param), error.message) from error
     if isinstance(entry.expires_at, str):
         try:
             columns["expires_at"] = clock.from_rfc3339(entry.expires_at)
