@@ -79,6 +79,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"url": "http://user:secret@h/"}, "url"),
     ({"api_key": "two\nlines"}, "api_key"),
     ({"auth_header_name": "no colon:"}, "auth_header_name"),
+    ({"auth_header_name": "Content-Length"}, "auth_header_name"),
     ({"auth_header_prefix": "a\r\nb"}, "auth_header_prefix"),
     ({"forward_headers": ["authorization"]}, "forward_headers"),
     ({"forward_headers": ["not a header"]}, "forward_headers"),
