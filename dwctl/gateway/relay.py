@@ -90,7 +90,7 @@ def _not_understood() -> GatewayError:
     )
 
 
-def _concealed(exchange: "Exchange", error: bytes) -> bytes:
+def concealed(exchange: "Exchange", error: bytes) -> bytes:
     """A provider's error without the credential that it was sent, which some repeat in their complaint about it."""
     assert exchange.candidate is not None
     credential = exchange.candidate.endpoint.credential
@@ -99,7 +99,7 @@ def _concealed(exchange: "Exchange", error: bytes) -> bytes:
 
 
 async def _error(exchange: "Exchange", upstream: "OutboundResponse", content_type: str) -> None:
-    answer = _concealed(exchange, await upstream.read(_MAX_ERROR, exchange.heard))
+    answer = concealed(exchange, await upstream.read(_MAX_ERROR, exchange.heard))
     if "json" in content_type:
         _learn_usage(exchange, _decode(answer).usage)
     retry_after = upstream.headers.get("retry-after")
@@ -141,7 +141,7 @@ async def _events(exchange: "Exchange", upstream: "OutboundResponse", first: byt
             if stream.done:
                 break
             if released:
-                await exchange.write(released if stream.error is None else _concealed(exchange, released))
+                await exchange.write(released if stream.error is None else concealed(exchange, released))
         else:
             released = stream.finish()
     except openai_stream.MalformedStream as fault:
@@ -159,7 +159,7 @@ async def _events(exchange: "Exchange", upstream: "OutboundResponse", first: byt
         )
     exchange.outcome = "complete"
     if stream.error is not None:
-        released = _concealed(exchange, released)
+        released = concealed(exchange, released)
         exchange.outcome = "failed"
         exchange.status = openai_errors.embedded_status(stream.error)
         exchange.error = GatewayError(exchange.status, "upstream_error", "upstream_error", "The provider sent an error inside the stream.")
@@ -187,7 +187,7 @@ async def _json(exchange: "Exchange", upstream: "OutboundResponse") -> None:
     exchange.outcome = "complete"
     failure = openai_errors.error_object(decoded.error)
     if failure is not None:
-        exchange.answer = answer = _concealed(exchange, answer)
+        exchange.answer = answer = concealed(exchange, answer)
         exchange.outcome = "failed"
         exchange.status = openai_errors.embedded_status(failure)
         exchange.error = GatewayError(

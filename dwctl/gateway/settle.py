@@ -13,6 +13,7 @@ from dwctl.clock import MICROSECONDS, monotonic
 from dwctl.dialects import openai_request, openai_stream
 from dwctl.dialects.usage import Usage
 from dwctl.gateway import measure
+from dwctl.gateway.relay import concealed
 from dwctl.ledger import prices
 from dwctl.ledger.records import Record
 
@@ -176,7 +177,11 @@ def _keep_bodies(exchange: "Exchange") -> None:
     mode = principal.bodies or model.bodies or config.mode
     if mode == "none" or principal.zero_data_retention:
         return
-    answer = exchange.stream.kept() if exchange.stream is not None else exchange.answer
+    answer = exchange.answer
+    if exchange.stream is not None:
+        answer = exchange.stream.kept()
+        if exchange.stream.error is not None:
+            answer = concealed(exchange, answer)
     limit = config.preview_bytes if mode == "preview" else openai_stream.KEPT_BYTES
     truncated = len(exchange.body) > limit or (answer is not None and len(answer) > limit)
     exchange.gateway.bodies.put(

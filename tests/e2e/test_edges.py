@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import json
 import socket
+import sqlite3
 import threading
 import time
+import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +16,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from tests.appliance import KEY, PRICE, Appliance, model, running, setup
+from tests.appliance import KEY, PRICE, Appliance, model, running, setup, until
 from tests.e2e.test_gateway import row_of
 
 HEADERS = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
@@ -274,3 +276,29 @@ async def test_a_body_that_never_comes(edge: Edge, path: str) -> None:
             return time.monotonic() - started
 
     assert await asyncio.to_thread(trickle) < 12
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_credential_that_a_provider_repeats_is_neither_shown_nor_kept(
+    http: aiohttp.ClientSession, edge: Edge, stream: bool
+) -> None:
+    complaint = b'{"error": {"message": "quota of provider-key is used up", "code": 429}}'
+    edge.provider.says(
+        b"data: " + complaint + b"\n\ndata: [DONE]\n\n" if stream else complaint, "200 OK", *(["content-type: text/event-stream"] * stream)
+    )
+    _, headers, text = await ask(http, stream=stream)
+    assert "quota of" in text
+    assert "provider-key" not in text
+    await edge.row(headers["x-request-id"])
+
+    def kept() -> bytes:
+        content = b""
+        for path in edge.appliance.data_dir.glob("bodies-*.sqlite"):
+            with contextlib.closing(sqlite3.connect(path)) as bodies:
+                for (blob,) in bodies.execute("SELECT content FROM bodies WHERE request_id = ?", [headers["x-request-id"]]):
+                    content += zlib.decompress(blob)
+        return content
+
+    content = await asyncio.to_thread(until, kept, 5, "the stored bodies")
+    assert b"quota of" in content
+    assert b"provider-key" not in content
