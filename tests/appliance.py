@@ -168,7 +168,7 @@ class Appliance:
     def in_flight(self) -> dict[str, float]:
         """What the server says is under way: requests, slots and holds that are not zero."""
         metrics = self.metrics()
-        names = ("onwards_requests_inflight", "dwctl_concurrency_slots", "dwctl_held_nanocredits")
+        names = ("onwards_requests_inflight", "dwctl_concurrency_slots", "dwctl_holds_nanocredits")
         return {name: metrics[name] for name in names if metrics[name]}
 
     def get(self, path: str) -> int:

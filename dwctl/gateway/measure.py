@@ -47,7 +47,6 @@ _attempts = Counter("proxy_upstream_attempts_total", "Requests sent to providers
 _refusals = Counter("proxy_limit_rejections_total", "Requests refused by dwctl, by reason.", ["code"], registry=REGISTRY)
 _live = Gauge("onwards_requests_inflight", "Model calls that have not ended.", registry=REGISTRY)
 _slots = Gauge("dwctl_concurrency_slots", "Units of concurrency held by model calls.", registry=REGISTRY)
-_held = Gauge("dwctl_held_nanocredits", "Balance reserved for model calls in flight.", registry=REGISTRY)
 _tasks = Gauge("dwctl_tasks", "Tasks of the event loop.", registry=REGISTRY)
 
 
@@ -67,7 +66,6 @@ def watch(gateway: "Gateway") -> None:
     """Let the gauges of what is in flight read the gateway when they are scraped."""
     _live.set_function(lambda: len(gateway.live))
     _slots.set_function(gateway.limits.total_active)
-    _held.set_function(gateway.ledger.balances.total_held)
     _tasks.set_function(lambda: len(asyncio.all_tasks()))
 
 

@@ -533,7 +533,7 @@ async def test_many_at_once(http: aiohttp.ClientSession) -> None:
 async def test_nothing_is_left(served: Served) -> None:
     def quiet() -> bool:
         now = served.appliance.metrics()
-        released = now["onwards_requests_inflight"] == now["dwctl_concurrency_slots"] == now["dwctl_held_nanocredits"] == 0
+        released = now["onwards_requests_inflight"] == now["dwctl_concurrency_slots"] == now["dwctl_holds_nanocredits"] == 0
         # Idle connections to the provider are kept for 15 s; a handful of files is the database's.
         return (
             released

@@ -115,6 +115,6 @@ def test_the_async_client(appliance: Appliance) -> None:
 def test_nothing_is_left(appliance: Appliance) -> None:
     def quiet() -> bool:
         metrics = appliance.metrics()
-        return metrics["onwards_requests_inflight"] == metrics["dwctl_concurrency_slots"] == metrics["dwctl_held_nanocredits"] == 0
+        return metrics["onwards_requests_inflight"] == metrics["dwctl_concurrency_slots"] == metrics["dwctl_holds_nanocredits"] == 0
 
     until(quiet, 5, "all slots and holds released")
