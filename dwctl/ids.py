@@ -37,8 +37,3 @@ def new_text() -> str:
     """A new UUIDv7 in the usual 36-character form."""
     digits = f"{_next():032x}"
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
-
-
-def timestamp_us(id_: uuid.UUID) -> int:
-    """The wall time of a UUIDv7, in microseconds (to the millisecond)."""
-    return (id_.int >> 80) * 1_000

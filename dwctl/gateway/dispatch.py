@@ -42,6 +42,7 @@ async def dispatch(exchange: "Exchange") -> None:
         exchange.candidate = candidate
         enter(exchange, f"endpoint:{candidate.endpoint.id}", candidate.endpoint.max_concurrency)
         await _attempt(exchange, candidate)
+        return
 
 
 async def _attempt(exchange: "Exchange", candidate: "Candidate") -> None:

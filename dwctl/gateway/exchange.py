@@ -72,7 +72,6 @@ class Exchange:
         "candidate",
         "candidates",
         "client_ip",
-        "content_type",
         "decided_at",
         "dispatched_at",
         "error",
@@ -160,7 +159,6 @@ class Exchange:
         self.access_source = "unauthenticated"
         self.origin = "api"
         self.body = b""
-        self.content_type = ""
         self.request: ModelRequest | None = None
         """None for a body that is not JSON."""
         self.form_model: FormField | None = None

@@ -56,7 +56,7 @@ async def receive(exchange: "Exchange") -> None:
     if principal.purpose == "playground":
         exchange.origin = "frontend"
     check_key(principal, exchange.started_us)
-    content_type = exchange.content_type = headers.get("content-type", "")
+    content_type = headers.get("content-type", "")
     is_form = False
     if content_type != "application/json":
         is_form = _check_content_type(exchange, content_type)
