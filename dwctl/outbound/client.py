@@ -1,28 +1,38 @@
-"""aiohttp behind a narrow interface.
+"""aiohttp's connections behind a narrow interface.
+
+Pools, name resolution, TLS, and the parsing of answers are aiohttp's: its connector and its response handler. The request itself is
+written here as one piece of bytes, and the answer is read off the handler: what aiohttp's session adds (cookies, redirects, proxies,
+sniffed bodies, timers) nobody needs here, and it costs more than all the rest of a request together.
 
 Deadlines are the caller's (one timer for all phases of an exchange); only the wait for a TCP connection is bounded here.
 """
 
 import asyncio
 import errno
+import functools
 import socket
 import ssl
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import aiohttp
 import certifi
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
+from aiohttp.http import HttpProcessingError
 from aiohttp.resolver import ThreadedResolver
+from aiohttp.streams import EofStream
 from yarl import URL
 
 from dwctl.outbound.addresses import is_denied
 
 Kind = Literal["connect", "connect_timeout", "reset", "truncated", "protocol", "denied", "too_large"]
 
-_SKIP = frozenset({"User-Agent", "Accept", "Accept-Encoding", "Content-Type"})
 _KEEPALIVE_SECONDS = 15.0
 _READ_BUFFER = 256 * 1024
+_JOINED_BYTES = 64 * 1024
+"""Up to this size head and body of a request are written as one piece."""
 
 
 class OutboundError(Exception):
@@ -64,7 +74,7 @@ def _fault(error: Exception) -> OutboundError:
         return OutboundError("connect", f"cannot connect to the provider: {reason}")
     if isinstance(error, aiohttp.ClientPayloadError):
         return OutboundError("truncated", "the provider's answer ended before its declared end")
-    if isinstance(error, aiohttp.ClientResponseError):
+    if isinstance(error, HttpProcessingError):
         return OutboundError("protocol", "the provider's answer is not valid HTTP")
     return OutboundError("reset", "the provider closed the connection")
 
@@ -72,13 +82,22 @@ def _fault(error: Exception) -> OutboundError:
 class OutboundResponse:
     """Status and headers of an answer, and its bytes as they arrive."""
 
-    __slots__ = ("_content", "_response", "headers", "status")
+    __slots__ = ("_connection", "_content", "headers", "status")
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
-        self._response = response
-        self._content = response.content
-        self.status = response.status
-        self.headers = response.headers
+    def __init__(self, connection: Connection, message: Any, content: aiohttp.StreamReader) -> None:
+        self._connection = connection
+        self._content = content
+        self.status: int = message.code
+        self.headers: Mapping[str, str] = message.headers
+        content.on_eof(self._ended)
+
+    def _ended(self) -> None:
+        """The answer is there: others may use the connection, unless the request has yet to be taken by the provider."""
+        transport = self._connection.transport
+        if transport is None or transport.get_write_buffer_size():
+            self._connection.close()
+        else:
+            self._connection.release()
 
     async def read_chunk(self) -> bytes:
         """The next bytes, as soon as there are any; ``b""`` at the end. Raises OutboundError."""
@@ -111,35 +130,53 @@ class OutboundResponse:
 
     def close(self) -> None:
         """Drop the answer; the connection is reused only if the answer was read to its end."""
-        self._response.close()
+        self._connection.close()
+
+
+class _Pool:
+    """The connections of one endpoint."""
+
+    def __init__(self, tls: ssl.SSLContext) -> None:
+        self._connector = aiohttp.TCPConnector(
+            limit=0, keepalive_timeout=_KEEPALIVE_SECONDS, resolver=_PublicResolver(), ttl_dns_cache=10, ssl=tls
+        )
+        self._places: dict[tuple[str, str | None, int | None], _Place] = {}
+
+    async def connect(self, url: URL, timeout: aiohttp.ClientTimeout) -> Connection:
+        """A connection of its own to the URL's host, kept or new. Raises what aiohttp raises."""
+        origin = (url.scheme, url.raw_host, url.port)
+        place = self._places.get(origin)
+        if place is None:
+            place = self._places[origin] = _Place("GET", url.origin(), loop=asyncio.get_running_loop())
+        return await self._connector.connect(place, [], timeout)
+
+    async def close(self) -> None:
+        await self._connector.close()
+
+
+class _Place(aiohttp.ClientRequest):
+    """Where to connect to, in the form that aiohttp's connector takes."""
+
+    @functools.cached_property
+    def connection_key(self) -> Any:
+        return super().connection_key
 
 
 class Outbound:
     """Connection pools, one an endpoint (``pool`` is its id)."""
 
     def __init__(self) -> None:
-        self._sessions: dict[str, aiohttp.ClientSession] = {}
+        self._pools: dict[str, _Pool] = {}
         self._tls: ssl.SSLContext | None = None
 
-    def _session(self, pool: str) -> aiohttp.ClientSession:
-        session = self._sessions.get(pool)
-        if session is None:
+    def _pool(self, name: str) -> _Pool:
+        pool = self._pools.get(name)
+        if pool is None:
             if self._tls is None:
                 self._tls = ssl.create_default_context()
                 self._tls.load_verify_locations(certifi.where())
-            connector = aiohttp.TCPConnector(
-                limit=0, keepalive_timeout=_KEEPALIVE_SECONDS, resolver=_PublicResolver(), ttl_dns_cache=10, ssl=self._tls
-            )
-            session = aiohttp.ClientSession(
-                connector=connector,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                skip_auto_headers=_SKIP,
-                read_bufsize=_READ_BUFFER,
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
-            )
-            self._sessions[pool] = session
-        return session
+            pool = self._pools[name] = _Pool(self._tls)
+        return pool
 
     async def send(
         self,
@@ -157,24 +194,59 @@ class Outbound:
         """
         if not isinstance(connect_timeout, aiohttp.ClientTimeout):
             connect_timeout = connect_bound(connect_timeout)
+        head = _head(method, url, headers, body)
         try:
-            response = await self._session(pool).request(
-                method, url, headers=headers, data=body, allow_redirects=False, timeout=connect_timeout
-            )
+            connection = await self._pool(pool).connect(url, connect_timeout)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise _fault(error) from None
-        return OutboundResponse(response)
+        try:
+            handler = connection.protocol
+            assert handler is not None
+            handler.set_response_params(read_until_eof=True, auto_decompress=False, read_bufsize=_READ_BUFFER)
+            _write(handler, head, body)
+            while True:
+                message, content = await handler.read()
+                if message.code >= 200 or message.code == 101:
+                    return OutboundResponse(connection, message, content)
+        except (aiohttp.ClientError, HttpProcessingError, OSError, EofStream) as error:
+            connection.close()
+            raise _fault(error) from None
+        except BaseException:
+            connection.close()
+            raise
 
     async def drop(self, pool: str) -> None:
         """Close the pool of an endpoint that is gone."""
-        session = self._sessions.pop(pool, None)
-        if session is not None:
-            await session.close()
+        dropped = self._pools.pop(pool, None)
+        if dropped is not None:
+            await dropped.close()
 
     async def close(self) -> None:
-        for session in self._sessions.values():
-            await session.close()
-        self._sessions.clear()
+        for pool in self._pools.values():
+            await pool.close()
+        self._pools.clear()
+
+
+def _head(method: str, url: URL, headers: Mapping[str, str], body: bytes | None) -> bytes:
+    """The request line and the headers. Raises ValueError for one that would be more than a line."""
+    lines = [f"{method} {url.raw_path_qs} HTTP/1.1\r\nhost: {url.host_port_subcomponent}\r\n"]
+    lines.extend([f"{name}: {value}\r\n" for name, value in headers.items()])
+    lines.append(f"content-length: {len(body)}\r\n\r\n" if body is not None else "\r\n")
+    text = "".join(lines)
+    ends = len(headers) + (4 if body is not None else 3)
+    if text.count("\n") != ends or text.count("\r") != ends or "\0" in text:
+        raise ValueError("a header holds the end of a line")
+    return text.encode()
+
+
+def _write(handler: ResponseHandler, head: bytes, body: bytes | None) -> None:
+    transport = handler.transport
+    if transport is None:
+        raise ConnectionResetError
+    if body and len(body) > _JOINED_BYTES:
+        transport.writelines((head, body))
+    else:
+        transport.write(head + body if body else head)
 
 
 def connect_bound(seconds: float) -> aiohttp.ClientTimeout:
