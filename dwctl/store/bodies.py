@@ -3,6 +3,10 @@
 Losing one is no harm, so the queue is bounded and drops what does not fit, and nothing waits for the disk. On SQLite there is
 a file a day (``bodies-YYYYMMDD.sqlite`` by the request's start, UTC), so that retention deletes files; on PostgreSQL a table.
 Compression and files have a thread of their own.
+
+What is written together is compressed together, in blocks: neighbouring requests repeat each other (system prompts, tools, the
+dialect's own words), and one large compression costs far less than many small ones. The row of the youngest request of a block
+holds its content, so that it is there as long as any of them; the others name that row.
 """
 
 import asyncio
@@ -10,9 +14,10 @@ import contextlib
 import sqlite3
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -37,6 +42,9 @@ RETRY_SECONDS = 1.0
 DAY = 86_400 * MICROSECONDS
 PURGE_ROWS = 1_000
 
+BLOCK_BYTES = 64 * 1024
+"""A block takes in bodies up to this size; a larger one is a block by itself. Reading one body means unpacking its block."""
+
 _COMPRESSION = 1
 """Of zlib: the quickest, which takes most of the repetition out of JSON."""
 _SMALL_BYTES = 16 * 1024
@@ -47,9 +55,26 @@ _OPEN_FILES = 4
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS bodies (
-    request_id TEXT PRIMARY KEY, at INTEGER NOT NULL, content BLOB NOT NULL, truncated INTEGER NOT NULL
+    request_id TEXT PRIMARY KEY, at INTEGER NOT NULL, block TEXT, content BLOB, truncated INTEGER NOT NULL
 )
 """
+
+
+def _insert_into(table: str, rows: int) -> str:
+    """One statement for all rows of a block: the thread keeps the interpreter's lock for less, and the statements stay compiled."""
+    places = ", ".join(["(?, ?, ?, ?, ?)"] * rows)
+    return (
+        f"INSERT INTO {table} (request_id, at, block, content, truncated) VALUES {places} "
+        "ON CONFLICT (request_id) DO UPDATE SET block = excluded.block, content = excluded.content, truncated = excluded.truncated"
+    )
+
+
+def _select_from(table: str) -> str:
+    return (
+        f"SELECT coalesce(body.content, holder.content) AS content, body.truncated FROM {table} AS body "
+        f"LEFT JOIN {table} AS holder ON holder.request_id = body.block WHERE body.request_id = ?"
+    )
+
 
 log = structlog.get_logger(__name__)
 
@@ -76,24 +101,46 @@ class _Entry(msgspec.Struct, frozen=True):
         return len(self.request or b"") + len(self.response or b"") + 200
 
 
-_StoredRow = tuple[str, int, bytes, bool]
+_StoredRow = tuple[str, int, str | None, bytes | None, bool]
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(tuple[bytes | None, bytes | None]).decode
+_decode = msgspec.msgpack.Decoder(list[tuple[str, bytes | None, bytes | None]]).decode
 
 
-def _compressed(request: bytes | None, response: bytes | None) -> bytes:
-    """Both bodies as one blob: what they share is stored once, and small ones need no large window."""
-    content = _encode((request, response))
+def _compressed(block: list[_Entry]) -> bytes:
+    """Bodies as one blob: what they share is stored once, and small blocks need no large window."""
+    content = _encode([(entry.request_id, entry.request, entry.response) for entry in block])
     compressor = zlib.compressobj(_COMPRESSION, zlib.DEFLATED, *(_SMALL if len(content) <= _SMALL_BYTES else _LARGE))
     return compressor.compress(content) + compressor.flush()
 
 
-def _stored(entries: list[_Entry]) -> list[_StoredRow]:
-    return [(e.request_id, e.at_us, _compressed(e.request, e.response), e.truncated) for e in entries]
+def _blocks(entries: Iterable[_Entry]) -> Iterator[list[_Entry]]:
+    block: list[_Entry] = []
+    size = 0
+    for entry in entries:
+        if block and size + entry.size > BLOCK_BYTES:
+            yield block
+            block, size = [], 0
+        block.append(entry)
+        size += entry.size
+    if block:
+        yield block
 
 
-def _read(content: bytes, truncated: object) -> Bodies:
-    return Bodies(*_decode(zlib.decompress(content)), bool(truncated))
+def _stored(block: list[_Entry]) -> list[_StoredRow]:
+    """The rows of a block."""
+    holder = max(block, key=lambda entry: entry.at_us)
+    members = [entry for entry in block if entry is not holder]
+    return [
+        (holder.request_id, holder.at_us, None, _compressed(block), holder.truncated),
+        *((entry.request_id, entry.at_us, holder.request_id, None, entry.truncated) for entry in members),
+    ]
+
+
+def _read(request_id: str, content: bytes | None, truncated: object) -> Bodies | None:
+    for name, request, response in _decode(zlib.decompress(content)) if content is not None else ():
+        if name == request_id:
+            return Bodies(request, response, bool(truncated))
+    return None
 
 
 class _DayFiles:
@@ -114,7 +161,8 @@ class _DayFiles:
             try:
                 connection = self._connection(path)
                 with connection:
-                    connection.executemany("INSERT OR REPLACE INTO bodies VALUES (?, ?, ?, ?)", _stored(of_day))
+                    for block in _blocks(of_day):
+                        connection.execute(_insert_into("bodies", len(block)), list(chain.from_iterable(_stored(block))))
             except (sqlite3.Error, OSError) as error:
                 DROPPED.inc(len(of_day))
                 log.warning("bodies_dropped", file=path.name, number=len(of_day), error=str(error))
@@ -125,11 +173,10 @@ class _DayFiles:
         if path.name not in self._open and not path.exists():
             return None
         try:
-            row = self._connection(path).execute("SELECT content, truncated FROM bodies WHERE request_id = ?", (request_id,))
-            found = row.fetchone()
+            found = self._connection(path).execute(_select_from("bodies"), (request_id,)).fetchone()
         except sqlite3.Error as error:
             raise StoreUnavailable(f"{path.name}: {error}") from error
-        return None if found is None else _read(*found)
+        return None if found is None else _read(request_id, *found)
 
     def purge(self, before_us: int) -> int:
         removed = 0
@@ -215,8 +262,8 @@ class BodyStore:
         await self.flush()
         if self._files is not None:
             return await self._in_thread(self._files.read, request_id, at_us)
-        rows = await self._store.fetch("SELECT content, truncated FROM request_bodies WHERE request_id = ?", [request_id])
-        return _read(**rows[0]) if rows else None
+        rows = await self._store.fetch(_select_from("request_bodies"), [request_id])
+        return _read(request_id, **rows[0]) if rows else None
 
     async def flush(self) -> None:
         """Store what is queued, unless the database is away."""
@@ -296,13 +343,11 @@ class BodyStore:
             return True
 
     async def _insert(self, batch: list[_Entry]) -> None:
-        rows = await self._in_thread(_stored, batch)
+        blocks = [await self._in_thread(_stored, block) for block in _blocks(batch)]
 
         async def insert(tx: Tx) -> None:
-            await tx.execute_many(
-                "INSERT INTO request_bodies (request_id, at, content, truncated) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                rows,
-            )
+            for rows in blocks:
+                await tx.execute(_insert_into("request_bodies", len(rows)), list(chain.from_iterable(rows)))
 
         await self._store.write(insert)
 

@@ -117,3 +117,28 @@ async def test_a_locked_day_file_never_blocks_the_loop(sqlite_url: str, data_dir
         other.execute("ROLLBACK")
     await body_store.close()
     await store.close()
+
+
+async def test_a_block_outlives_the_oldest_of_its_bodies(body_store: BodyStore) -> None:
+    """Bodies that are written together are stored together; each is there until its own time is up."""
+    names = [ids.new_text() for _ in range(300)]
+    for number, name in enumerate(names):
+        body_store.put(name, NOON + number, b"asked %d " % number * 100, b"answered %d" % number, number % 2 == 0)
+    for number in (0, 7, 299):
+        found = await body_store.get(names[number], NOON + number)
+        assert found == Bodies(b"asked %d " % number * 100, b"answered %d" % number, number % 2 == 0)
+    assert await body_store.purge(NOON + 150) == 150
+    assert await body_store.get(names[149], NOON + 149) is None
+    found = await body_store.get(names[150], NOON + 150)
+    assert found == Bodies(b"asked 150 " * 100, b"answered 150", True)
+
+
+async def test_a_batch_that_is_written_twice_is_whole(body_store: BodyStore) -> None:
+    """A commit whose answer was lost is repeated, perhaps with more."""
+    first, second = ids.new_text(), ids.new_text()
+    body_store.put(first, NOON, b"one", None, False)
+    await body_store.flush()
+    body_store.put(first, NOON, b"one", None, False)
+    body_store.put(second, NOON + 1, b"two", None, False)
+    assert await body_store.get(first, NOON) == Bodies(b"one", None, False)
+    assert await body_store.get(second, NOON + 1) == Bodies(b"two", None, False)

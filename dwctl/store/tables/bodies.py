@@ -9,8 +9,10 @@ class StoredBody(Model):
 
     request_id = fields.UUIDField(primary_key=True)
     at = fields.BigIntField(db_index=True)
-    content = fields.BinaryField()
-    """Request and response, each bytes or nothing, as MessagePack, compressed together."""
+    block = fields.UUIDField(null=True)
+    """The request whose row holds the content of this one too; none if the row holds it itself."""
+    content = fields.BinaryField(null=True)
+    """Ids, requests and responses (each bytes or nothing) of one or more requests, as MessagePack, compressed together."""
     truncated = fields.BooleanField(default=False)
 
     class Meta:
