@@ -1,0 +1,207 @@
+"""Requests as a provider sees them, and what becomes of the connection behind every kind of answer."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+
+import pytest
+from yarl import URL
+
+from dwctl.outbound import Outbound, OutboundError, OutboundResponse
+from tests.waiting import until
+
+
+class Provider:
+    """Answers each request with ``answer`` and keeps the connection, unless told otherwise."""
+
+    def __init__(self) -> None:
+        self.answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
+        self.reads_bodies = True
+        self.closes = False
+        self.connections = 0
+        self.gone = 0
+        self.requests: list[tuple[str, bytes]] = []
+        self.url = URL()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                length = re.search(r"content-length: (\d+)", head)
+                body = await reader.readexactly(int(length[1])) if length and self.reads_bodies else b""
+                self.requests.append((head, body))
+                writer.write(self.answer)
+                await writer.drain()
+                if self.closes:
+                    break
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            self.gone += 1
+            writer.close()
+
+
+@pytest.fixture
+async def provider() -> AsyncIterator[Provider]:
+    scripted = Provider()
+    server = await asyncio.start_server(scripted.serve, "127.0.0.1", 0)
+    scripted.url = URL(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/chat/completions")
+    yield scripted
+    server.close()
+
+
+@pytest.fixture
+async def outbound() -> AsyncIterator[Outbound]:
+    client = Outbound()
+    yield client
+    await client.close()
+
+
+async def ask(outbound: Outbound, url: URL, body: bytes | None = b"{}", **headers: str) -> OutboundResponse:
+    method = "GET" if body is None else "POST"
+    return await outbound.send(pool="p", method=method, url=url, headers=headers, body=body, connect_timeout=5)
+
+
+async def test_the_request_as_it_is_sent(outbound: Outbound, provider: Provider) -> None:
+    answer = await ask(outbound, URL(f"{provider.url}?a=b%20c", encoded=True), "{ü}".encode(), authorization="Bearer x")
+    assert (answer.status, await answer.read(100)) == (200, b"{}")
+    await ask(outbound, provider.url, None)
+    port = provider.url.port
+    assert provider.requests == [
+        (
+            f"POST /v1/chat/completions?a=b%20c HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nauthorization: Bearer x\r\ncontent-length: 4\r\n\r\n",
+            "{ü}".encode(),
+        ),
+        (f"GET /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\n\r\n", b""),
+    ]
+
+
+@pytest.mark.parametrize("value", ["a\r\nx-injected: 1", "a\nb", "a\rb", "a\0b"])
+async def test_no_header_becomes_two(outbound: Outbound, provider: Provider, value: str) -> None:
+    with pytest.raises(ValueError, match="end of a line"):
+        await ask(outbound, provider.url, traceparent=value)
+    assert not provider.connections
+
+
+async def test_a_connection_is_used_again_after_a_whole_answer(outbound: Outbound, provider: Provider) -> None:
+    for _ in range(3):
+        answer = await ask(outbound, provider.url)
+        assert await answer.read(100) == b"{}"
+        answer.close()
+    chunked = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+    empty = b"HTTP/1.1 204 No Content\r\n\r\n"
+    for provider.answer, body in ((chunked, b"abc"), (empty, b"")):
+        answer = await ask(outbound, provider.url)
+        assert await answer.read(100) == body
+    await ask(outbound, provider.url)
+    assert provider.connections == 1
+
+
+async def test_parallel_requests_have_a_connection_each(outbound: Outbound, provider: Provider) -> None:
+    answers = await asyncio.gather(*(ask(outbound, provider.url) for _ in range(10)))
+    assert [await answer.read(100) for answer in answers] == [b"{}"] * 10
+    assert provider.connections == 10
+
+
+async def test_an_answer_that_is_dropped_takes_its_connection_with_it(outbound: Outbound, provider: Provider) -> None:
+    provider.answer = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nbegun"
+    answer = await ask(outbound, provider.url)
+    assert await answer.read_chunk() == b"begun"
+    answer.close()
+    await until(lambda: provider.gone == 1)
+    await ask(outbound, provider.url)
+    assert provider.connections == 2
+
+
+async def test_a_caller_that_leaves_takes_its_connection_with_it(outbound: Outbound, provider: Provider) -> None:
+    provider.answer = b""
+    asking = asyncio.create_task(ask(outbound, provider.url))
+    await until(lambda: provider.requests)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    await until(lambda: provider.gone == 1)
+
+
+async def test_interim_answers_are_passed_over(outbound: Outbound, provider: Provider) -> None:
+    provider.answer = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n" + provider.answer
+    answer = await ask(outbound, provider.url)
+    assert (answer.status, await answer.read(100)) == (200, b"{}")
+
+
+async def test_a_refusal_before_the_body_was_taken_is_heard_and_its_connection_is_not_used_again(
+    outbound: Outbound, provider: Provider
+) -> None:
+    provider.reads_bodies = False
+    provider.answer = b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 2\r\n\r\n{}"
+    answer = await ask(outbound, provider.url, b"x" * 50_000_000)
+    assert (answer.status, await answer.read(100)) == (413, b"{}")
+    provider.reads_bodies = True
+    await ask(outbound, provider.url)
+    assert provider.connections == 2
+
+
+async def test_a_large_body_arrives_whole(outbound: Outbound, provider: Provider) -> None:
+    body = bytes(range(256)) * 20_000
+    answer = await ask(outbound, provider.url, body)
+    assert await answer.read(100) == b"{}"
+    assert provider.requests[0][1] == body
+
+
+async def test_a_connection_that_the_provider_has_closed_is_not_used_again(outbound: Outbound, provider: Provider) -> None:
+    provider.closes = True
+    await (await ask(outbound, provider.url)).read(100)
+    await until(lambda: provider.gone == 1)
+    answer = await ask(outbound, provider.url)
+    assert (answer.status, provider.connections) == (200, 2)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf", "truncated"),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n", "truncated"),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", "protocol"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "protocol"),
+        (b"HTTP/1.1 200 OK\r\nbad header\r\n\r\n", "protocol"),
+        (b"HTTP/1.1 200 OK\r\ncontent-len", "reset"),
+        (b"", "reset"),
+    ],
+)
+async def test_broken_answers(outbound: Outbound, provider: Provider, answer: bytes, kind: str) -> None:
+    provider.closes, provider.answer = True, answer
+    with pytest.raises(OutboundError) as caught:
+        await (await ask(outbound, provider.url)).read(100)
+    assert caught.value.kind == kind
+
+
+async def test_a_body_without_a_length_ends_with_the_connection(outbound: Outbound, provider: Provider) -> None:
+    provider.closes, provider.answer = True, b"HTTP/1.1 200 OK\r\n\r\nall of it"
+    assert await (await ask(outbound, provider.url)).read(100) == b"all of it"
+
+
+async def test_more_than_is_wanted(outbound: Outbound, provider: Provider) -> None:
+    provider.answer = b"HTTP/1.1 200 OK\r\ncontent-length: 101\r\n\r\n" + b"x" * 101
+    with pytest.raises(OutboundError) as caught:
+        await (await ask(outbound, provider.url)).read(100)
+    assert caught.value.kind == "too_large"
+
+
+async def test_nobody_listens(outbound: Outbound, unused_tcp_port: int) -> None:
+    with pytest.raises(OutboundError) as caught:
+        await ask(outbound, URL(f"http://127.0.0.1:{unused_tcp_port}/"))
+    assert caught.value.kind == "connect"
+    with pytest.raises(OutboundError) as caught:
+        await ask(outbound, URL("http://name.invalid/"))
+    assert caught.value.kind == "connect"
+
+
+async def test_a_name_for_an_address_that_must_not_be_called(outbound: Outbound, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def metadata(*_: object, **__: object) -> list[tuple[object, ...]]:
+        return [(2, 1, 6, "", ("169.254.169.254", 80))]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", metadata)
+    with pytest.raises(OutboundError) as caught:
+        await ask(outbound, URL("http://looks-harmless.example/"))
+    assert caught.value.kind == "denied"
