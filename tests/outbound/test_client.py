@@ -1,6 +1,7 @@
 """Requests as a provider sees them, and what becomes of the connection behind every kind of answer."""
 
 import asyncio
+import contextlib
 import re
 from collections.abc import AsyncIterator
 
@@ -38,8 +39,10 @@ class Provider:
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
-            self.gone += 1
             writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+            self.gone += 1
 
 
 @pytest.fixture
