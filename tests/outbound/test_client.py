@@ -156,6 +156,8 @@ async def test_a_connection_that_the_provider_has_closed_is_not_used_again(outbo
     provider.closes = True
     await (await ask(outbound, provider.url)).read(100)
     await until(lambda: provider.gone == 1)
+    for _ in range(2):
+        await asyncio.sleep(0)  # turns of the loop, in which the client hears of it
     answer = await ask(outbound, provider.url)
     assert (answer.status, provider.connections) == (200, 2)
 
