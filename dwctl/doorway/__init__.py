@@ -10,7 +10,7 @@ from dwctl.doorway.answers import SECURITY_HEADERS, Answer, respond, respond_err
 from dwctl.doorway.context import Context, Page, PageQuery, parse_uuid
 from dwctl.doorway.decode import UNSTORABLE, decode_body, decode_query
 from dwctl.doorway.feed import Message, feed
-from dwctl.doorway.identity import Keys, ProxySignIn, session_cookie_name
+from dwctl.doorway.identity import Keys, ProxySignIn, session_cookie, session_cookie_name
 from dwctl.doorway.install import Doorkeeper, install, route_table, verify
 from dwctl.doorway.peers import Peer, TrustedProxies
 from dwctl.doorway.policies import Authenticated, InferenceKey, MetricsReader, Needs, Policy, Public, declare, policy_of
@@ -49,6 +49,7 @@ __all__ = [
     "respond_error",
     "route",
     "route_table",
+    "session_cookie",
     "session_cookie_name",
     "verify",
 ]

@@ -44,7 +44,7 @@ def feed(context: Context, messages: Callable[[str | None], AsyncIterator[Messag
         checked = monotonic()
         try:
             while True:
-                upcoming = upcoming or asyncio.ensure_future(anext(iterator))  # type: ignore[arg-type]
+                upcoming = upcoming or asyncio.ensure_future(anext(iterator))
                 await asyncio.wait({upcoming}, timeout=HEARTBEAT_SECONDS)
                 if monotonic() - checked >= RECHECK_SECONDS:
                     checked = monotonic()

@@ -65,6 +65,16 @@ def session_cookie_name(services: Any, peer: Peer) -> str:
     return f"__Host-{name}" if peer.scheme == "https" else name
 
 
+def session_cookie(services: Any, peer: Peer, token: str | None) -> str:
+    """``Set-Cookie`` of a session; None ends it."""
+    session = services.config.auth.native.session
+    lifetime = int(session.timeout) if token else 0
+    secure = "; Secure" if peer.scheme == "https" else ""
+    same_site = session.cookie_same_site.capitalize()
+    name = session_cookie_name(services, peer)
+    return f"{name}={token or ''}; Path=/; HttpOnly{secure}; SameSite={same_site}; Max-Age={lifetime}"
+
+
 async def _by_session(services: Any, request: Request, peer: Peer) -> Actor | None:
     if not services.config.auth.native.enabled:
         return None

@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 from sanic import Sanic
 from sanic.request import Request
-from sanic.response import HTTPResponse
+from sanic.response import HTTPResponse, ResponseStream
 from tortoise.exceptions import IntegrityError
 
 from dwctl.accounts.policy import require, require_for
@@ -115,7 +115,7 @@ def _name(method: str, path: str) -> str:
 def _handler(keeper: Doorkeeper, route: Route, surface: Surface) -> Any:
     log_requests = keeper.services.config.log.requests
 
-    async def answer(context: Context) -> HTTPResponse:
+    async def answer(context: Context) -> HTTPResponse | ResponseStream:
         try:
             await keeper.admit(route, context, surface)
             return await surface.serve(route, context)
@@ -130,13 +130,13 @@ def _handler(keeper: Doorkeeper, route: Route, surface: Surface) -> Any:
             error = internal_error()
         return await surface.refuse(context, error)
 
-    async def handle(request: Request, **parameters: str) -> HTTPResponse:
+    async def handle(request: Request, **parameters: str) -> HTTPResponse | ResponseStream:
         with measured(route.method, route.template) as measurement:
             context = Context(keeper.services, request, keeper.proxies.peer(request), parameters)
             context.readmit = partial(keeper.admit, route, context, surface)
             response = await answer(context)
             measurement.status = response.status
-        if surface.cross_origin:
+        if surface.cross_origin and isinstance(response, HTTPResponse):
             keeper.cross_origin.mark(request, response)
         if log_requests:
             _log.info("request", method=route.method, path=request.path, status=response.status, client_ip=context.peer.ip)

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from sanic.response import HTTPResponse
+from sanic.response import HTTPResponse, ResponseStream
 
 from dwctl.doorway.answers import respond, respond_error
 from dwctl.doorway.context import Context
@@ -28,7 +28,7 @@ class Surface(Protocol):
     def keys(self, route: Route) -> Keys:
         """Which API keys count as an identity on this route."""
 
-    async def serve(self, route: Route, context: Context) -> HTTPResponse:
+    async def serve(self, route: Route, context: Context) -> HTTPResponse | ResponseStream:
         """The answer to an admitted request. Raises GatewayError and whatever the handler raises."""
 
     async def refuse(self, context: Context, error: GatewayError) -> HTTPResponse:
