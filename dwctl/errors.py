@@ -36,6 +36,8 @@ class GatewayError(Exception):
         self.retry_after = retry_after
         self.fields = fields or {}
         self.headers = headers or {}
+        self.missing_right: tuple[Any, Any] | None = None
+        """The resource and operation that the caller may not, where that is what was wrong."""
 
 
 class ConfigurationError(Exception):

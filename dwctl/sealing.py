@@ -64,13 +64,15 @@ class Secret:
 
 
 class Sealer:
-    """Seals and opens under one key. ``fingerprint`` (32 hex digits) tells keys apart without revealing them."""
+    """Seals and opens under one key. ``fingerprint`` (32 hex digits) tells keys apart without revealing them; ``signing_key`` is
+    another key made from it, which signs what a browser keeps for us."""
 
     def __init__(self, key: bytes) -> None:
         if len(key) != 32:
             raise ValueError("a sealing key has 32 bytes")
         self._cipher = AESGCM(key)
         self.fingerprint = _derived(key, b"dwctl sealing key id", 16).hex()
+        self.signing_key = _derived(key, b"dwctl signatures in forms and cookies", 32)
         self._header = _VERSION + bytes.fromhex(self.fingerprint)[:_ID_BYTES]
 
     def seal(self, secret: str | Secret) -> bytes:

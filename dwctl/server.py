@@ -29,7 +29,7 @@ from sanic.response import HTTPResponse
 from sanic.server import AsyncioServer
 from sanic.server.protocols.http_protocol import HttpProtocol
 
-from dwctl import api, doorway, ids
+from dwctl import api, doorway, ids, web
 from dwctl.accounts.principals import Keyring
 from dwctl.api import health, inference
 from dwctl.clock import MICROSECONDS, monotonic, now_us
@@ -123,6 +123,9 @@ class Errors(ErrorHandler):
         if path.startswith(_INFERENCE_PREFIXES):
             request.app.ctx.record_refusal(request, error)
             return inference.render_error(error)
+        if request is not None and web.wants_page(request):
+            page: HTTPResponse = request.app.ctx.refusal_page(request, error)  # Sanic awaits what can be awaited
+            return page
         return doorway.respond_error(error)
 
 
@@ -218,6 +221,7 @@ def build_app(config: Config, services: Services, gateway: Gateway, state: healt
     inference.register(app, gateway, proxies)
     health.register(app, config, gateway, state, proxies)
     api.register(app, services)
+    app.ctx.refusal_page = web.register(app, services)
     doorway.verify(app)
     return app
 

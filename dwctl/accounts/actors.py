@@ -23,6 +23,8 @@ class Actor(msgspec.Struct, frozen=True):
     client_ip: str | None = None
     key_id: str | None = None
     session_hash: str | None = None
+    must_change_password: bool = False
+    """They signed in with a password that somebody else made, and may do nothing on pages until they have one of their own."""
 
 
 SYSTEM = Actor(user_id=NIL, email="system", is_admin=True, roles=frozenset(), via="system")

@@ -93,10 +93,17 @@ def allows_for(actor: Actor, resource: Resource, operation: Operation, owner_id:
     return own is not None and actor.user_id == owner_id and allows(actor, resource, own)
 
 
+def roles_with(resource: Resource, operation: Operation) -> tuple[Role, ...]:
+    """The roles that grant an operation, in the order of the table."""
+    return tuple(role for role in ROLES if operation in GRANTS.get(role, {}).get(resource, ()))
+
+
 def denied(resource: Resource, operation: Operation) -> GatewayError:
     """The 403 that says what is missing."""
     verb = "Access" if operation == "system_access" else operation.split("_", 1)[0].capitalize()
-    return forbidden(f"Insufficient permissions to {verb} {resource}", code="insufficient_permissions")
+    error = forbidden(f"Insufficient permissions to {verb} {resource}", code="insufficient_permissions")
+    error.missing_right = (resource, operation)
+    return error
 
 
 def require(actor: Actor, resource: Resource, operation: Operation) -> None:

@@ -23,6 +23,7 @@ class SessionUser(msgspec.Struct, frozen=True):
     email: str
     is_admin: bool
     roles: frozenset[str]
+    must_change_password: bool
 
 
 def hash_token(token: str) -> str:
@@ -54,7 +55,7 @@ async def find_session(store: "Store", token: str, now_us: int) -> SessionUser |
     """The live session of a token, with its live user; None for anything else. Raises StoreUnavailable."""
     session_hash = hash_token(token)
     rows = await store.fetch(
-        "SELECT u.id, u.email, u.is_admin, u.roles FROM sessions s JOIN users u ON u.id = s.user_id"
+        "SELECT u.id, u.email, u.is_admin, u.roles, u.must_change_password FROM sessions s JOIN users u ON u.id = s.user_id"
         " WHERE s.id_hash = ? AND s.expires_at > ? AND u.deleted_at IS NULL",
         (session_hash, now_us),
     )
@@ -67,6 +68,7 @@ async def find_session(store: "Store", token: str, now_us: int) -> SessionUser |
         email=row["email"],
         is_admin=bool(row["is_admin"]),
         roles=frozenset(roles_of(row["roles"])),
+        must_change_password=bool(row["must_change_password"]),
     )
 
 

@@ -3,7 +3,7 @@
 import msgspec
 
 from dwctl.accounts.sessions import hash_token
-from dwctl.doorway import Answer, Authenticated, Context, Public, Route, route, session_cookie_name
+from dwctl.doorway import Answer, Authenticated, Context, Public, Route, route, session_cookie, session_cookie_name
 from dwctl.errors import bad_request
 from dwctl.operations import sign_in
 from dwctl.operations.account_views import UserResponse
@@ -63,7 +63,7 @@ async def register_availability(context: Context) -> Availability:
 async def login(context: Context) -> Answer:
     """Sign in with e-mail address and password; the answer sets the session's cookie."""
     user, token = await sign_in.sign_in(context.services, context.body.email, context.body.password, _client(context))
-    return Answer(SignedIn(user, "Login successful"), cookies=[_cookie(context, token)])
+    return Answer(SignedIn(user, "Login successful"), cookies=[session_cookie(context.services, context.peer, token)])
 
 
 @route(
@@ -80,7 +80,7 @@ async def login(context: Context) -> Answer:
 async def register(context: Context) -> Answer:
     """Make an account and sign in to it."""
     user, token = await sign_in.register(context.services, context.body, _client(context))
-    return Answer(SignedIn(user, "Registration successful"), cookies=[_cookie(context, token)])
+    return Answer(SignedIn(user, "Registration successful"), cookies=[session_cookie(context.services, context.peer, token)])
 
 
 @route(ROUTES, "POST", "/authentication/logout", policy=Public(), returns=Message, summary="Sign out", tag=TAG)
@@ -89,7 +89,7 @@ async def logout(context: Context) -> Answer:
     token = context.request.cookies.get(session_cookie_name(context.services, context.peer))
     if token:
         await sign_in.sign_out(context.services, hash_token(token))
-    return Answer(Message("Logout successful"), cookies=[_cookie(context, None)])
+    return Answer(Message("Logout successful"), cookies=[session_cookie(context.services, context.peer, None)])
 
 
 @route(
@@ -112,13 +112,3 @@ async def change_password(context: Context) -> Message:
 
 def _client(context: Context) -> sign_in.Client:
     return sign_in.Client(context.peer.ip, context.request.headers.get("user-agent"))
-
-
-def _cookie(context: Context, token: str | None) -> str:
-    """``Set-Cookie`` of a session; None ends it."""
-    session = context.services.config.auth.native.session
-    name = session_cookie_name(context.services, context.peer)
-    lifetime = int(session.timeout) if token else 0
-    secure = "; Secure" if context.peer.scheme == "https" else ""
-    same_site = session.cookie_same_site.capitalize()
-    return f"{name}={token or ''}; Path=/; HttpOnly{secure}; SameSite={same_site}; Max-Age={lifetime}"

@@ -1,4 +1,4 @@
-"""Is it alive, can it take requests, and how does it do: ``/healthz``, ``/readyz``, ``/internal/metrics``, and the root."""
+"""Is it alive, can it take requests, and how does it do: ``/healthz``, ``/readyz`` and ``/internal/metrics``."""
 
 import hmac
 from dataclasses import dataclass
@@ -9,7 +9,6 @@ from sanic import Sanic
 from sanic.request import Request
 from sanic.response import HTTPResponse
 
-from dwctl import __version__
 from dwctl.config import Config
 from dwctl.doorway import MetricsReader, Public, TrustedProxies, declare, respond_error
 from dwctl.errors import forbidden
@@ -58,13 +57,9 @@ def register(app: Sanic, config: Config, gateway: Gateway, state: State, proxies
             return False
         return address.is_loopback or any(address.version == network.version and address in network for network in networks)
 
-    async def root(_: Request) -> HTTPResponse:
-        return _json({"name": "dwctl", "version": __version__, "inference": "/ai/v1", "administration": "/admin/api/v1"}, 200)
-
     for path in ("/healthz", "/health"):
         app.add_route(declare(healthz, Public()), path, methods=["GET", "HEAD"], name=path.strip("/"))
     app.add_route(declare(readyz, Public()), "/readyz", methods=["GET", "HEAD"], name="readyz")
-    app.add_route(declare(root, Public()), "/", methods=["GET", "HEAD"], name="root")
     if config.enable_metrics:
         app.add_route(declare(read_metrics, MetricsReader()), "/internal/metrics", methods=["GET"], name="metrics")
 

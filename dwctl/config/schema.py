@@ -137,6 +137,7 @@ class Billing(Section, frozen=True):
         Literal["expected", "strict", "off"],
         meaning("What a request reserves before it is sent: its likely cost, the most it can cost, or nothing. See billing.md."),
     ] = "expected"
+    currency: Annotated[str, meaning("What one credit is worth, as shown to users: a currency's ISO 4217 code.")] = "USD"
     default_output_hold: Annotated[int, meaning("Output tokens reserved for a request that names no bound.", ge=1)] = 4096
 
 

@@ -1,25 +1,32 @@
-"""The doorway: HTTP for administration, without pages.
+"""The doorway: HTTP for administration; what its pages look like is ``dwctl.web``'s.
 
 In: a Sanic request. Out: a handler's call with a ``Context`` (who asks, from where, body and query decoded), and its answer
 as JSON. Routes are declared with ``route`` into plain lists and put into an application by ``install``; ``verify`` refuses an
-application with a route that has no policy. Handlers that are added to Sanic directly state theirs with ``declare``.
+application with a route that has no policy. The API and the pages are two ``Surface``s behind the
+same door. Handlers that are added to Sanic directly state theirs with ``declare``.
 """
 
 from dwctl.doorway.answers import SECURITY_HEADERS, Answer, respond, respond_error
 from dwctl.doorway.context import Context, Page, PageQuery, parse_uuid
-from dwctl.doorway.decode import decode_body, decode_query
-from dwctl.doorway.identity import ProxySignIn, session_cookie_name
-from dwctl.doorway.install import install, route_table, verify
+from dwctl.doorway.decode import UNSTORABLE, decode_body, decode_query
+from dwctl.doorway.feed import Message, feed
+from dwctl.doorway.identity import Keys, ProxySignIn, session_cookie, session_cookie_name
+from dwctl.doorway.install import Doorkeeper, install, route_table, verify
 from dwctl.doorway.peers import Peer, TrustedProxies
 from dwctl.doorway.policies import Authenticated, InferenceKey, MetricsReader, Needs, Policy, Public, declare, policy_of
 from dwctl.doorway.routes import Route, route
+from dwctl.doorway.surfaces import Surface
 
 __all__ = [
     "SECURITY_HEADERS",
+    "UNSTORABLE",
     "Answer",
     "Authenticated",
     "Context",
+    "Doorkeeper",
     "InferenceKey",
+    "Keys",
+    "Message",
     "MetricsReader",
     "Needs",
     "Page",
@@ -29,10 +36,12 @@ __all__ = [
     "ProxySignIn",
     "Public",
     "Route",
+    "Surface",
     "TrustedProxies",
     "declare",
     "decode_body",
     "decode_query",
+    "feed",
     "install",
     "parse_uuid",
     "policy_of",
@@ -40,6 +49,7 @@ __all__ = [
     "respond_error",
     "route",
     "route_table",
+    "session_cookie",
     "session_cookie_name",
     "verify",
 ]

@@ -1,6 +1,6 @@
 """What a handler gets: the parts of the program, who asks, and what they ask, already checked and decoded."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -31,20 +31,28 @@ class Page(msgspec.Struct, frozen=True):
 class Context:
     """One administrative request."""
 
-    __slots__ = ("_actor", "body", "parameters", "peer", "query", "request", "services")
+    __slots__ = ("_actor", "body", "form", "parameters", "peer", "query", "readmit", "request", "services")
 
-    def __init__(self, services: Any, request: Request, peer: Peer, actor: Actor | None, parameters: Mapping[str, str]) -> None:
+    def __init__(self, services: Any, request: Request, peer: Peer, parameters: Mapping[str, str]) -> None:
         self.services = services
         self.request = request
         self.peer = peer
-        self._actor = actor
+        self._actor: Actor | None = None
         self.parameters = parameters
         self.body: Any = None
         self.query: Any = None
+        self.readmit: Callable[[], Awaitable[None]]
+        """Ask again whether the request may be served, with what holds now. Raises GatewayError, StoreUnavailable."""
+        self.form: Any = None
+        """On pages: what was typed into a form that could not be accepted, with the messages about it."""
+
+    def admit(self, actor: Actor | None) -> None:
+        """It is known who asks."""
+        self._actor = actor
 
     @property
     def visitor(self) -> Actor | None:
-        """Who asks, on a public route: perhaps nobody known."""
+        """Who asks, if that is known: on public routes of the API it never is."""
         return self._actor
 
     @property

@@ -14,7 +14,8 @@ from dwctl.errors import INVALID, GatewayError, bad_request
 
 _AT = re.compile(r" - at `([^`]*)`$")
 _FIELD = re.compile(r"`([^`]+)`")
-_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+"""What no database column and no UTF-8 output can hold."""
 _MAX_DEPTH = 64
 _MAX_BYTES = 1024 * 1024
 """Nothing that is administered comes near it, and decoding more would keep model calls waiting."""
@@ -67,11 +68,11 @@ def _check_text(value: Any, path: str, depth: int) -> None:
     if depth > _MAX_DEPTH:
         raise bad_request("The body is nested too deeply", code="invalid_json")
     if isinstance(value, str):
-        if _UNSTORABLE.search(value):
+        if UNSTORABLE.search(value):
             raise bad_request(f"{path or 'The body'} contains a character that cannot be stored", code="invalid_string", param=path or None)
     elif isinstance(value, dict):
         for name, item in value.items():
-            shown = _UNSTORABLE.sub("\ufffd", name)
+            shown = UNSTORABLE.sub("\ufffd", name)
             inner = f"{path}.{shown}" if path else shown
             if shown != name:
                 _check_text(name, inner, depth)

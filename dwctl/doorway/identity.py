@@ -5,7 +5,7 @@ nobody is told which one failed.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Literal
 
 from sanic.request import Request
 
@@ -18,21 +18,27 @@ ProxySignIn = Callable[[Any, ProxyUser], Awaitable[Actor | None]]
 """Finds or makes the account of a proxy's user; None if there is none and none may be made."""
 
 
-async def identify(services: Any, request: Request, peer: Peer, *, any_key: bool, proxy_sign_in: ProxySignIn | None) -> Actor | None:
-    """The actor, or None. ``any_key``: keys of every purpose count. Raises StoreUnavailable."""
+Keys = Literal["none", "platform", "every"]
+"""Which API keys count as an identity."""
+
+
+async def identify(services: Any, request: Request, peer: Peer, *, keys: Keys, proxy_sign_in: ProxySignIn | None) -> Actor | None:
+    """The actor, or None. Raises StoreUnavailable."""
     return (
-        _by_key(services, request, peer, any_key=any_key)
+        _by_key(services, request, peer, keys)
         or await _by_session(services, request, peer)
         or await _by_proxy(services, request, peer, proxy_sign_in)
     )
 
 
-def _by_key(services: Any, request: Request, peer: Peer, *, any_key: bool) -> Actor | None:
+def _by_key(services: Any, request: Request, peer: Peer, keys: Keys) -> Actor | None:
+    if keys == "none":
+        return None
     scheme, _, secret = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         return None
     principal = services.keyring.find(secret.strip())
-    if principal is None or principal.key_id is None or not (any_key or principal.purpose == "platform"):
+    if principal is None or principal.key_id is None or not (keys == "every" or principal.purpose == "platform"):
         return None
     now = now_us()
     if principal.expires_us is not None and principal.expires_us <= now:
@@ -59,6 +65,16 @@ def session_cookie_name(services: Any, peer: Peer) -> str:
     return f"__Host-{name}" if peer.scheme == "https" else name
 
 
+def session_cookie(services: Any, peer: Peer, token: str | None) -> str:
+    """``Set-Cookie`` of a session; None ends it."""
+    session = services.config.auth.native.session
+    lifetime = int(session.timeout) if token else 0
+    secure = "; Secure" if peer.scheme == "https" else ""
+    same_site = session.cookie_same_site.capitalize()
+    name = session_cookie_name(services, peer)
+    return f"{name}={token or ''}; Path=/; HttpOnly{secure}; SameSite={same_site}; Max-Age={lifetime}"
+
+
 async def _by_session(services: Any, request: Request, peer: Peer) -> Actor | None:
     if not services.config.auth.native.enabled:
         return None
@@ -78,6 +94,7 @@ async def _by_session(services: Any, request: Request, peer: Peer) -> Actor | No
         via="session",
         client_ip=peer.ip,
         session_hash=session.session_hash,
+        must_change_password=session.must_change_password,
     )
 
 

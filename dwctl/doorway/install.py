@@ -6,25 +6,25 @@ administrative request needs happens in the wrapper of its handler.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
 from sanic import Sanic
 from sanic.request import Request
-from sanic.response import HTTPResponse
+from sanic.response import HTTPResponse, ResponseStream
 from tortoise.exceptions import IntegrityError
 
 from dwctl.accounts.policy import require, require_for
-from dwctl.doorway.answers import respond, respond_error
 from dwctl.doorway.context import Context
 from dwctl.doorway.cors import CrossOrigin
 from dwctl.doorway.cross_site import refuse_cross_site
-from dwctl.doorway.decode import decode_body, decode_query
 from dwctl.doorway.identity import ProxySignIn, identify
 from dwctl.doorway.measure import measured
 from dwctl.doorway.peers import TrustedProxies
 from dwctl.doorway.policies import Authenticated, Needs, Public, declare, policy_of
 from dwctl.doorway.routes import Route
+from dwctl.doorway.surfaces import Api, Surface
 from dwctl.errors import ConfigurationError, GatewayError, conflict, internal_error, unauthenticated, unavailable
 from dwctl.store import StoreUnavailable
 
@@ -43,52 +43,62 @@ class Doorkeeper:
     cross_origin: CrossOrigin
     proxy_sign_in: ProxySignIn | None
 
-    async def serve(self, route: Route, request: Request, parameters: dict[str, str]) -> HTTPResponse:
-        """One request to a route. Raises GatewayError, StoreUnavailable and whatever the handler raises."""
-        policy = route.policy
-        peer = self.proxies.peer(request)
+    async def stranger(self, request: Request) -> Context:
+        """The context of a request that no route takes, with whoever sent it."""
+        context = Context(self.services, request, self.proxies.peer(request), {})
+        try:
+            context.admit(await identify(self.services, request, context.peer, keys="none", proxy_sign_in=self.proxy_sign_in))
+        except StoreUnavailable:
+            pass  # nobody can be known at the moment; that is no reason to answer less
+        return context
+
+    async def admit(self, route: Route, context: Context, surface: Surface) -> None:
+        """Let one request to a route in, or not. Raises GatewayError, StoreUnavailable."""
+        policy, request, peer = route.policy, context.request, context.peer
         refusal = refuse_cross_site(request, peer.host, self.cross_origin.trusted)
-        actor = None
-        if isinstance(policy, Public):
+        public = isinstance(policy, Public)
+        if public and refusal is not None:
             # Nobody may be signed in, or out, by a request that another site made.
-            if refusal is not None:
-                raise refusal
-        else:
-            any_key = isinstance(policy, Authenticated) and policy.any_key
-            actor = await identify(self.services, request, peer, any_key=any_key, proxy_sign_in=self.proxy_sign_in)
+            raise refusal
+        if public and not surface.knows_visitors:
+            return
+        actor = await identify(self.services, request, peer, keys=surface.keys(route), proxy_sign_in=self.proxy_sign_in)
+        if not public:
             if actor is None:
                 raise unauthenticated("Authentication required")
             if refusal is not None and actor.via in AMBIENT:
                 raise refusal
-        context = Context(self.services, request, peer, actor, parameters)
+        context.admit(actor)
         if isinstance(policy, Needs):
             _check(policy, context)
-        if route.query is not None:
-            context.query = decode_query(request, route.query)
-        if route.body is not None:
-            context.body = decode_body(request, route.body, public=isinstance(policy, Public))
-        return respond(await route.handler(context), route.status)
 
 
-def install(app: Sanic, services: Any, routes: Iterable[Route], *, proxy_sign_in: ProxySignIn | None = None) -> None:
-    """Add every route to ``app``. ``proxy_sign_in`` finds the account of a proxy's user."""
+def install(
+    app: Sanic, services: Any, routes: Iterable[Route], *, proxy_sign_in: ProxySignIn | None = None, surface: Surface | None = None
+) -> Doorkeeper:
+    """Add every route to ``app``, by default as parts of the API; who keeps its door. ``proxy_sign_in`` finds the account of a
+    proxy's user."""
     table = tuple(routes)
-    app.ctx.routes = (*route_table(app), *table)
+    shown = surface or Api()
+    app.ctx.routes = {**getattr(app.ctx, "routes", {}), shown.table: (*route_table(app, shown.table), *table)}
     cross_origin = CrossOrigin(services.config.auth.security.cors)
     keeper = Doorkeeper(services, TrustedProxies(services.config.trusted_proxies), cross_origin, proxy_sign_in)
     for route in table:
         if not isinstance(route.policy, Public | Authenticated | Needs):
             raise TypeError(f"{route.method} {route.path}: the doorway cannot enforce {route.policy!r}")
-        handler = declare(_handler(keeper, route), route.policy)
-        app.add_route(handler, route.path, methods=[route.method], name=_name(route.method, route.path))
-    if cross_origin.enabled:
+        handler = declare(_handler(keeper, route, shown), route.policy)
+        methods = shown.methods.get(route.method, [route.method])
+        app.add_route(handler, route.path, methods=methods, name=_name(route.method, route.path))
+    if cross_origin.enabled and shown.cross_origin:
         for path in dict.fromkeys(route.path for route in table):
             app.add_route(declare(cross_origin.preflight, Public()), path, methods=["OPTIONS"], name=_name("OPTIONS", path))
+    return keeper
 
 
-def route_table(app: Sanic) -> tuple[Route, ...]:
-    """Every route that the doorway serves in ``app``."""
-    return getattr(app.ctx, "routes", ())
+def route_table(app: Sanic, table: str = "api") -> tuple[Route, ...]:
+    """Every route of a surface that the doorway serves in ``app``."""
+    found: tuple[Route, ...] = getattr(app.ctx, "routes", {}).get(table, ())
+    return found
 
 
 def verify(app: Sanic) -> None:
@@ -102,29 +112,34 @@ def _name(method: str, path: str) -> str:
     return f"{method.lower()}_{path}".translate(str.maketrans("/<>:-", "_____"))
 
 
-def _handler(keeper: Doorkeeper, route: Route) -> Any:
+def _handler(keeper: Doorkeeper, route: Route, surface: Surface) -> Any:
     log_requests = keeper.services.config.log.requests
 
-    async def answer(request: Request, parameters: dict[str, str]) -> HTTPResponse:
+    async def answer(context: Context) -> HTTPResponse | ResponseStream:
         try:
-            return await keeper.serve(route, request, parameters)
-        except GatewayError as error:
-            return respond_error(error)
+            await keeper.admit(route, context, surface)
+            return await surface.serve(route, context)
+        except GatewayError as raised:
+            error = raised
         except IntegrityError:
-            return respond_error(conflict("Somebody else has just stored the same. Please look again, and repeat what is still missing."))
+            error = conflict("Somebody else has just stored the same. Please look again, and repeat what is still missing.")
         except StoreUnavailable:
-            return respond_error(unavailable("database_unavailable", "The database is not available at the moment. Please try again."))
+            error = unavailable("database_unavailable", "The database is not available at the moment. Please try again.")
         except Exception:
             _log.exception("request failed", method=route.method, path=route.path)
-            return respond_error(internal_error())
+            error = internal_error()
+        return await surface.refuse(context, error)
 
-    async def handle(request: Request, **parameters: str) -> HTTPResponse:
+    async def handle(request: Request, **parameters: str) -> HTTPResponse | ResponseStream:
         with measured(route.method, route.template) as measurement:
-            response = await answer(request, parameters)
+            context = Context(keeper.services, request, keeper.proxies.peer(request), parameters)
+            context.readmit = partial(keeper.admit, route, context, surface)
+            response = await answer(context)
             measurement.status = response.status
-        keeper.cross_origin.mark(request, response)
+        if surface.cross_origin and isinstance(response, HTTPResponse):
+            keeper.cross_origin.mark(request, response)
         if log_requests:
-            _log.info("request", method=route.method, path=request.path, status=response.status, client_ip=keeper.proxies.peer(request).ip)
+            _log.info("request", method=route.method, path=request.path, status=response.status, client_ip=context.peer.ip)
         return response
 
     return handle

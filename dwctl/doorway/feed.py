@@ -1,0 +1,77 @@
+"""Server-sent events for pages (WHATWG HTML, 9.2): messages with ids that a page can resume from, a sign of life, a proper end.
+
+Only unnamed messages put HTML into a page; the one named event, ``end``, tells the page to stop asking. It is sent when there is
+nothing more to come, and when whoever listens may no longer: that is looked up anew once a minute.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import msgspec
+from sanic.response import ResponseStream
+
+from dwctl.clock import monotonic
+from dwctl.doorway.context import Context
+from dwctl.errors import GatewayError
+from dwctl.store import StoreUnavailable
+
+HEARTBEAT_SECONDS = 15.0
+RECHECK_SECONDS = 60.0
+
+_HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no", "x-content-type-options": "nosniff"}
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One message. ``id`` orders messages of a feed, across restarts too; ``html`` is what the page takes in."""
+
+    id: str
+    html: str
+
+    def encode(self) -> str:
+        lines = "".join(f"data: {line}\n" for line in self.html.splitlines()) or "data:\n"
+        return f"id: {self.id}\n{lines}\n"
+
+
+def feed(context: Context, messages: Callable[[str | None], AsyncIterator[Message]]) -> ResponseStream:
+    """A page's feed. ``messages`` is called with the id of the last message that the page has seen, None at first."""
+    last = context.request.headers.get("last-event-id") or None
+
+    async def stream(response: Any) -> None:
+        await response.send(": here\n\n")
+        iterator = messages(last)
+        upcoming: asyncio.Task[Message] | None = None
+        checked = monotonic()
+        try:
+            while True:
+                upcoming = upcoming or asyncio.ensure_future(anext(iterator))
+                await asyncio.wait({upcoming}, timeout=HEARTBEAT_SECONDS)
+                if monotonic() - checked >= RECHECK_SECONDS:
+                    checked = monotonic()
+                    if not await _still_admitted(context):
+                        break
+                if not upcoming.done():
+                    await response.send(": still here\n\n")
+                    continue
+                try:
+                    message = upcoming.result()
+                except StopAsyncIteration:
+                    break
+                upcoming = None
+                await response.send(message.encode())
+            await response.send("event: end\ndata:\n\n")
+        finally:
+            if upcoming is not None:
+                upcoming.cancel()
+
+    return ResponseStream(stream, headers=_HEADERS, content_type="text/event-stream; charset=utf-8")
+
+
+async def _still_admitted(context: Context) -> bool:
+    try:
+        await context.readmit()
+    except GatewayError:
+        return False
+    except StoreUnavailable:
+        return True  # it cannot be known, and was so a minute ago
+    return True

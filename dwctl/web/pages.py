@@ -1,0 +1,108 @@
+"""How a page is declared, and what its handler may answer.
+
+A page is a handler of the doorway with a policy, like a route of the API. What it adds: the struct that its form is read into
+(``form``), the handler that shows the form again when it cannot be accepted (``again``), and its place in the navigation (``nav``).
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal
+
+import msgspec
+
+from dwctl.doorway import Context, Policy, Route
+from dwctl.web.signing import Flash
+
+Section = Literal["Observe", "Build", "Configure", "Account"]
+
+
+class View(msgspec.Struct):
+    """A template and what it shows. ``once``: it shows a secret, which nobody may keep."""
+
+    template: str
+    values: dict[str, Any]
+    status: int = 200
+    headers: dict[str, str] = {}
+    cookies: list[str] = []
+    once: bool = False
+
+
+class Go(msgspec.Struct):
+    """Go on to another page; ``flash`` is shown there."""
+
+    to: str
+    flash: Flash | None = None
+    cookies: list[str] = []
+
+
+class Nav(msgspec.Struct, frozen=True):
+    """A page's entry in the navigation. Entries of a section are in ascending ``order``; ``key`` goes there after ``g``."""
+
+    section: Section
+    label: str
+    icon: str
+    order: int = 50
+    key: str = ""
+
+
+class PageRoute(Route, frozen=True):
+    """A page, or what a form of a page is sent to."""
+
+    form: type[msgspec.Struct] | None = None
+    again: "Callable[[Context], Awaitable[Any]] | None" = None
+    nav: Nav | None = None
+    needs_own_password: bool = True
+    """Whether somebody who must change their password first is sent to do that."""
+
+
+PageHandler = Callable[[Context], Awaitable[Any]]
+
+
+def view(template: str, /, *, status: int = 200, once: bool = False, **values: Any) -> View:
+    """A page: the template's path below ``templates/`` and the values that it shows."""
+    return View(template, values, status, once=once)
+
+
+def go(to: str, flash: str | Flash | None = None, *, cookies: list[str] | None = None) -> Go:
+    """On to the page at ``to``, with a message if there is one."""
+    return Go(to, Flash(flash) if isinstance(flash, str) else flash, cookies or [])
+
+
+def page(
+    table: list[Route],
+    method: Literal["GET", "POST"],
+    path: str,
+    *,
+    policy: Policy,
+    summary: str,
+    query: type[msgspec.Struct] | None = None,
+    form: type[msgspec.Struct] | None = None,
+    again: PageHandler | None = None,
+    nav: Nav | None = None,
+    needs_own_password: bool = True,
+) -> Callable[[PageHandler], PageHandler]:
+    """Add the decorated handler to ``table``.
+
+    The handler gets a Context whose ``query`` and ``body`` are decoded to ``query`` and ``form``, and returns a View, a Go or a
+    Sanic response. A GatewayError raised in answer to a form shows the form again by ``again``, with what was typed and the message.
+    """
+    if method == "POST" and again is None and form is not None:
+        raise TypeError(f"POST {path} has a form, and must say which handler shows it again")
+
+    def add(handler: PageHandler) -> PageHandler:
+        table.append(
+            PageRoute(
+                method,
+                path,
+                handler,
+                policy,
+                summary,
+                query=query,
+                form=form,
+                again=again,
+                nav=nav,
+                needs_own_password=needs_own_password,
+            )
+        )
+        return handler
+
+    return add

@@ -1,0 +1,146 @@
+"""Every page of the route table: strict policy without a violation, no serious finding of axe, no sideways scrolling, every role.
+
+A new page is taken in by itself. A page with a parameter in its path is visited with the value that ``VALUES`` has for it.
+"""
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import axe_playwright_python
+import pytest
+
+from dwctl.accounts.policy import GRANTS, ROLES
+from dwctl.doorway import Needs, Public
+from dwctl.web.pages import PageRoute
+from tests.browser.conftest import PASSWORD, SCREENSHOTS, Site, Watch, Watched, email_of, page_routes, theme
+
+VALUES: dict[str, Any] = {}
+"""Path parameter -> a function of the site that gives a value for it."""
+
+AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
+
+
+@cache
+def _axe() -> str:
+    return AXE.read_text()
+
+
+def _path(route: PageRoute, site: Site) -> str:
+    path = route.template
+    for name in route.parameters:
+        assert name in VALUES, f"{route.path}: say in VALUES of {__file__} how a {name} is found"
+        path = path.replace("{" + name + "}", VALUES[name](site))
+    return path
+
+
+def _streams(route: PageRoute) -> bool:
+    """Whether the route is a download or a feed, which is no page to look at."""
+    return route.path.startswith("/events/") or route.path.endswith((".csv", "/raw"))
+
+
+def _pages(site: Site) -> list[str]:
+    return [_path(route, site) for route in page_routes() if not _streams(route)]
+
+
+def _look(window: Watched, path: str) -> list[str]:
+    """The serious and critical findings of axe on the page that is open. It is evaluated, so that the policy stays as it is."""
+    window.page.evaluate(_axe())
+    found = window.page.evaluate("() => axe.run({resultTypes: ['violations']})")
+    return [
+        f"{path}: {violation['id']} {violation['help']} {[node['html'][:120] for node in violation['nodes'][:3]]}"
+        for violation in found["violations"]
+        if violation["impact"] in ("serious", "critical")
+    ]
+
+
+@pytest.mark.parametrize("name", ["light", "dark"])
+def test_nothing_violates_the_policy_and_axe_finds_nothing(site: Site, watch: Watch, name: str) -> None:
+    findings: list[str] = []
+    stranger, member = watch(), watch()
+    member.sign_in()
+    with theme(stranger, name), theme(member, name):
+        for window, paths in ((stranger, ["/login"]), (member, _pages(site))):
+            for path in paths:
+                answer = window.open(path)
+                assert answer is not None
+                assert answer.status == 200, path
+                policy = answer.headers["content-security-policy"]
+                assert "unsafe" not in policy, path
+                assert "default-src 'none'" in policy, path
+                assert answer.headers["cache-control"] == "no-store", path
+                assert window.page.locator("html").get_attribute("data-theme") == name
+                assert window.page.locator("h1").count() == 1, path
+                findings += _look(window, path)
+                if SCREENSHOTS:
+                    shown = re.sub(r"\W+", "-", path).strip("-") or "home"
+                    window.page.screenshot(path=f"{SCREENSHOTS}/{shown}-{name}.png")
+    assert findings == []
+
+
+@pytest.mark.parametrize("width", [320, 640])
+def test_nothing_is_lost_on_a_small_screen(site: Site, watch: Watch, width: int) -> None:
+    """320 px, and 640 px, which is 1280 px at 200 % zoom."""
+    window = watch(width=width)
+    window.sign_in()
+    for path in _pages(site):
+        window.open(path)
+        wide = window.page.evaluate(
+            "() => [...document.querySelectorAll('body *')].filter(element => element.getBoundingClientRect().right > innerWidth + 1"
+            " && !element.closest('.table-box, pre, .tabs, .visually-hidden, dialog, svg, .skip')).map(element => element.outerHTML"
+            ".slice(0, 120))"
+        )
+        assert wide == [], path
+        assert window.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+        if SCREENSHOTS:
+            shown = re.sub(r"\W+", "-", path).strip("-") or "home"
+            window.page.screenshot(path=f"{SCREENSHOTS}/{shown}-{width}.png")
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_each_role_gets_what_the_table_says(site: Site, watch: Watch, role: str) -> None:
+    window = watch()
+    window.expect(403, 404)
+    window.sign_in(email_of(role), PASSWORD)
+    granted = {name: set(GRANTS[role].get(name, ())) | set(GRANTS["StandardUser"].get(name, ())) for name in GRANTS["PlatformManager"]}
+    granted["Requests"] = set(GRANTS[role].get("Requests", ()))
+
+    def may(route: PageRoute) -> bool:
+        return not isinstance(route.policy, Needs) or route.policy.operation in granted.get(route.policy.resource, set())
+
+    for route in page_routes():
+        if _streams(route):
+            continue
+        answer = window.open(_path(route, site))
+        assert answer is not None
+        assert (answer.status == 403) is not may(route), f"{role} at {route.path}: {answer.status}"
+        if answer.status == 403:
+            assert "It needs one of these roles" in window.page.inner_text("main")
+    shown = {link.get_attribute("href") for link in window.page.locator("#nav li a").all()}
+    assert shown == {route.path for route in page_routes() if route.nav is not None and may(route)}
+    for route in page_routes("POST"):
+        if not isinstance(route.policy, Needs) or may(route):
+            continue
+        path = route.template
+        for name in route.parameters:
+            path = path.replace("{" + name + "}", VALUES[name](site))
+        token = window.page.locator("input[name=_csrf]").first.get_attribute("value") or ""
+        forged = window.page.request.post(window.url + path, form={"_csrf": token}, headers={"accept": "text/html"})
+        assert forged.status == 403, f"{role}: POST {path}"
+
+
+def test_nobody_gets_a_page_without_signing_in(site: Site, watch: Watch) -> None:
+    window = watch()
+    for route in page_routes():
+        if isinstance(route.policy, Public):
+            continue
+        path = _path(route, site)
+        answer = window.page.request.get(window.url + path, max_redirects=0, headers={"accept": "text/html"})
+        assert answer.status == 303, path
+        assert answer.headers["location"] == f"/login?next={path}", path
+    for route in page_routes("POST"):
+        if not isinstance(route.policy, Public):
+            path = re.sub(r"\{\w+\}", "x", route.template)
+            answer = window.page.request.post(window.url + path, max_redirects=0, headers={"accept": "text/html"})
+            assert answer.status == 303, path
