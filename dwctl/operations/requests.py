@@ -14,7 +14,9 @@ from dwctl import clock, ledger, money
 from dwctl.accounts import Actor, policy
 from dwctl.dialects.usage import Usage
 from dwctl.errors import not_found
+from dwctl.operations import request_log
 from dwctl.operations.account_views import in_chunks
+from dwctl.operations.request_log import RequestFilter
 from dwctl.operations.rows import canonical
 from dwctl.operations.services import Services
 from dwctl.store import Row
@@ -27,29 +29,6 @@ RESPONSE_TYPES = {
     ("embeddings", False): "embedding",
 }
 """(operation, streamed) -> the reference's response type; anything else is ``other``."""
-
-
-class RequestFilter(msgspec.Struct, kw_only=True):
-    """Which requests; None: no restriction. Times are microseconds UTC, ``before_us`` exclusive; durations are milliseconds."""
-
-    method: str | None = None
-    uri_pattern: str | None = None
-    """As SQL's LIKE: % and _ stand for any text and any character. Nothing escapes them."""
-    status_code: int | None = None
-    status_code_min: int | None = None
-    status_code_max: int | None = None
-    min_duration_ms: int | None = None
-    max_duration_ms: int | None = None
-    after_us: int | None = None
-    before_us: int | None = None
-    model: str | None = None
-    user_id: str | None = None
-    key_id: str | None = None
-    outcome: str | None = None
-    error_code: str | None = None
-    descending: bool = True
-    after_id: str | None = None
-    """Rows beyond this request, in the order asked for."""
 
 
 class RequestEntry(msgspec.Struct, kw_only=True):
@@ -171,42 +150,9 @@ class RequestDetail(RequestEntry, kw_only=True):
 async def list_requests(services: Services, actor: Actor, chosen: RequestFilter, *, skip: int, limit: int) -> list[RequestEntry]:
     """Requests in the order in which they were recorded. Raises GatewayError 403."""
     policy.require(actor, "Requests", "read_all")
-    where, args = _where(chosen)
-    if chosen.after_id is not None:
-        comparison = "<" if chosen.descending else ">"
-        where.append(f"seq {comparison} (SELECT seq FROM requests WHERE id = ?)")
-        args.append(chosen.after_id)
-    rows = await services.store.fetch_report(
-        f"SELECT * FROM requests{conditions(where)} ORDER BY seq {'DESC' if chosen.descending else 'ASC'} LIMIT ? OFFSET ?",
-        [*args, limit, skip],
-    )
+    rows = await request_log.rows(services.store, chosen, limit=limit, skip=skip)
     emails = await emails_of(services, [str(row["account_id"]) for row in rows if row["account_id"] is not None])
-    return [RequestEntry(**_entry(row, emails)) for row in rows]
-
-
-def conditions(where: list[str]) -> str:
-    return " WHERE " + " AND ".join(where) if where else ""
-
-
-def _where(chosen: RequestFilter) -> tuple[list[str], list[Any]]:
-    wanted: tuple[tuple[str, Any], ...] = (
-        ("method = ?", chosen.method and chosen.method.upper()),
-        ("path LIKE ? ESCAPE '!'", chosen.uri_pattern and chosen.uri_pattern.replace("!", "!!")),
-        ("status = ?", chosen.status_code),
-        ("status >= ?", chosen.status_code_min),
-        ("status <= ?", chosen.status_code_max),
-        ("duration_us >= ?", None if chosen.min_duration_ms is None else chosen.min_duration_ms * 1000),
-        ("duration_us <= ?", None if chosen.max_duration_ms is None else chosen.max_duration_ms * 1000),
-        ("started_us >= ?", chosen.after_us),
-        ("started_us < ?", chosen.before_us),
-        ("alias = ?", chosen.model),
-        ("account_id = ?", chosen.user_id),
-        ("key_id = ?", chosen.key_id),
-        ("outcome = ?", chosen.outcome),
-        ("error_code = ?", chosen.error_code),
-    )
-    given = [(condition, value) for condition, value in wanted if value is not None]
-    return [condition for condition, _ in given], [value for _, value in given]
+    return [RequestEntry(**entry(row, emails)) for row in rows]
 
 
 async def emails_of(services: Services, account_ids: list[str]) -> dict[str, str]:
@@ -215,7 +161,8 @@ async def emails_of(services: Services, account_ids: list[str]) -> dict[str, str
     return {str(row["id"]): row["email"] for row in rows}
 
 
-def _entry(row: Row, emails: dict[str, str]) -> dict[str, Any]:
+def entry(row: Row, emails: dict[str, str]) -> dict[str, Any]:
+    """The fields of a ``RequestEntry``."""
     usage = _usage(row)
     account = _text(row["account_id"])
     return {
@@ -280,7 +227,7 @@ async def get_request(services: Services, actor: Actor, request_id: str) -> Requ
     kept = await services.bodies.get(str(row["id"]), row["started_us"])
     bodies = UNSET if kept is None else BodiesView(request=_shown(kept.request), response=_shown(kept.response), truncated=kept.truncated)
     return RequestDetail(
-        **_entry(row, emails),
+        **entry(row, emails),
         node=row["node"],
         purpose=row["purpose"],
         operation=row["operation"],
