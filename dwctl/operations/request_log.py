@@ -17,7 +17,7 @@ from dwctl.store.tables.ledger import BY_ACCOUNT, BY_ENDPOINT, BY_FAILURE, BY_KE
 
 StatusClass = Literal[2, 3, 4, 5]
 
-_END = 2**63 - 1
+END = 2**63 - 1
 
 
 class RequestFilter(msgspec.Struct, kw_only=True):
@@ -80,7 +80,7 @@ class Plan(msgspec.Struct, frozen=True):
     args: list[Any]
     hours: list[_Hour] | None
 
-    def query(self, columns: str, *, lowest: int = 0, highest: int = _END, tail: str = "") -> tuple[str, list[Any]]:
+    def query(self, columns: str, *, lowest: int = 0, highest: int = END, tail: str = "") -> tuple[str, list[Any]]:
         """SELECT of ``columns`` from the requests with ``seq`` from ``lowest`` to ``highest``."""
         where, args, source = list(self.where), list(self.args), self.source
         if self.hours is not None:
@@ -96,7 +96,7 @@ class Plan(msgspec.Struct, frozen=True):
         if lowest > 0:
             where.append("seq >= ?")
             args.append(lowest)
-        if highest < _END:
+        if highest < END:
             where.append("seq <= ?")
             args.append(highest)
         conditions = " WHERE " + " AND ".join(where) if where else ""
@@ -129,15 +129,11 @@ async def plan(store: Store, chosen: RequestFilter) -> Plan | None:
     if chosen.request_id is not None:
         return Plan("requests", where, args, None)
     if chosen.after_us is not None or chosen.before_us is not None:
-        first_hour, last_hour = _hours(chosen)
-        [row] = await store.fetch(
-            "SELECT min(first_seq) AS first, max(last_seq) AS last FROM request_hours WHERE hour >= ? AND hour <= ?",
-            (first_hour, last_hour),
-        )
-        if row["first"] is None:
+        first, last = await _reach(store, *_hours(chosen))
+        if last == 0:
             return None
         where += ["seq >= ?", "seq <= ?"]
-        args += [row["first"], row["last"]]
+        args += [first, last]
     given = [dimension for dimension in _DIMENSIONS if getattr(chosen, dimension.field) is not None]
     if _failed(chosen):
         return Plan(_by(store, BY_FAILURE), ["outcome <> 'complete'", *where], args, None)
@@ -149,6 +145,20 @@ async def plan(store: Store, chosen: RequestFilter) -> Plan | None:
         if not hours:
             return None
     return Plan(_by(store, given[0].index), where, args, hours)
+
+
+async def between(store: Store, start_us: int, end_us: int) -> tuple[str, list[Any]]:
+    """The condition of requests that began in a time, with its arguments."""
+    first, last = await _reach(store, start_us // HOUR, (end_us - 1) // HOUR)
+    return "started_us >= ? AND started_us < ? AND seq >= ? AND seq <= ?", [start_us, end_us, first, last]
+
+
+async def _reach(store: Store, first_hour: int, last_hour: int) -> tuple[int, int]:
+    """Between which ``seq`` the requests of these hours are; (0, 0) if there are none."""
+    [row] = await store.fetch(
+        "SELECT min(first_seq) AS first, max(last_seq) AS last FROM request_hours WHERE hour >= ? AND hour <= ?", (first_hour, last_hour)
+    )
+    return row["first"] or 0, row["last"] or 0
 
 
 def _by(store: Store, index: str) -> str:
@@ -164,7 +174,7 @@ def _failed(chosen: RequestFilter) -> bool:
 
 
 def _hours(chosen: RequestFilter) -> tuple[int, int]:
-    return (chosen.after_us or 0) // HOUR, _END if chosen.before_us is None else (chosen.before_us - 1) // HOUR
+    return (chosen.after_us or 0) // HOUR, END if chosen.before_us is None else (chosen.before_us - 1) // HOUR
 
 
 async def _hours_of(store: Store, chosen: RequestFilter, given: list[_Dimension]) -> list[_Hour]:
@@ -186,7 +196,9 @@ async def _hours_of(store: Store, chosen: RequestFilter, given: list[_Dimension]
     return [_Hour(row["hour"], row["first_seq"], row["last_seq"], int(row["requests"])) for row in rows]
 
 
-async def seqs(store: Store, found: Plan, *, limit: int, skip: int = 0, lowest: int = 0, highest: int = _END, down: bool = True) -> list[int]:
+async def seqs(
+    store: Store, found: Plan, *, limit: int, skip: int = 0, lowest: int = 0, highest: int = END, down: bool = True
+) -> list[int]:
     """The ``seq`` of matching requests from ``lowest`` to ``highest``, in order; ``down``: the highest first."""
     order = "DESC" if down else "ASC"
     if found.hours is None:
@@ -226,12 +238,12 @@ async def rows(store: Store, chosen: RequestFilter, *, limit: int, skip: int = 0
     found = await plan(store, chosen)
     if found is None:
         return []
-    lowest, highest = 0, _END
+    lowest, highest = 0, END
     if chosen.after_id is not None:
         known = await store.fetch("SELECT seq FROM requests WHERE id = ?", (chosen.after_id,))
         if not known:
             return []
-        lowest, highest = (0, known[0]["seq"] - 1) if chosen.descending else (known[0]["seq"] + 1, _END)
+        lowest, highest = (0, known[0]["seq"] - 1) if chosen.descending else (known[0]["seq"] + 1, END)
     places = await seqs(store, found, limit=limit, skip=skip, lowest=lowest, highest=highest, down=chosen.descending)
     return await at(store, places)
 
