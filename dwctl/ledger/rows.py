@@ -164,6 +164,11 @@ def row(record: Record) -> tuple[Any, ...]:
     )
 
 
+def as_row(record: Record) -> dict[str, Any]:
+    """A record as the row that it becomes, by column; it has no ``seq`` yet."""
+    return dict(zip(_REQUEST_COLUMNS, row(record), strict=True))
+
+
 def _charge_row(record: Record) -> tuple[Any, ...]:
     charge = record.charge
     assert charge is not None
