@@ -16,7 +16,7 @@ from dwctl.ledger.records import OUTCOMES
 from dwctl.operations import request_log
 from dwctl.operations.account_views import in_chunks
 from dwctl.operations.csv_text import csv_line
-from dwctl.operations.request_log import END, Plan, RequestFilter
+from dwctl.operations.request_log import END, RequestFilter
 from dwctl.operations.requests import RequestEntry, emails_of, entry
 from dwctl.operations.rows import canonical
 from dwctl.operations.services import Services
@@ -27,8 +27,8 @@ EXPORT_ROWS = 1_000
 """Rows that an export holds at once."""
 BARS = 60
 _SECOND = clock.MICROSECONDS
-WIDTHS = tuple(seconds * _SECOND for seconds in (1, 5, 15, 60, 300, 900, 3_600, 3 * 3_600, 6 * 3_600, 86_400, 7 * 86_400, 30 * 86_400))
-"""Of a histogram's bar."""
+WIDTHS = tuple(seconds * _SECOND for seconds in (1, 5, 15, 60, 300, 900, 3_600, 3 * 3_600, 6 * 3_600, 86_400, 5 * 86_400, 30 * 86_400))
+"""Of a histogram's bar: each a multiple of the one before."""
 
 _INPUT = "uncached_input + cache_read + cache_write_5m + cache_write_1h"
 
@@ -160,53 +160,58 @@ async def summarize(services: Services, actor: Actor, chosen: RequestFilter) -> 
     found = await request_log.plan(services.store, scoped(actor, chosen))
     if found is None:
         return empty
-    places = await request_log.seqs(services.store, found, limit=1, skip=SUMMARY_ROWS - 1) if found.hours is None else []
-    if found.hours is not None:
-        places = (await request_log.seqs(services.store, found, limit=SUMMARY_ROWS))[SUMMARY_ROWS - 1 :]
-    lowest = places[0] if places else 0
-    sql, args = found.query(
-        "COUNT(*) AS requests, SUM(CASE WHEN outcome NOT IN ('complete', 'cancelled') THEN 1 ELSE 0 END) AS errors,"
-        f" SUM({_INPUT}) AS input, SUM(cache_read) AS cached, SUM(output) AS output, SUM(charge_nano) AS charge_nano,"
-        " SUM(duration_us) AS duration_us, MIN(started_us) AS first_us, MAX(started_us) AS last_us",
-        lowest=lowest,
-    )
-    [row] = await services.store.fetch_report(sql, args)
-    requests = int(row["requests"])
-    if not requests:
+    places = await request_log.seqs(services.store, found, limit=SUMMARY_ROWS)
+    if not places:
         return empty
-    width = next((width for width in WIDTHS if (row["last_us"] - row["first_us"]) // width < BARS), WIDTHS[-1])
-    return Summary(
-        covers="newest" if requests >= SUMMARY_ROWS else "all",
-        from_us=row["first_us"],
-        until_us=row["last_us"],
-        totals=Totals(
-            requests=requests,
-            errors=int(row["errors"]),
-            input_tokens=int(row["input"]),
-            cached_tokens=int(row["cached"]),
-            output_tokens=int(row["output"]),
-            charge_nano=int(row["charge_nano"] or 0),
-            average_us=int(row["duration_us"]) // requests,
-        ),
-        width_us=width,
-        bars=await _bars(services, found, lowest, width, row["first_us"], row["last_us"]),
-    )
-
-
-async def _bars(services: Services, found: Plan, lowest: int, width: int, first_us: int, last_us: int) -> list[Bar]:
+    lowest = places[-1]
+    ends = [row["started_us"] for row in await request_log.at(services.store, [lowest, places[0]])]
+    width = _width(abs(ends[-1] - ends[0]))
     kind = (
         "CASE WHEN outcome IN ('complete', 'cancelled') THEN 'succeeded' WHEN status >= 400 AND status < 500 THEN 'client_errors'"
         " ELSE 'server_errors' END"
     )
     sql, args = found.query(
-        f"started_us / {width} AS bucket, {kind} AS kind, COUNT(*) AS requests",
+        f"started_us / {width} AS bucket, {kind} AS kind, COUNT(*) AS requests, SUM({_INPUT}) AS input, SUM(cache_read) AS cached,"
+        " SUM(output) AS output, SUM(charge_nano) AS charge_nano, SUM(duration_us) AS duration_us, MIN(started_us) AS first_us,"
+        " MAX(started_us) AS last_us",
         lowest=lowest,
+        highest=places[0],
         tail=f" GROUP BY started_us / {width}, {kind}",
     )
+    rows = await services.store.fetch_report(sql, args)
+
+    def total(column: str) -> int:
+        return sum(int(row[column] or 0) for row in rows)
+
+    requests = total("requests")
+    first_us, last_us = min(row["first_us"] for row in rows), max(row["last_us"] for row in rows)
+    # Requests that ended last need not have begun last: the bars may have to be wider.
+    width = _width(last_us - first_us, width)
     bars = [Bar(start_us=bucket * width) for bucket in range(first_us // width, last_us // width + 1)]
-    for row in await services.store.fetch_report(sql, args):
-        setattr(bars[int(row["bucket"]) - first_us // width], row["kind"], int(row["requests"]))
-    return bars
+    for row in rows:
+        bar = bars[row["first_us"] // width - first_us // width]
+        setattr(bar, row["kind"], getattr(bar, row["kind"]) + int(row["requests"]))
+    return Summary(
+        covers="newest" if len(places) == SUMMARY_ROWS else "all",
+        from_us=first_us,
+        until_us=last_us,
+        totals=Totals(
+            requests=requests,
+            errors=sum(int(row["requests"]) for row in rows if row["kind"] != "succeeded"),
+            input_tokens=total("input"),
+            cached_tokens=total("cached"),
+            output_tokens=total("output"),
+            charge_nano=total("charge_nano"),
+            average_us=total("duration_us") // requests,
+        ),
+        width_us=width,
+        bars=bars,
+    )
+
+
+def _width(span_us: int, least: int = 0) -> int:
+    """The narrowest bar by which a span takes at most ``BARS``."""
+    return next((width for width in WIDTHS if width >= least and span_us // width < BARS), WIDTHS[-1])
 
 
 async def neighbours(services: Services, actor: Actor, chosen: RequestFilter, seq: int) -> Neighbours:

@@ -96,7 +96,9 @@ async def fill(store: Store) -> list[Record]:
     return made
 
 
-async def test_every_filter_finds_exactly_what_it_says_in_order(store: Store) -> None:
+@pytest.mark.parametrize("few", [0, request_log.FEW_ROWS], ids=["by hours", "by one index"])
+async def test_every_filter_finds_exactly_what_it_says_in_order(store: Store, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request_log, "FEW_ROWS", few)
     made = await fill(store)
     for given in FILTERS:
         chosen = RequestFilter(**given)
@@ -123,7 +125,10 @@ async def test_a_single_request_is_found_by_its_id(store: Store) -> None:
 
 
 @pytest.mark.parametrize("given", [given for given in FILTERS if given], ids=lambda given: "+".join(given))
-async def test_no_filter_reads_the_whole_log(sqlite_url: str, data_dir: Any, given: dict[str, Any]) -> None:
+async def test_no_filter_reads_the_whole_log(
+    sqlite_url: str, data_dir: Any, given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request_log, "FEW_ROWS", 0)
     store = await Store.open(sqlite_url, data_dir)
     try:
         await fill(store)
