@@ -22,7 +22,8 @@ from dwctl.accounts import SYSTEM
 from dwctl.dialects.usage import Usage
 from dwctl.ledger import Attempt, Charge, Record
 from dwctl.ledger.rows import apply
-from dwctl.operations import request_search, usage
+from dwctl.operations import checklist, explorer, palette, request_search, usage
+from dwctl.operations.explorer import Question
 from dwctl.operations.request_log import RequestFilter
 from dwctl.store import Store
 from tests.administration import configuration, serving
@@ -166,6 +167,17 @@ async def run(count: int, directory: Path) -> None:
             "neighbours",
             lambda: request_search.neighbours(services, SYSTEM, RequestFilter(user_id=big, model="model-7"), int(middle["seq"])),
         )
+        for days in (1, 7, 30):
+            for by, then in (("model", None), ("user", "model"), ("key", None), ("day", "model"), ("hour", None)):
+                question = Question(start_us=now - days * day, end_us=now, group_by=by, then_by=then)  # type: ignore[arg-type]
+                name = f"cost of {days} days by {by}" + (f" and {then}" if then else "")
+                await measure(name, lambda question=question: explorer.explore(services, SYSTEM, question))  # type: ignore[misc]
+        mine = Question(start_us=now - 30 * day, end_us=now, user_id=big)
+        await measure("cost of 30 days, one account", lambda: explorer.explore(services, SYSTEM, mine))
+        for hours in (24, 7 * 24):
+            await measure(f"tiles of {hours} h", lambda hours=hours: explorer.home_tiles(services, SYSTEM, hours=hours))  # type: ignore[misc]
+        await measure("checklist", lambda: checklist.checklist(services, SYSTEM))
+        await measure("palette", lambda: palette.find(services, SYSTEM, "model"))
         await measure("sums of 24 h (REST)", lambda: usage.aggregate(services, SYSTEM, model=None, start_us=None, end_us=None))
 
 

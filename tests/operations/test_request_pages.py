@@ -216,7 +216,7 @@ async def test_the_feed_tells_of_beginnings_and_ends(server: Administration, sim
     feed = live.follow(server.services, standard(mine), RequestFilter())
     everything = live.follow(server.services, SYSTEM, RequestFilter())
     first, for_all = asyncio.ensure_future(anext(feed)), asyncio.ensure_future(anext(everything))
-    while not server.services.events.listening:
+    while not server.services.events.listening:  # noqa: ASYNC110 - the hub tells nobody that it has begun
         await asyncio.sleep(0)
     foreign = await call(yours)
     own = await call(mine)
