@@ -294,7 +294,9 @@ async def _serve_in(directory: DataDirectory, config: Config, demo: bool, copy: 
     bodies = BodyStore(store)
     await keyring.load(store)
     gateway = Gateway(config, await load_snapshot(since, sealer, config.timeouts), keyring, ledger, outbound, bodies, directory.node)
-    services = Services(config, store, changes, sealer, outbound, ledger, bodies, keyring, lambda: gateway.snapshot)
+    services = Services(
+        config, store, changes, sealer, outbound, ledger, bodies, keyring, lambda: gateway.snapshot, gateway.events, gateway.in_flight
+    )
     changes.start(lambda rows: _follow(services, gateway, config, rows), since)
     keyring.start(store)
     state = health.State()

@@ -166,7 +166,9 @@ async def serving(database_url: str | None, config: Config, prepare: Prepare | N
         since = await changes.head()
         await keyring.load(store)
         gateway = Gateway(config, await load_snapshot(since, sealer, config.timeouts), keyring, ledger, outbound, bodies, "test")
-        services = Services(config, store, changes, sealer, outbound, ledger, bodies, keyring, lambda: gateway.snapshot)
+        services = Services(
+            config, store, changes, sealer, outbound, ledger, bodies, keyring, lambda: gateway.snapshot, gateway.events, gateway.in_flight
+        )
 
         async def follow(rows: Any) -> None:
             for row in rows:

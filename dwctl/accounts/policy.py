@@ -51,6 +51,8 @@ GRANTS: dict[str, dict[Resource, tuple[Operation, ...]]] = {
         "CompositeModels": ("read_own",),
         "ApiKeys": _OWN,
         "Users": ("read_own", "update_own"),
+        "Requests": ("read_own",),
+        "Analytics": ("read_own",),
         "Credits": ("read_own",),
         "Webhooks": _OWN,
         "Organizations": ("read_own", "update_own", "create_own"),

@@ -210,7 +210,10 @@ class Keyring:
         key = self._keys.pop(key_id, None)
         if key is None:
             return
-        self._principals.pop(key.secret_hash, None)
+        bound = self._principals.get(key.secret_hash)
+        if bound is not None and bound.key_id == key_id:
+            # Else the secret is another key's by now: that of a rotated key goes on for a while under an id of its own.
+            del self._principals[key.secret_hash]
         for user_id in {key.owner, key.holder}:
             ids = self._keys_of[user_id]
             ids.discard(key_id)

@@ -1,5 +1,7 @@
 """``/admin/api/v1/users/{id}/api-keys``: API keys of a user."""
 
+import msgspec
+
 from dwctl.api.paging import Paginated
 from dwctl.doorway import Context, Needs, PageQuery, Route, parse_uuid, route
 from dwctl.operations import api_keys
@@ -14,6 +16,12 @@ class ApiKeyListQuery(PageQuery, kw_only=True):
     """``created_by``: the holder's id."""
 
     created_by: str | None = None
+
+
+class RotateQuery(msgspec.Struct, kw_only=True):
+    """``overlap``: how long the old secret goes on."""
+
+    overlap: api_keys.Overlap = "now"
 
 
 @route(
@@ -106,10 +114,13 @@ async def delete_key(context: Context) -> None:
     "POST",
     f"{BASE}/<key_id>/rotate",
     policy=Needs("ApiKeys", "update_all", own="user_id"),
+    query=RotateQuery,
     returns=api_keys.RotatedKey,
     summary="Give an API key a new secret",
     tag=TAG,
 )
 async def rotate_key(context: Context) -> api_keys.RotatedKey:
-    """The new secret, once; the old one ends at once."""
-    return await api_keys.rotate_key(context.services, context.actor, context.user_id(), context.uuid("key_id"))
+    """The new secret, once; the old one ends at once, or after `overlap` (until then it is listed as a key of its own)."""
+    return await api_keys.rotate_key(
+        context.services, context.actor, context.user_id(), context.uuid("key_id"), overlap=context.query.overlap
+    )

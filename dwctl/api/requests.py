@@ -6,7 +6,8 @@ import msgspec
 
 from dwctl.doorway import Context, Needs, PageQuery, Route, parse_uuid, route
 from dwctl.operations import requests, usage
-from dwctl.operations.requests import RequestDetail, RequestEntry, RequestFilter
+from dwctl.operations.request_log import RequestFilter
+from dwctl.operations.requests import RequestDetail, RequestEntry
 from dwctl.operations.transactions import instant
 from dwctl.operations.usage import ModelUserUsage, RequestsAggregate
 

@@ -62,7 +62,7 @@ async def _attempt(exchange: "Exchange", candidate: "Candidate") -> None:
     headers["x-request-id"] = exchange.id
     headers["accept-encoding"] = "identity"
     if not exchange.begun:
-        _begin(exchange, candidate)
+        _begin(exchange)
     started = monotonic()
     exchange.dispatched_at = started
     exchange.phase, exchange.phase_since = "first_byte", started
@@ -108,26 +108,32 @@ def _can_be_sent(value: str) -> bool:
     return not _CONTROL.search(value)
 
 
-def _begin(exchange: "Exchange", candidate: "Candidate") -> None:
-    principal, model = exchange.principal, exchange.model
+def _begin(exchange: "Exchange") -> None:
+    gateway, begin = exchange.gateway, beginning(exchange)
+    gateway.ledger.begin(begin, exchange.price is not None)
+    exchange.begun = True
+    if gateway.events.listening:
+        gateway.events.publish(begin)
+
+
+def beginning(exchange: "Exchange") -> Begin:
+    """What is known of an exchange when its provider is asked."""
+    principal, model, candidate = exchange.principal, exchange.model, exchange.candidate
     assert principal is not None
     assert model is not None
-    exchange.gateway.ledger.begin(
-        Begin(
-            id=exchange.id,
-            started_us=exchange.started_us,
-            account_id=principal.account_id,
-            key_id=principal.key_id,
-            holder_id=principal.holder_id,
-            purpose=principal.purpose,
-            model_id=model.id,
-            alias=model.alias,
-            endpoint_id=candidate.endpoint.id,
-            endpoint_name=candidate.endpoint.name,
-            path=exchange.path,
-            operation=exchange.operation,
-            hold_nano=exchange.hold.amount if exchange.hold is not None else 0,
-        ),
-        exchange.price is not None,
+    assert candidate is not None
+    return Begin(
+        id=exchange.id,
+        started_us=exchange.started_us,
+        account_id=principal.account_id,
+        key_id=principal.key_id,
+        holder_id=principal.holder_id,
+        purpose=principal.purpose,
+        model_id=model.id,
+        alias=model.alias,
+        endpoint_id=candidate.endpoint.id,
+        endpoint_name=candidate.endpoint.name,
+        path=exchange.path,
+        operation=exchange.operation,
+        hold_nano=exchange.hold.amount if exchange.hold is not None else 0,
     )
-    exchange.begun = True

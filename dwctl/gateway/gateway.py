@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 from dwctl.accounts.principals import Keyring
 from dwctl.config import Config
 from dwctl.gateway.deadlines import Deadlines
-from dwctl.ledger import Ledger
+from dwctl.gateway.dispatch import beginning
+from dwctl.ledger import Begin, Ledger
 from dwctl.outbound import Outbound
 from dwctl.routing import Limits, Snapshot
 from dwctl.store.bodies import BodyStore
+from dwctl.telemetry.events import Hub
 
 if TYPE_CHECKING:
     from dwctl.gateway.exchange import Exchange
@@ -32,6 +34,8 @@ class Gateway:
         self.waits_for_sync = config.journal.sync == "always"
         self.limits = Limits()
         self.deadlines = Deadlines()
+        self.events = Hub()
+        """``Begin`` when a provider is asked, ``Record`` when an exchange with a known key has ended."""
         self.live: set[Exchange] = set()
         self._all_ended = asyncio.Event()
         self.closed = False
@@ -44,6 +48,11 @@ class Gateway:
         self.live.discard(exchange)
         if not self.live:
             self._all_ended.set()
+
+    def in_flight(self) -> list[Begin]:
+        """Exchanges whose provider was asked and that have not ended, the oldest first."""
+        going = [exchange for exchange in self.live if exchange.begun and not exchange.settled]
+        return [beginning(exchange) for exchange in sorted(going, key=lambda exchange: exchange.id)]
 
     def start(self) -> None:
         """Begin to watch deadlines."""

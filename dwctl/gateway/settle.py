@@ -109,6 +109,8 @@ def _record(exchange: "Exchange") -> None:
         exchange.gateway.ledger.end(record, exchange.hold)
         if principal.key_id is not None:
             exchange.gateway.keyring.touch(principal.key_id, exchange.started_us)
+        if exchange.gateway.events.listening:
+            exchange.gateway.events.publish(record)
     if exchange.gateway.logs_requests:
         log.info(
             "request",

@@ -114,6 +114,14 @@ ON CONFLICT (hour, account_id, key_id, model_id, alias, endpoint_name) DO UPDATE
     charge_nano = usage_hourly.charge_nano + excluded.charge_nano,
     duration_us = usage_hourly.duration_us + excluded.duration_us
 """
+_HOURS = """
+INSERT INTO request_hours (hour, first_seq, last_seq)
+SELECT started_us / 3600000000, min(seq), max(seq) FROM requests WHERE seq > ? GROUP BY 1
+ON CONFLICT (hour) DO UPDATE SET
+    first_seq = CASE WHEN excluded.first_seq < request_hours.first_seq THEN excluded.first_seq ELSE request_hours.first_seq END,
+    last_seq = CASE WHEN excluded.last_seq > request_hours.last_seq THEN excluded.last_seq ELSE request_hours.last_seq END
+"""
+"""Of all rows after a ``seq``. Those of other nodes among them are theirs to note too, which does no harm."""
 _BALANCE = """
 INSERT INTO account_balances (account_id, balance_nano, updated_at) VALUES (?, ?, ?)
 ON CONFLICT (account_id) DO UPDATE SET
@@ -156,6 +164,11 @@ def row(record: Record) -> tuple[Any, ...]:
     )
 
 
+def as_row(record: Record) -> dict[str, Any]:
+    """A record as the row that it becomes, by column; it has no ``seq`` yet."""
+    return dict(zip(_REQUEST_COLUMNS, row(record), strict=True))
+
+
 def _charge_row(record: Record) -> tuple[Any, ...]:
     charge = record.charge
     assert charge is not None
@@ -180,8 +193,17 @@ def _is_charged(record: Record) -> bool:
     return record.charge is not None and record.charge.amount_nano > 0 and record.account_id not in (None, NIL)
 
 
-async def _insert_new(tx: Tx, table: str, key: str, columns: dict[str, str], keys: set[str], rows: Sequence[tuple[Any, ...]]) -> set[str]:
-    """Insert the rows whose ``key`` (all of them are ``keys``) is not there yet, and return the keys of those that were inserted."""
+async def _newest(tx: Tx, table: str) -> int:
+    """The highest ``seq``: what this transaction inserts lies behind it."""
+    found: int = (await tx.fetch(f"SELECT coalesce(max(seq), 0) AS seq FROM {table}"))[0]["seq"]
+    return found
+
+
+async def _insert_new(
+    tx: Tx, table: str, key: str, columns: dict[str, str], keys: set[str], rows: Sequence[tuple[Any, ...]], before: int
+) -> set[str]:
+    """Insert the rows whose ``key`` (all of them are ``keys``) is not there yet, and return the keys of those that were inserted.
+    ``before`` is the ``_newest`` of the table."""
     if tx.dialect == "postgresql":
         names = ", ".join(columns)
         arrays = ", ".join(f"?::{kind}[]" for kind in columns.values())
@@ -189,7 +211,6 @@ async def _insert_new(tx: Tx, table: str, key: str, columns: dict[str, str], key
         return {found[key] for found in await tx.fetch(sql, [list(column) for column in zip(*rows, strict=True)])}
     # A statement for many rows spares the thread a fight for the interpreter's lock at each row. RETURNING would bring it
     # back; but this transaction is the only writer, so that what it inserted is what lies behind the highest seq from before.
-    before = (await tx.fetch(f"SELECT coalesce(max(seq), 0) AS seq FROM {table}"))[0]["seq"]
     inserted = first = 0
     for size in _STATEMENT_ROWS:
         sql = _insert_statement(table, key, tuple(columns), size)
@@ -214,12 +235,17 @@ async def apply(tx: Tx, records: Sequence[Record], now_us: int, node: str | None
     for record in records:
         unique.setdefault(record.id, record)
     if unique:
-        entered = await _insert_new(tx, "requests", "id", _REQUEST_COLUMNS, set(unique), [row(record) for record in unique.values()])
+        before = await _newest(tx, "requests")
+        entered = await _insert_new(tx, "requests", "id", _REQUEST_COLUMNS, set(unique), list(map(row, unique.values())), before)
+        if entered:
+            await tx.execute(_HOURS, (before,))
         charged = [record for record in unique.values() if _is_charged(record)]
         if charged:
             sources = {record.id for record in charged}
             rows = [_charge_row(record) for record in charged]
-            new = await _insert_new(tx, "credits_transactions", "source_id", _CHARGE_COLUMNS, sources, rows)
+            new = await _insert_new(
+                tx, "credits_transactions", "source_id", _CHARGE_COLUMNS, sources, rows, await _newest(tx, "credits_transactions")
+            )
             applied.charged = [record for record in charged if record.id in new]
             applied.duplicates = len(charged) - len(applied.charged)
         deltas = await _add_up(tx, unique.values(), entered, applied, now_us)

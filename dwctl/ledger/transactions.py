@@ -120,8 +120,12 @@ async def balance_of(source: Tx | Store, account_id: str, *, lock: bool = False)
 
 
 async def get(store: Store, transaction_id: str) -> Posting | None:
-    """One transaction by its id."""
-    found = await store.fetch(f"SELECT {_COLUMNS} FROM credits_transactions WHERE id = ?", (transaction_id,))
+    """One transaction by its id, which of a usage is its source id too."""
+    found = await store.fetch(
+        f"SELECT {_COLUMNS} FROM credits_transactions WHERE id = ? AND transaction_type <> 'usage'"
+        f" UNION ALL SELECT {_COLUMNS} FROM credits_transactions WHERE source_id = ? AND transaction_type = 'usage'",
+        (transaction_id, transaction_id),
+    )
     return msgspec.convert(found[0], Posting) if found else None
 
 
@@ -134,6 +138,9 @@ def _where(wanted: Filter) -> tuple[str, list[Any]]:
     if wanted.kinds:
         conditions.append(f"transaction_type IN ({', '.join('?' * len(wanted.kinds))})")
         args.extend(wanted.kinds)
+        if "usage" not in wanted.kinds:
+            # Said so that the index of what is not usage can be taken.
+            conditions.append("transaction_type <> 'usage'")
     if wanted.search:
         pattern = wanted.search.lower().replace("!", "!!").replace("%", "!%").replace("_", "!_")
         conditions.append("lower(coalesce(description, '')) LIKE ? ESCAPE '!'")

@@ -59,10 +59,17 @@ class ApiKeyUpdate(msgspec.Struct, kw_only=True):
     reset_window: bool = False
 
 
+Overlap = Literal["now", "1h", "24h", "7d"]
+OVERLAPS: dict[Overlap, int] = {"now": 0, "1h": 3_600, "24h": 86_400, "7d": 7 * 86_400}
+"""Seconds for which a rotated key's old secret goes on."""
+
+
 class RotatedKey(msgspec.Struct):
-    """The new secret of a key."""
+    """The new secret of a key. With an overlap the old secret is a key of its own: its id, and when it ends (RFC 3339)."""
 
     key: str
+    old_id: str | UnsetType = UNSET
+    old_expires_at: str | UnsetType = UNSET
 
 
 async def list_keys(
@@ -195,21 +202,37 @@ async def update_key(
     return await get_key(services, actor, owner_id, key_id)
 
 
-async def rotate_key(services: Services, actor: Actor, owner_id: str, key_id: str) -> RotatedKey:
-    """Give a key a new secret; the old one ends at once. Raises GatewayError 403, 404."""
+async def rotate_key(services: Services, actor: Actor, owner_id: str, key_id: str, *, overlap: Overlap = "now") -> RotatedKey:
+    """Give a key a new secret. The old one ends at once, or goes on for a while as a key of its own, so that its last use shows whether
+    it is still needed. Raises GatewayError 403, 404."""
     policy.require_for(actor, "ApiKeys", "update_all", owner_id)
     secret, secret_hash, hint = new_secret()
+    old_id = ids.new_text()
 
-    async def write(tx: Tx) -> int:
+    async def write(tx: Tx) -> tuple[int, int | None]:
         row = await _live_key(tx, owner_id, key_id)
         holder = await live_user(tx, str(row.created_by))
         _refuse_stronger(actor, holder, row.purpose)
-        await change_row(tx, row, {"secret_hash": secret_hash, "secret_hint": hint})
-        await audit(tx, actor, "api_keys.rotate", "api_key", key_id, None, {"hint": hint})
-        return await Changes.note(tx, "key", key_id)
+        now = clock.now_us()
+        old = {name: getattr(row, name) for name in ApiKey._meta.fields_map}
+        await change_row(tx, row, {"secret_hash": secret_hash, "secret_hint": hint, "last_used_at": None})
+        ends_at = None
+        if seconds := OVERLAPS[overlap]:
+            ends_at = now + seconds * clock.MICROSECONDS
+            ends_at = ends_at if old["expires_at"] is None else min(ends_at, old["expires_at"])
+            name = f"{old['name'][:230]} (old {old_id[-6:]})"
+            changed = {"id": UUID(old_id), "name": name, "live_name": name, "expires_at": ends_at, "updated_at": now, "revision": 1}
+            await ApiKey.create(using_db=tx.orm, **old | changed)
+            await Changes.note(tx, "key", old_id)
+        after = {"hint": hint} | ({} if ends_at is None else {"old_id": old_id, "old_expires_at": clock.to_rfc3339(ends_at)})
+        await audit(tx, actor, "api_keys.rotate", "api_key", key_id, None, after)
+        return await Changes.note(tx, "key", key_id), ends_at
 
-    await services.changes.applied(await services.store.write(write))
-    return RotatedKey(secret)
+    seq, ends_at = await services.store.write(write)
+    await services.changes.applied(seq)
+    if ends_at is None:
+        return RotatedKey(secret)
+    return RotatedKey(secret, old_id, clock.to_rfc3339(ends_at))
 
 
 async def delete_key(services: Services, actor: Actor, owner_id: str, key_id: str) -> None:

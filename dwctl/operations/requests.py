@@ -14,7 +14,9 @@ from dwctl import clock, ledger, money
 from dwctl.accounts import Actor, policy
 from dwctl.dialects.usage import Usage
 from dwctl.errors import not_found
+from dwctl.operations import request_log
 from dwctl.operations.account_views import in_chunks
+from dwctl.operations.request_log import RequestFilter
 from dwctl.operations.rows import canonical
 from dwctl.operations.services import Services
 from dwctl.store import Row
@@ -27,29 +29,6 @@ RESPONSE_TYPES = {
     ("embeddings", False): "embedding",
 }
 """(operation, streamed) -> the reference's response type; anything else is ``other``."""
-
-
-class RequestFilter(msgspec.Struct, kw_only=True):
-    """Which requests; None: no restriction. Times are microseconds UTC, ``before_us`` exclusive; durations are milliseconds."""
-
-    method: str | None = None
-    uri_pattern: str | None = None
-    """As SQL's LIKE: % and _ stand for any text and any character. Nothing escapes them."""
-    status_code: int | None = None
-    status_code_min: int | None = None
-    status_code_max: int | None = None
-    min_duration_ms: int | None = None
-    max_duration_ms: int | None = None
-    after_us: int | None = None
-    before_us: int | None = None
-    model: str | None = None
-    user_id: str | None = None
-    key_id: str | None = None
-    outcome: str | None = None
-    error_code: str | None = None
-    descending: bool = True
-    after_id: str | None = None
-    """Rows beyond this request, in the order asked for."""
 
 
 class RequestEntry(msgspec.Struct, kw_only=True):
@@ -171,42 +150,9 @@ class RequestDetail(RequestEntry, kw_only=True):
 async def list_requests(services: Services, actor: Actor, chosen: RequestFilter, *, skip: int, limit: int) -> list[RequestEntry]:
     """Requests in the order in which they were recorded. Raises GatewayError 403."""
     policy.require(actor, "Requests", "read_all")
-    where, args = _where(chosen)
-    if chosen.after_id is not None:
-        comparison = "<" if chosen.descending else ">"
-        where.append(f"seq {comparison} (SELECT seq FROM requests WHERE id = ?)")
-        args.append(chosen.after_id)
-    rows = await services.store.fetch_report(
-        f"SELECT * FROM requests{conditions(where)} ORDER BY seq {'DESC' if chosen.descending else 'ASC'} LIMIT ? OFFSET ?",
-        [*args, limit, skip],
-    )
+    rows = await request_log.rows(services.store, chosen, limit=limit, skip=skip)
     emails = await emails_of(services, [str(row["account_id"]) for row in rows if row["account_id"] is not None])
-    return [RequestEntry(**_entry(row, emails)) for row in rows]
-
-
-def conditions(where: list[str]) -> str:
-    return " WHERE " + " AND ".join(where) if where else ""
-
-
-def _where(chosen: RequestFilter) -> tuple[list[str], list[Any]]:
-    wanted: tuple[tuple[str, Any], ...] = (
-        ("method = ?", chosen.method and chosen.method.upper()),
-        ("path LIKE ? ESCAPE '!'", chosen.uri_pattern and chosen.uri_pattern.replace("!", "!!")),
-        ("status = ?", chosen.status_code),
-        ("status >= ?", chosen.status_code_min),
-        ("status <= ?", chosen.status_code_max),
-        ("duration_us >= ?", None if chosen.min_duration_ms is None else chosen.min_duration_ms * 1000),
-        ("duration_us <= ?", None if chosen.max_duration_ms is None else chosen.max_duration_ms * 1000),
-        ("started_us >= ?", chosen.after_us),
-        ("started_us < ?", chosen.before_us),
-        ("alias = ?", chosen.model),
-        ("account_id = ?", chosen.user_id),
-        ("key_id = ?", chosen.key_id),
-        ("outcome = ?", chosen.outcome),
-        ("error_code = ?", chosen.error_code),
-    )
-    given = [(condition, value) for condition, value in wanted if value is not None]
-    return [condition for condition, _ in given], [value for _, value in given]
+    return [RequestEntry(**entry(row, emails)) for row in rows]
 
 
 async def emails_of(services: Services, account_ids: list[str]) -> dict[str, str]:
@@ -215,7 +161,8 @@ async def emails_of(services: Services, account_ids: list[str]) -> dict[str, str
     return {str(row["id"]): row["email"] for row in rows}
 
 
-def _entry(row: Row, emails: dict[str, str]) -> dict[str, Any]:
+def entry(row: Row, emails: dict[str, str]) -> dict[str, Any]:
+    """The fields of a ``RequestEntry``."""
     usage = _usage(row)
     account = _text(row["account_id"])
     return {
@@ -269,18 +216,29 @@ def _text(value: Any) -> str | None:
 
 
 async def get_request(services: Services, actor: Actor, request_id: str) -> RequestDetail:
-    """One request, explained. Raises GatewayError 403, 404."""
-    policy.require(actor, "Requests", "read_all")
+    """One request, explained. Raises GatewayError 403, 404 (also for somebody else's, without the right to read everybody's)."""
+    return await explain(services, await request_row(services, actor, request_id))
+
+
+async def request_row(services: Services, actor: Actor, request_id: str) -> Row:
+    """The row of a request that the actor may read. Raises GatewayError 403, 404."""
+    everybody = policy.allows(actor, "Requests", "read_all")
+    if not everybody:
+        policy.require(actor, "Requests", "read_own")
     known = canonical(request_id)
     rows = [] if known is None else await services.store.fetch("SELECT * FROM requests WHERE id = ?", (known,))
-    if not rows:
+    if not rows or not (everybody or str(rows[0]["account_id"]) == actor.user_id):
         raise not_found(f"Request with ID {request_id} not found")
-    row = rows[0]
+    return rows[0]
+
+
+async def explain(services: Services, row: Row) -> RequestDetail:
+    """A whole row as REST shows it."""
     emails = await emails_of(services, [str(row["account_id"])] if row["account_id"] is not None else [])
     kept = await services.bodies.get(str(row["id"]), row["started_us"])
     bodies = UNSET if kept is None else BodiesView(request=_shown(kept.request), response=_shown(kept.response), truncated=kept.truncated)
     return RequestDetail(
-        **_entry(row, emails),
+        **entry(row, emails),
         node=row["node"],
         purpose=row["purpose"],
         operation=row["operation"],
@@ -347,37 +305,64 @@ def _attempt(attempt: Any) -> AttemptView:
     )
 
 
-async def _cost(services: Services, row: Row) -> CostView | None:
-    """The arithmetic of a charge, by the price version that it names."""
-    if row["charge_nano"] is None or row["tariff_id"] is None:
-        return None
-    found = await services.store.fetch("SELECT * FROM model_tariffs WHERE id = ?", (str(row["tariff_id"]),))
-    if not found:
-        return None
-    tariff = found[0]
+class Quantity(msgspec.Struct, frozen=True):
+    """One term of a charge: how many of what, at which price (pico-credits)."""
+
+    of: str
+    quantity: int
+    price_pico: int
+
+    @property
+    def amount_pico(self) -> int:
+        return self.quantity * self.price_pico
+
+
+def quantities(row: Row, tariff: Row) -> list[Quantity]:
+    """The terms that make up a request's charge by a tariff; what is zero is left out."""
     usage = _usage(row)
     plain = tariff["input_pico"]
 
     def cached(price: int | None) -> int:
         return plain if price is None else price
 
-    quantities = (
-        ("input tokens", usage.uncached_input, plain),
-        ("input tokens read from the cache", usage.cache_read, cached(tariff["cache_read_pico"])),
-        ("input tokens written to the cache for 5 minutes", usage.cache_write_5m, cached(tariff["cache_write_5m_pico"])),
-        ("input tokens written to the cache for 1 hour", usage.cache_write_1h, cached(tariff["cache_write_1h_pico"])),
-        ("output tokens", usage.output, tariff["output_pico"]),
-        ("request", 1, tariff["per_request_pico"]),
+    terms = (
+        Quantity("input tokens", usage.uncached_input, plain),
+        Quantity("input tokens read from the cache", usage.cache_read, cached(tariff["cache_read_pico"])),
+        Quantity("input tokens written to the cache for 5 minutes", usage.cache_write_5m, cached(tariff["cache_write_5m_pico"])),
+        Quantity("input tokens written to the cache for 1 hour", usage.cache_write_1h, cached(tariff["cache_write_1h_pico"])),
+        Quantity("output tokens", usage.output, tariff["output_pico"]),
+        Quantity("request", 1, tariff["per_request_pico"]),
     )
-    used = [(of, quantity, pico) for of, quantity, pico in quantities if quantity and (of != "request" or pico)]
+    return [term for term in terms if term.quantity and (term.of != "request" or term.price_pico)]
+
+
+async def tariff_of(services: Services, row: Row) -> Row | None:
+    """The price version that a request was charged by; None if it was not."""
+    if row["charge_nano"] is None or row["tariff_id"] is None:
+        return None
+    found = await services.store.fetch("SELECT * FROM model_tariffs WHERE id = ?", (str(row["tariff_id"]),))
+    return found[0] if found else None
+
+
+async def _cost(services: Services, row: Row) -> CostView | None:
+    """The arithmetic of a charge, by the price version that it names."""
+    tariff = await tariff_of(services, row)
+    if tariff is None:
+        return None
+    used = quantities(row, tariff)
     return CostView(
         tariff_id=str(row["tariff_id"]),
         tariff_name=tariff["name"],
         lines=[
-            CostLine(of=of, quantity=quantity, unit_price=money.format_price(pico), amount=money.format_price(quantity * pico))
-            for of, quantity, pico in used
+            CostLine(
+                of=term.of,
+                quantity=term.quantity,
+                unit_price=money.format_price(term.price_pico),
+                amount=money.format_price(term.amount_pico),
+            )
+            for term in used
         ],
-        exact=money.format_price(sum(quantity * pico for _, quantity, pico in used)),
+        exact=money.format_price(sum(term.amount_pico for term in used)),
         charged=money.format_amount(row["charge_nano"]),
         held=money.format_amount(row["hold_nano"]),
     )

@@ -1,6 +1,6 @@
 """The parts of the running program that operations and handlers work with, built once by the composition root."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -11,16 +11,18 @@ from dwctl.accounts.principals import Keyring
 
 if TYPE_CHECKING:
     from dwctl.config import Config
-    from dwctl.ledger import Ledger
+    from dwctl.ledger import Begin, Ledger
     from dwctl.outbound import Outbound
     from dwctl.routing.snapshot import Snapshot
     from dwctl.sealing import Sealer
     from dwctl.store import BodyStore, Changes, Store
+    from dwctl.telemetry.events import Hub
 
 
 @dataclass
 class Services:
-    """Everything an operation may need. ``snapshot()`` is the catalog that the gateway serves at this moment."""
+    """Everything an operation may need. ``snapshot()`` is the catalog that the gateway serves at this moment, ``events`` tells of its
+    requests (``Begin`` and ``Record``), ``in_flight()`` is what it is at."""
 
     config: "Config"
     store: "Store"
@@ -31,6 +33,8 @@ class Services:
     bodies: "BodyStore"
     keyring: Keyring
     snapshot: "Callable[[], Snapshot]"
+    events: "Hub"
+    in_flight: "Callable[[], Sequence[Begin]]"
 
     @cached_property
     def passwords(self) -> Passwords:

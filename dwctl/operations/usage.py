@@ -12,6 +12,7 @@ from msgspec import UNSET, UnsetType
 from dwctl import clock, money
 from dwctl.accounts import Actor, policy
 from dwctl.errors import bad_request
+from dwctl.operations import request_log
 from dwctl.operations.requests import emails_of
 from dwctl.operations.rows import canonical
 from dwctl.operations.services import Services
@@ -121,8 +122,7 @@ async def aggregate(services: Services, actor: Actor, *, model: str | None, star
     """Requests of the last 24 hours, or of a range of at most 31 days. Raises GatewayError 400, 403."""
     policy.require(actor, "Analytics", "read_all")
     start, end = _span(start_us, end_us, DAY, MAX_RANGE, "timestamp_after")
-    where, args = "started_us >= ? AND started_us < ?", [start, end]
-    scope: list[Any] = list(args)
+    where, scope = await request_log.between(services.store, start, end)
     if model is not None:
         where += " AND alias = ?"
         scope.append(model)

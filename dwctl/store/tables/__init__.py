@@ -3,7 +3,7 @@
 from dwctl.store.tables.accounts import ApiKey, Group, Session, User, UserGroup
 from dwctl.store.tables.bodies import StoredBody
 from dwctl.store.tables.catalog import DeployedModel, Endpoint, ModelGroup, Tariff
-from dwctl.store.tables.ledger import AnonymousRefusal, Balance, JournalMark, KeySpend, RequestRow, Transaction, UsageHour
+from dwctl.store.tables.ledger import AnonymousRefusal, Balance, JournalMark, KeySpend, RequestHour, RequestRow, Transaction, UsageHour
 from dwctl.store.tables.system import AuditRow, Change, Property
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "KeySpend",
     "ModelGroup",
     "Property",
+    "RequestHour",
     "RequestRow",
     "Session",
     "StoredBody",

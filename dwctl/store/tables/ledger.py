@@ -1,14 +1,22 @@
 """Money and what was done for it: transactions, balances, request rows, hourly sums, the journal's mark."""
 
 from tortoise import fields
+from tortoise.indexes import Index
 from tortoise.models import Model
+
+BY_ACCOUNT, BY_KEY, BY_MODEL, BY_ENDPOINT = (f"idx_requests_{name}" for name in ("account", "key", "model", "endpoint"))
+BY_FAILURE = "idx_requests_failed"
 
 
 class Transaction(Model):
-    """Append-only. ``amount_nano`` is absolute: purchase and admin_grant add, usage and admin_removal take."""
+    """Append-only. ``amount_nano`` is absolute: purchase and admin_grant add, usage and admin_removal take.
+
+    Usage is nearly all of it, and what each index costs is paid by every request. A usage's id is its source id, so ids and types
+    are indexed for the others only (``idx_transactions_id``, ``idx_transactions_type``: partial, which tables cannot say here).
+    """
 
     seq = fields.BigIntField(primary_key=True, generated=True)
-    id = fields.UUIDField(unique=True)
+    id = fields.UUIDField()
     account_id = fields.UUIDField()
     transaction_type = fields.CharField(max_length=16)
     """purchase | admin_grant | admin_removal | usage."""
@@ -24,7 +32,7 @@ class Transaction(Model):
 
     class Meta:
         table = "credits_transactions"
-        indexes = (("account_id", "seq"), ("transaction_type", "seq"))
+        indexes = (("account_id", "seq"),)
 
 
 class Balance(Model):
@@ -45,11 +53,16 @@ class KeySpend(Model):
 
 
 class RequestRow(Model):
-    """One row a request, refused ones with a known key included. Columns as ``dwctl.ledger.records.Record``."""
+    """One row a request, refused ones with a known key included. Columns as ``dwctl.ledger.records.Record``.
+
+    Every index is paid by every request: there is one for each thing that is searched by and leads to few rows. What did not
+    end well has one of its own that answers by itself (``idx_requests_failed``: partial, which tables cannot say here). Times are
+    found by ``RequestHour``.
+    """
 
     seq = fields.BigIntField(primary_key=True, generated=True)
     id = fields.UUIDField(unique=True)
-    started_us = fields.BigIntField(db_index=True)
+    started_us = fields.BigIntField()
     node = fields.CharField(max_length=36)
     method = fields.CharField(max_length=8)
     path = fields.CharField(max_length=512)
@@ -104,7 +117,27 @@ class RequestRow(Model):
 
     class Meta:
         table = "requests"
-        indexes = (("account_id", "seq"), ("key_id", "seq"), ("alias", "seq"))
+        indexes = (
+            Index(fields=("account_id", "seq"), name=BY_ACCOUNT),
+            Index(fields=("key_id", "seq"), name=BY_KEY),
+            Index(fields=("alias", "seq"), name=BY_MODEL),
+            Index(fields=("endpoint_name", "seq"), name=BY_ENDPOINT),
+        )
+
+
+class RequestHour(Model):
+    """Where in the log an hour's requests are: all that started in it have a ``seq`` from first to last, others may lie between.
+
+    Kept in the transaction of the rows. It turns any range of time into one of ``seq``, together with whatever else is asked for.
+    """
+
+    hour = fields.BigIntField(primary_key=True, generated=False)
+    """Hours since the epoch, UTC."""
+    first_seq = fields.BigIntField()
+    last_seq = fields.BigIntField()
+
+    class Meta:
+        table = "request_hours"
 
 
 class UsageHour(Model):

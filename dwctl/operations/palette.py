@@ -1,0 +1,72 @@
+"""Finding things by a few letters: models, endpoints, users, API keys, and a request by its id. Only what the actor may see."""
+
+from typing import Literal
+
+import msgspec
+
+from dwctl.accounts import NIL, Actor, policy
+from dwctl.errors import GatewayError
+from dwctl.operations import catalog_views
+from dwctl.operations.catalog_views import ModelFilter
+from dwctl.operations.requests import request_row
+from dwctl.operations.rows import canonical
+from dwctl.operations.services import Services
+from dwctl.operations.users import like
+
+
+class Hit(msgspec.Struct, frozen=True):
+    """``label`` is what to show, ``hint`` what tells it from others; ``owner_id`` of a key is the account that it belongs to."""
+
+    kind: Literal["model", "endpoint", "user", "api_key", "request"]
+    id: str
+    label: str
+    hint: str
+    owner_id: str | None = None
+
+
+async def find(services: Services, actor: Actor, text: str, *, limit: int = 6) -> list[Hit]:
+    """At most ``limit`` hits of each kind, by name; nothing for an empty text."""
+    text = text.strip()[:255]
+    if not text:
+        return []
+    hits: list[Hit] = []
+    if (known := canonical(text)) is not None:
+        try:
+            row = await request_row(services, actor, known)
+        except GatewayError:
+            pass
+        else:
+            hits.append(Hit("request", known, known, f"{row['status']} {row['alias'] or row['path']}"))
+    page = await catalog_views.list_models(services, actor, ModelFilter(search=text, sort="alias", descending=False), skip=0, limit=limit)
+    hits += [Hit("model", model.id, model.alias, model.model_name) for model in page.models]
+    fetch, pattern = services.store.fetch, like(text)
+    if policy.allows(actor, "Endpoints", "read_all"):
+        hits += [
+            Hit("endpoint", str(row["id"]), row["name"], row["url"])
+            for row in await fetch(
+                "SELECT id, name, url FROM inference_endpoints WHERE deleted_at IS NULL AND lower(name) LIKE ? ESCAPE '!'"
+                " ORDER BY name LIMIT ?",
+                (pattern, limit),
+            )
+        ]
+    if policy.allows(actor, "Users", "read_all"):
+        hits += [
+            Hit("user", str(row["id"]), row["username"], row["email"])
+            for row in await fetch(
+                "SELECT id, username, email FROM users WHERE deleted_at IS NULL AND id <> ?"
+                " AND (lower(username) LIKE ? ESCAPE '!' OR lower(email) LIKE ? ESCAPE '!') ORDER BY username LIMIT ?",
+                (NIL, pattern, pattern, limit),
+            )
+        ]
+    everybody = policy.allows(actor, "ApiKeys", "read_all")
+    if everybody or policy.allows(actor, "ApiKeys", "read_own"):
+        own, args = ("", []) if everybody else (" AND user_id = ?", [actor.user_id])
+        hits += [
+            Hit("api_key", str(row["id"]), row["name"], row["secret_hint"], str(row["user_id"]))
+            for row in await fetch(
+                "SELECT id, name, secret_hint, user_id FROM api_keys WHERE deleted_at IS NULL AND NOT hidden"
+                f" AND lower(name) LIKE ? ESCAPE '!'{own} ORDER BY name, id LIMIT ?",
+                (pattern, *args, limit),
+            )
+        ]
+    return hits
