@@ -3,7 +3,17 @@
 from dwctl.store.tables.accounts import ApiKey, Group, Session, User, UserGroup
 from dwctl.store.tables.bodies import StoredBody
 from dwctl.store.tables.catalog import DeployedModel, Endpoint, ModelGroup, Tariff
-from dwctl.store.tables.ledger import AnonymousRefusal, Balance, JournalMark, KeySpend, RequestHour, RequestRow, Transaction, UsageHour
+from dwctl.store.tables.ledger import (
+    AnonymousRefusal,
+    Balance,
+    JournalMark,
+    KeySpend,
+    RequestHour,
+    RequestRow,
+    Transaction,
+    UsageDay,
+    UsageHour,
+)
 from dwctl.store.tables.system import AuditRow, Change, Property
 
 __all__ = [
@@ -25,6 +35,7 @@ __all__ = [
     "StoredBody",
     "Tariff",
     "Transaction",
+    "UsageDay",
     "UsageHour",
     "User",
     "UserGroup",
