@@ -18,12 +18,15 @@ from dwctl.errors import ConfigurationError
 from dwctl.store import SchemaTooNew, Store, migrate, sqlite
 from tests.conftest import PostgresServer
 
+SHIPPED = migrate.known()
+LATER = "0999_note"
+
 NEXT = """
 from tortoise import fields, migrations
 from tortoise.migrations import operations as ops
 
 class Migration(migrations.Migration):
-    dependencies = [("models", "0001_initial")]
+    dependencies = [("models", "{last}")]
     initial = False
     operations = [
         ops.AddField(model_name="Property", name="note", field=fields.TextField(null=True)),
@@ -47,7 +50,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def add(package: Path, further: str = "") -> None:
-    (package / "0002_note.py").write_text(NEXT.format(further=further))
+    (package / f"{LATER}.py").write_text(NEXT.format(last=SHIPPED[-1], further=further))
     importlib.invalidate_caches()
 
 
@@ -61,7 +64,7 @@ async def test_opening_again_migrates_nothing(store: Store, database_url: str, d
 
     monkeypatch.setattr(migrate, "_run", fail)
     again = await Store.open(database_url, data_dir)
-    assert await names(again) == migrate.known() == ["0001_initial"]
+    assert await names(again) == migrate.known() == SHIPPED
     await again.close()
     assert not list(data_dir.glob("*.before-*"))
 
@@ -84,12 +87,12 @@ async def test_a_pending_migration_is_applied_after_a_copy(
     await store.close()
     add(package)
     store = await Store.open(database_url, data_dir)
-    assert await names(store) == ["0001_initial", "0002_note"]
+    assert await names(store) == [*SHIPPED, LATER]
     assert await store.fetch("SELECT name, value, note FROM properties") == [{"name": "kept", "value": "yes", "note": None}]
     await store.close()
     copies = list(data_dir.glob("*.before-*"))
     if store.dialect == "sqlite":
-        assert [copy.name for copy in copies] == ["dwctl.db.before-0002_note"]
+        assert [copy.name for copy in copies] == [f"dwctl.db.before-{LATER}"]
         assert copies[0].stat().st_mode & 0o777 == 0o600
         with contextlib.closing(sqlite3.connect(copies[0])) as connection:
             assert connection.execute("SELECT * FROM properties").fetchall() == [("kept", "yes")]
@@ -101,12 +104,12 @@ async def test_a_migration_that_fails_leaves_the_old_schema(database_url: str, d
     add(package, "ops.RunSQL('SELECT * FROM no_such_table'),")
     with pytest.raises(Exception, match="no_such_table"):
         await Store.open(database_url, data_dir)
-    (package / "0002_note.py").unlink()
+    (package / f"{LATER}.py").unlink()
     shutil.rmtree(package / "__pycache__", ignore_errors=True)
-    sys.modules.pop(f"{package.name}.0002_note")
+    sys.modules.pop(f"{package.name}.{LATER}")
     importlib.invalidate_caches()
     store = await Store.open(database_url, data_dir)
-    assert await names(store) == ["0001_initial"]
+    assert await names(store) == SHIPPED
     with pytest.raises(Exception, match="note"):
         await store.fetch("SELECT note FROM properties")
     await store.close()
@@ -121,7 +124,7 @@ async def test_without_room_for_the_copy_nothing_happens(
     with pytest.raises(ConfigurationError, match="--no-copy"):
         await Store.open(sqlite_url, data_dir)
     store = await Store.open(sqlite_url, data_dir, copy=False)
-    assert await names(store) == ["0001_initial", "0002_note"]
+    assert await names(store) == [*SHIPPED, LATER]
     await store.close()
 
 
@@ -148,7 +151,7 @@ asyncio.run(main())
         for url in ("", postgres_server.url()) * 3
     ]
     outputs = [process.communicate(timeout=60)[0] for process in starts]
-    assert outputs == ["1\n"] * 6
+    assert outputs == [f"{len(SHIPPED)}\n"] * 6
 
 
 async def test_tables_and_migrations_agree() -> None:
