@@ -1,6 +1,6 @@
 """Every table of the store, a module an area. Wall times are microseconds since the epoch (UTC) in BIGINT columns."""
 
-from dwctl.store.tables.accounts import ApiKey, Group, Session, User, UserGroup
+from dwctl.store.tables.accounts import ApiKey, Group, PasswordReset, Session, User, UserGroup
 from dwctl.store.tables.bodies import StoredBody
 from dwctl.store.tables.catalog import DeployedModel, Endpoint, ModelGroup, Tariff
 from dwctl.store.tables.ledger import (
@@ -28,6 +28,7 @@ __all__ = [
     "JournalMark",
     "KeySpend",
     "ModelGroup",
+    "PasswordReset",
     "Property",
     "RequestHour",
     "RequestRow",
