@@ -252,7 +252,7 @@ def test_a_part_of_a_page_and_an_ended_session(site: Site, watch: Watch) -> None
     window.sign_in(email, PASSWORD)
     window.open("/me?x=1")
     window.page.evaluate(ASK)
-    window.page.wait_for_function("!document.querySelector('[data-stale]')")
+    window.page.locator("[data-stale]").wait_for(state="detached")
     assert window.page.locator("h1").count() == 1
     assert window.page.locator("nav#nav").count() == 1
     end_sessions(site, email)
