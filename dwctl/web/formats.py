@@ -4,6 +4,7 @@
 parts; markdown of models and people goes through an allow-list, and nothing in it can run, load or act.
 """
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -32,6 +33,7 @@ def filters(currency: str) -> dict[str, Callable[..., Any]]:
         "time": time,
         "markdown": markdown,
         "highlight": highlight,
+        "role": role_words,
     }
 
 
@@ -130,6 +132,12 @@ def time(moment: int | str | None, form: str = "relative") -> Markup:
     return Markup('<local-time form="{}"><time datetime="{}" title="{}">{}</time></local-time>').format(
         form, exact, f"{parsed:%Y-%m-%d %H:%M:%S} UTC", text
     )
+
+
+def role_words(role: str) -> str:
+    """``PlatformManager`` -> ``Platform manager``, ``BatchAPIUser`` -> ``Batch API user``."""
+    first, *rest = re.findall(r"[A-Z]+(?![a-z])|[A-Z][a-z]*", role)
+    return " ".join([first, *(word if word.isupper() else word.lower() for word in rest)])
 
 
 _TAGS = {

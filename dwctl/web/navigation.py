@@ -8,6 +8,7 @@ import msgspec
 from dwctl.accounts.actors import Actor
 from dwctl.accounts.policy import allows, roles_with
 from dwctl.doorway import Needs, Policy
+from dwctl.web.formats import role_words
 from dwctl.web.pages import Nav, PageRoute, Section
 
 
@@ -47,4 +48,4 @@ def roles_named(right: tuple[object, object] | None) -> list[str]:
     """The roles that have a right, in words."""
     if right is None:
         return []
-    return ["".join(f" {letter}" if letter.isupper() else letter for letter in role).strip() for role in roles_with(*right)]  # type: ignore[arg-type]
+    return [role_words(role) for role in roles_with(*right)]  # type: ignore[arg-type]
