@@ -8,7 +8,7 @@ from dwctl.web.pages import View, view
 
 _USES = {
     "api_keys": ("API key stops working", "API keys stop working"),
-    "groups": ("group membership or grant ends", "group memberships or grants end"),
+    "groups": ("group membership ends", "group memberships end"),
     "users": ("user loses what only this gives them", "users lose what only this gives them"),
     "models": ("model is no longer reached through it", "models are no longer reached through it"),
     "prices": ("price ends", "prices end"),
