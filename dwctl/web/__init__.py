@@ -17,7 +17,7 @@ from dwctl.doorway import Route
 from dwctl.errors import GatewayError
 from dwctl.operations.proxy_sign_in import proxy_sign_in
 from dwctl.operations.services import Services
-from dwctl.web import access, billing, groups, home, password, profile, sign_in, users
+from dwctl.web import access, billing, groups, home, password, profile, sign_in, system, users
 from dwctl.web.assets import Assets
 from dwctl.web.pages import PageRoute
 from dwctl.web.rendering import Renderer
@@ -34,6 +34,7 @@ TABLES: tuple[list[Route], ...] = (
     groups.ROUTES,
     access.ROUTES,
     billing.ROUTES,
+    system.ROUTES,
 )
 """The pages of every module."""
 

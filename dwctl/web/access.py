@@ -1,7 +1,6 @@
 """``/admin/access``: which group may call which model, as a table to tick, and why a user may call a model or what is missing."""
 
 from typing import Annotated, Any
-from urllib.parse import urlencode
 
 import msgspec
 
@@ -13,6 +12,7 @@ from dwctl.operations.access import AccessExplanation, Named, access_matrix, exp
 from dwctl.operations.rows import canonical
 from dwctl.web.forms import FormState, wrong
 from dwctl.web.pages import Nav, View, go, page, view
+from dwctl.web.queries import address
 
 ROUTES: list[Route] = []
 SIZE = 50
@@ -78,7 +78,7 @@ async def save(context: Context) -> Any:
         return await _matrix(context, form)
     words = {"q": form.q, "group": form.group, "page": str(form.page) if form.page > 1 else None}
     said = f"{len(changed)} {'change is' if len(changed) == 1 else 'changes are'} saved." if changed else "Nothing was changed."
-    return go(_address("/admin/access", words), said)
+    return go(address("/admin/access", words), said)
 
 
 async def _matrix(context: Context, query: MatrixQuery) -> View:
@@ -158,14 +158,9 @@ async def fix(context: Context) -> Any:
         await set_access(services, actor, form.group, model_id, allowed=True)
     else:
         await groups.add_member(services, actor, form.group, user.id)
-    return go(_address("/admin/access/explain", {"user": form.user, "model": form.model}), "Granted. It holds from the next request on.")
+    return go(address("/admin/access/explain", {"user": form.user, "model": form.model}), "Granted. It holds from the next request on.")
 
 
 def _named(things: list[Named], part: str | None) -> list[Named]:
     wanted = (part or "").strip().lower()
     return [thing for thing in things if wanted in thing.name.lower()]
-
-
-def _address(path: str, words: dict[str, str | None]) -> str:
-    kept = {name: value for name, value in words.items() if value}
-    return f"{path}?{urlencode(kept)}" if kept else path

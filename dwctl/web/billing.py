@@ -1,9 +1,7 @@
 """``/billing``: a balance, what changed it, and credits given or taken by whoever manages them."""
 
-from datetime import date, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal
-from urllib.parse import urlencode
 
 import msgspec
 
@@ -19,6 +17,7 @@ from dwctl.operations.transactions import TransactionCreate, TransactionView
 from dwctl.web.exports import csv_download
 from dwctl.web.forms import wrong
 from dwctl.web.pages import Nav, View, go, page, view
+from dwctl.web.queries import address, days
 
 ROUTES: list[Route] = []
 SIZE = 50
@@ -80,7 +79,7 @@ async def show(context: Context) -> View:
     services, actor = context.services, context.actor
     query = context.query or BillingQuery(account=context.form.value("account") or None)
     account = await _account(context, query)
-    start, end = _days(query)
+    start, end = days(query.start, query.end)
     found = await transactions.list_transactions(
         services,
         actor,
@@ -117,7 +116,7 @@ async def show(context: Context) -> View:
         words=KIND_WORDS,
         query={name: value or "" for name, value in values.items()} | {"after": str(query.after) if query.after else ""},
         following=str(query.after + SIZE) if found.has_more else None,
-        download=_address("/billing.csv", values),
+        download=address("/billing.csv", values),
         source=f"page-{ids.new_text()}",
         suggested=[user.email for user in suggested[0]],
         currency=services.config.billing.currency,
@@ -129,7 +128,7 @@ async def download(context: Context) -> Any:
     """What the page lists, all of it."""
     query: BillingQuery = context.query
     account = await _account(context, query)
-    start, end = _days(query)
+    start, end = days(query.start, query.end)
     wanted = Filter(
         account_id=account.id,
         kinds=(query.kind,) if query.kind else (),
@@ -168,7 +167,7 @@ async def book(context: Context) -> Any:
     body = TransactionCreate(
         user_id=form.user, transaction_type=form.kind, amount=form.amount, source_id=form.source, description=form.reason.strip()
     )
-    target = _address("/billing", {"account": form.account})
+    target = address("/billing", {"account": form.account})
     try:
         booked = await transactions.create_transaction(context.services, context.actor, body)
     except GatewayError as error:
@@ -205,19 +204,3 @@ async def _figures(context: Context, account_id: str) -> dict[str, Any]:
         if spent > 0 and figures["balance"] > 0:
             figures["days"] = figures["balance"] * _RUNWAY_DAYS // spent
     return figures
-
-
-def _days(query: BillingQuery) -> tuple[str | None, str | None]:
-    """RFC 3339 times of the days asked for, the second exclusive. Raises FormError."""
-    times: list[str | None] = []
-    for name, text, more in (("from", query.start, 0), ("to", query.end, 1)):
-        try:
-            times.append(f"{date.fromisoformat(text) + timedelta(days=more)}T00:00:00Z" if text else None)
-        except (ValueError, OverflowError):
-            raise wrong(name, "Write a day such as 2026-11-30.") from None
-    return times[0], times[1]
-
-
-def _address(path: str, words: dict[str, str | None]) -> str:
-    kept = {name: value for name, value in words.items() if value}
-    return f"{path}?{urlencode(kept)}" if kept else path

@@ -34,6 +34,7 @@ def filters(currency: str) -> dict[str, Callable[..., Any]]:
         "markdown": markdown,
         "highlight": highlight,
         "role": role_words,
+        "bytes": size,
     }
 
 
@@ -132,6 +133,15 @@ def time(moment: int | str | None, form: str = "relative") -> Markup:
     return Markup('<local-time form="{}"><time datetime="{}" title="{}">{}</time></local-time>').format(
         form, exact, f"{parsed:%Y-%m-%d %H:%M:%S} UTC", text
     )
+
+
+def size(number: int | None) -> Markup:
+    """``512 bytes``, ``16 MiB``, with the exact number in the title."""
+    if number is None:
+        return UNKNOWN
+    power = 0 if number < 1024 else min((number.bit_length() - 1) // 10, 4)
+    text = f"{number:,} bytes" if power == 0 else f"{number / 1024**power:.3g} {('KiB', 'MiB', 'GiB', 'TiB')[power - 1]}"
+    return Markup('<span class="number" title="{} bytes">{}</span>').format(f"{number:,}", text)
 
 
 def role_words(role: str) -> str:
