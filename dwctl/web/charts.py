@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import msgspec
 
 WIDTH, HEIGHT = 640, 160
+WIDE, LOW = 1200, 148
+"""Of a chart over the whole width of a page."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 8, 8, 22
 
 
@@ -61,19 +63,20 @@ def nice_ticks(low: float, high: float, wanted: int = 3) -> list[float]:
     return [round(number * step, 12) for number in range(first, last + 1)]
 
 
-def frame(labels: Sequence[str], low: float, high: float, *, format_value: object = None) -> Frame:
+def frame(labels: Sequence[str], low: float, high: float, *, format_value: object = None, wide: bool = False) -> Frame:
     """Axes for values between low and high, which always include zero. ``format_value`` writes a tick's value."""
+    width, height, most = (WIDE, LOW, 14) if wide else (WIDTH, HEIGHT, 8)
     write = format_value if callable(format_value) else compact_number
     ticks = nice_ticks(min(low, 0), max(high, 0))
-    bottom, top = HEIGHT - _BOTTOM, _TOP
+    bottom, top = height - _BOTTOM, _TOP
     scale = _Scale(ticks[0], ticks[-1], bottom, top)
-    shown = max(1, math.ceil(len(labels) / 8))
-    slot = (WIDTH - _LEFT - _RIGHT) / max(len(labels), 1)
+    shown = max(1, math.ceil(len(labels) / most))
+    slot = (width - _LEFT - _RIGHT) / max(len(labels), 1)
     return Frame(
-        WIDTH,
-        HEIGHT,
+        width,
+        height,
         _LEFT,
-        WIDTH - _RIGHT,
+        width - _RIGHT,
         top,
         bottom,
         scale(0),
