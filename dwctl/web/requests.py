@@ -306,7 +306,7 @@ async def export(context: Context) -> ResponseStream:
 def _download(pieces: AsyncIterator[str], at: str) -> ResponseStream:
     async def stream(response: Any) -> None:
         async for piece in pieces:
-            await response.send(piece)
+            await response.write(piece)
 
     headers = {
         "content-disposition": f'attachment; filename="requests-{at.replace(":", "")}.csv"',
