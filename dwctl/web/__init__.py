@@ -17,7 +17,20 @@ from dwctl.doorway import Route
 from dwctl.errors import GatewayError
 from dwctl.operations.proxy_sign_in import proxy_sign_in
 from dwctl.operations.services import Services
-from dwctl.web import access, billing, groups, home, password, profile, sign_in, system, users
+from dwctl.web import (
+    access,
+    billing,
+    cost,
+    groups,
+    home,
+    password,
+    profile,
+    request_tail,
+    requests,
+    sign_in,
+    system,
+    users,
+)
 from dwctl.web.assets import Assets
 from dwctl.web.pages import PageRoute
 from dwctl.web.rendering import Renderer
@@ -35,6 +48,9 @@ TABLES: tuple[list[Route], ...] = (
     access.ROUTES,
     billing.ROUTES,
     system.ROUTES,
+    requests.ROUTES,
+    request_tail.ROUTES,
+    cost.ROUTES,
 )
 """The pages of every module."""
 

@@ -10,9 +10,9 @@ from dwctl.errors import GatewayError
 from dwctl.operations import groups, users
 from dwctl.operations.access import AccessExplanation, Named, access_matrix, explain_access, set_access
 from dwctl.operations.rows import canonical
+from dwctl.web.addresses import address
 from dwctl.web.forms import FormState, wrong
 from dwctl.web.pages import Nav, View, go, page, view
-from dwctl.web.queries import address
 
 ROUTES: list[Route] = []
 SIZE = 50

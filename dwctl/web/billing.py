@@ -14,10 +14,11 @@ from dwctl.operations import transactions, usage, users
 from dwctl.operations.csv_text import Exact
 from dwctl.operations.requests import emails_of
 from dwctl.operations.transactions import TransactionCreate, TransactionView
+from dwctl.web.addresses import address
+from dwctl.web.days import days
 from dwctl.web.exports import csv_download
 from dwctl.web.forms import wrong
 from dwctl.web.pages import Nav, View, go, page, view
-from dwctl.web.queries import address, days
 
 ROUTES: list[Route] = []
 SIZE = 50

@@ -21,6 +21,7 @@ from dwctl.operations.request_log import RequestFilter
 from dwctl.operations.snippets import model_kind, snippets
 from dwctl.operations.users import read_user
 from dwctl.web.pages import Nav, go, page, view
+from dwctl.web.request_tail import reads_everybodys, strip
 from dwctl.web.surface import wants_page
 
 ROUTES: list[Route] = []
@@ -105,6 +106,8 @@ async def home(context: Context) -> Any:
         concerns=await attention.concerns(services, actor),
         reasons=REASONS,
         admitting=services.ledger.can_admit(),
+        strip=await strip(context) if policy.allows(actor, "Requests", "read_own") else None,
+        everybodys_requests=reads_everybodys(context),
     )
 
 
@@ -153,14 +156,14 @@ async def _snippet(context: Context) -> str | None:
 
 
 def _shown(tiles: HomeTiles, span: str, everybody: bool) -> list[Shown]:
-    since = f"from=now-{span}"
+    since = f"range={span}"
     rate = _Share(tiles.errors, tiles.requests)
     shown = [
         _number("Requests", "count", tiles.requests, f"/requests?{since}"),
-        Shown("Failed", "percent", rate.now, rate.change, rate.direction, tiles.errors.points, f"/requests?{since}&status=error"),
+        Shown("Failed", "percent", rate.now, rate.change, rate.direction, tiles.errors.points, f"/requests?{since}&outcome=failed"),
         _number("Spend", "money", tiles.spend, f"/cost?{since}"),
     ]
-    return [*shown, _number("Active users", "count", tiles.active_users, f"/cost?{since}&group=user")] if everybody else shown
+    return [*shown, _number("Active users", "count", tiles.active_users, f"/cost?{since}&by=user")] if everybody else shown
 
 
 def _number(label: str, kind: Literal["count", "money"], tile: Tile, href: str) -> Shown:

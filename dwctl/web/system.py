@@ -11,12 +11,13 @@ from dwctl.errors import not_found
 from dwctl.operations import audit, system, transactions, users
 from dwctl.operations.audit import AuditFilter
 from dwctl.operations.rows import canonical
+from dwctl.web.addresses import address
+from dwctl.web.days import days
 from dwctl.web.exports import csv_download
 from dwctl.web.forms import wrong
 from dwctl.web.home import REASONS
 from dwctl.web.licences import components
 from dwctl.web.pages import Nav, View, page, view
-from dwctl.web.queries import address, days
 
 ROUTES: list[Route] = []
 SIZE = 50

@@ -1,16 +1,8 @@
-"""Words of an address that several pages have: days of a range, and the address made of words."""
+"""Days in the words of an address, as browsers' date fields send them."""
 
-from collections.abc import Mapping
 from datetime import date, timedelta
-from urllib.parse import urlencode
 
 from dwctl.web.forms import wrong
-
-
-def address(path: str, words: Mapping[str, str | None]) -> str:
-    """The path with those words that have a value."""
-    kept = {name: value for name, value in words.items() if value}
-    return f"{path}?{urlencode(kept)}" if kept else path
 
 
 def days(first: str | None, last: str | None) -> tuple[str | None, str | None]:
