@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from dwctl.clock import to_rfc3339
-from dwctl.money import NANO, format_amount
+from dwctl.money import NANO, format_amount, format_price, nano_from_pico
 
 UNKNOWN = Markup('<span class="unknown" title="not known">—</span>')
 _SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£"}
@@ -23,8 +23,12 @@ def filters(currency: str) -> dict[str, Callable[..., Any]]:
     def money(nano: int | None) -> Markup:
         return UNKNOWN if nano is None else amount(nano, currency)
 
+    def price(pico: int | None, tokens: int = 1_000_000) -> Markup:
+        return UNKNOWN if pico is None else price_of(pico, tokens, currency)
+
     return {
         "money": money,
+        "price": price,
         "count": count,
         "compact": compact,
         "percent": percent,
@@ -66,6 +70,14 @@ def amount(nano: int, currency: str) -> Markup:
     exact = format_amount(nano)
     return Markup('<data class="number" value="{}" title="{}">{}</data>').format(
         exact, with_symbol(exact, currency), amount_text(nano, currency)
+    )
+
+
+def price_of(pico: int, tokens: int, currency: str) -> Markup:
+    """A price in pico-credits as what so many tokens (or requests) cost, with the exact price in its title."""
+    exact = format_price(pico * tokens)
+    return Markup('<data class="number" value="{}" title="{}">{}</data>').format(
+        exact, with_symbol(exact, currency), amount_text(nano_from_pico(pico * tokens), currency)
     )
 
 
