@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from dwctl.clock import to_rfc3339
-from dwctl.money import NANO, format_amount, format_price, nano_from_pico
+from dwctl.money import NANO, format_amount, format_price, nano_from_pico, parse_price
 
 UNKNOWN = Markup('<span class="unknown" title="not known">—</span>')
 _SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£"}
@@ -23,8 +23,10 @@ def filters(currency: str) -> dict[str, Callable[..., Any]]:
     def money(nano: int | None) -> Markup:
         return UNKNOWN if nano is None else amount(nano, currency)
 
-    def price(pico: int | None, tokens: int = 1_000_000) -> Markup:
-        return UNKNOWN if pico is None else price_of(pico, tokens, currency)
+    def price(each: int | str | None, tokens: int = 1_000_000) -> Markup:
+        if isinstance(each, str):
+            each = parse_price(each)
+        return UNKNOWN if each is None else price_of(each, tokens, currency)
 
     return {
         "money": money,
@@ -74,7 +76,7 @@ def amount(nano: int, currency: str) -> Markup:
 
 
 def price_of(pico: int, tokens: int, currency: str) -> Markup:
-    """A price in pico-credits as what so many tokens (or requests) cost, with the exact price in its title."""
+    """A price (pico-credits for one token or request) as what so many tokens (or requests) cost, with the exact price in its title."""
     exact = format_price(pico * tokens)
     return Markup('<data class="number" value="{}" title="{}">{}</data>').format(
         exact, with_symbol(exact, currency), amount_text(nano_from_pico(pico * tokens), currency)

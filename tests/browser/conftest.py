@@ -148,6 +148,20 @@ def change_made_password(appliance: Appliance, email: str, made: str) -> None:
     connection.close()
 
 
+def found(site: Site, listing: str, field: str, value: str) -> str:
+    """The id of what the API lists under ``/admin/api/v1`` with this value in a field."""
+    connection = http.client.HTTPConnection("127.0.0.1", site.appliance.port, timeout=10)
+    credentials = json.dumps({"email": ADMIN_EMAIL, "password": ADMIN_PASSWORD})
+    connection.request("POST", "/authentication/login", credentials, {"content-type": "application/json"})
+    answer = connection.getresponse()
+    answer.read()
+    connection.request("GET", f"/admin/api/v1/{listing}", headers={"cookie": str(answer.headers["set-cookie"]).split(";")[0]})
+    listed = json.loads(connection.getresponse().read())
+    connection.close()
+    rows = listed if isinstance(listed, list) else listed["data"]
+    return next(str(row["id"]) for row in rows if row[field] == value)
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     program = shutil.which("chromium") or shutil.which("google-chrome")

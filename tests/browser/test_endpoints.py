@@ -127,11 +127,11 @@ def test_each_failure_has_its_message_and_a_way_on(admin: Watched, tmp_path: Pat
         expect(page.get_by_label("URL", exact=True)).to_have_value(url)
         # By hand: what is wrong with a name is said with the name.
         page.get_by_role("link", name="Continue by hand").click()
-        page.get_by_label("Models", exact=True).fill(f"one = {name}-1\ntwo = {name}-1")
+        page.get_by_role("textbox", name="Models").fill(f"one = {name}-1\ntwo = {name}-1")
         admin.expect(409)
         page.get_by_role("button", name="Take in these models").click()
         expect(page.locator("#e-names")).to_have_text(f"two: '{name}-1' is also chosen for one. Choose another.")
-        page.get_by_label("Models", exact=True).fill(f"one = {name}-1\ntwo = {name}-2")
+        page.get_by_role("textbox", name="Models").fill(f"one = {name}-1\ntwo = {name}-2")
         page.get_by_role("button", name="Take in these models").click()
         page.wait_for_url("**/share")
         expect(page.locator("main")).to_contain_text(f"{name}-2")
@@ -162,12 +162,14 @@ def test_an_alias_that_is_taken_is_named_with_its_holder(admin: Watched) -> None
         add(admin, "clashing", told.url)
         # "chat" is a model of the site's own: another alias is put forward.
         expect(page.get_by_label("Alias of chat")).to_have_value("chat-clashing")
-        expect(page.get_by_role("row", name="Alias of chat")).to_contain_text("“chat” is served by sim already.")
+        expect(page.locator("tr", has=page.get_by_label("Alias of chat"))).to_contain_text("“chat” is served by sim already.")
         page.get_by_label("Alias of chat").fill("chat")
         page.get_by_label("Alias of free").fill("kept as typed")
         page.get_by_role("button", name="Take in chosen models").click()
         expect(page.get_by_role("alert")).to_contain_text("1 alias needs another look")
-        expect(page.get_by_role("row", name="Alias of chat")).to_contain_text("'chat' is the alias of sim-chat on sim. Choose another.")
+        expect(page.locator("tr", has=page.get_by_label("Alias of chat"))).to_contain_text(
+            "'chat' is the alias of sim-chat on sim. Choose another."
+        )
         expect(page.get_by_label("Alias of chat")).to_be_focused()
         expect(page.get_by_label("Alias of free")).to_have_value("kept as typed")
 
@@ -302,7 +304,7 @@ def test_of_two_administrators_the_second_is_told(watch: Watch) -> None:
     expect(page.locator("main")).to_contain_text("Stored now: 5")
     page.get_by_role("button", name="Save connection").click()
     page.wait_for_url(f"**{path}")
-    expect(page.locator(".facts")).to_contain_text("7")
+    expect(page.locator("main .facts")).to_contain_text("7")
 
 
 def test_names_with_markup_are_text(admin: Watched) -> None:

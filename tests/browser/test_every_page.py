@@ -14,9 +14,12 @@ import pytest
 from dwctl.accounts.policy import GRANTS, ROLES
 from dwctl.doorway import Needs, Public
 from dwctl.web.pages import PageRoute
-from tests.browser.conftest import PASSWORD, SCREENSHOTS, Site, Watch, Watched, email_of, page_routes, theme
+from tests.browser.conftest import PASSWORD, SCREENSHOTS, Site, Watch, Watched, email_of, found, page_routes, theme
 
-VALUES: dict[str, Any] = {}
+VALUES: dict[str, Any] = {
+    "endpoint_id": lambda site: found(site, "endpoints", "name", "sim"),
+    "model_id": lambda site: found(site, "models?search=chat", "alias", "chat"),
+}
 """Path parameter -> a function of the site that gives a value for it."""
 
 AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
