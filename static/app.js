@@ -143,6 +143,19 @@ customElements.define("snippet-tabs", class extends HTMLElement {
   }
 });
 
+// Narrows a long table of choices to what is looked for. What is ticked stays ticked, shown or not.
+customElements.define("find-rows", class extends HTMLElement {
+  connectedCallback() {
+    const field = this.querySelector("input[type=search]");
+    field.hidden = false;
+    field.addEventListener("keydown", (event) => { if (event.key === "Enter") event.preventDefault(); });
+    field.addEventListener("input", () => {
+      const wanted = field.value.trim().toLowerCase();
+      for (const row of this.querySelectorAll("tbody tr")) row.hidden = !row.textContent.toLowerCase().includes(wanted);
+    });
+  }
+});
+
 customElements.define("live-feed", class extends HTMLElement {
   connectedCallback() {
     const words = { connecting: "Connecting…", live: "● Live", reconnecting: "◌ Reconnecting…", ended: "– Ended", refused: "– Signed out" };

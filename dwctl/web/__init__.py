@@ -21,8 +21,13 @@ from dwctl.web import (
     access,
     billing,
     cost,
+    docs,
+    endpoint_wizard,
+    endpoints,
     groups,
     home,
+    managed_models,
+    models,
     password,
     profile,
     request_tail,
@@ -48,9 +53,14 @@ TABLES: tuple[list[Route], ...] = (
     access.ROUTES,
     billing.ROUTES,
     system.ROUTES,
+    docs.ROUTES,
     requests.ROUTES,
     request_tail.ROUTES,
     cost.ROUTES,
+    endpoints.ROUTES,
+    endpoint_wizard.ROUTES,
+    models.ROUTES,
+    managed_models.ROUTES,
 )
 """The pages of every module."""
 

@@ -12,7 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from dwctl.clock import to_rfc3339
-from dwctl.money import NANO, format_amount, format_price
+from dwctl.money import NANO, format_amount, format_price, nano_from_pico, parse_price
 
 UNKNOWN = Markup('<span class="unknown" title="not known">—</span>')
 _SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£"}
@@ -31,10 +31,16 @@ def filters(currency: str) -> dict[str, Callable[..., Any]]:
     def money_text(nano: float) -> str:
         return amount_text(round(nano), currency)
 
+    def price(each: int | str | None, tokens: int = 1_000_000) -> Markup:
+        if isinstance(each, str):
+            each = parse_price(each)
+        return UNKNOWN if each is None else price_of(each, tokens, currency)
+
     return {
         "money": money,
         "money_text": money_text,
         "pico": pico,
+        "price": price,
         "count": count,
         "compact": compact,
         "percent": percent,
@@ -78,6 +84,14 @@ def amount(nano: int, currency: str) -> Markup:
     exact = format_amount(nano)
     return Markup('<data class="number" value="{}" title="{}">{}</data>').format(
         exact, with_symbol(exact, currency), amount_text(nano, currency)
+    )
+
+
+def price_of(pico: int, tokens: int, currency: str) -> Markup:
+    """A price (pico-credits for one token or request) as what so many tokens (or requests) cost, with the exact price in its title."""
+    exact = format_price(pico * tokens)
+    return Markup('<data class="number" value="{}" title="{}">{}</data>').format(
+        exact, with_symbol(exact, currency), amount_text(nano_from_pico(pico * tokens), currency)
     )
 
 

@@ -41,7 +41,8 @@ class Shell:
         self.preferences: Preferences = read_preferences(context.request)
         self.title: str = renderer.title
         self.version = __version__
-        self.docs_url: str | None = renderer.config.metadata.docs_url
+        self.docs_url: str = renderer.config.metadata.docs_url or "/docs"
+        """Where pages of the documentation are, as ``billing.md``: ours, unless the installation has its own."""
 
     @property
     def here(self) -> str:
