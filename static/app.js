@@ -246,6 +246,45 @@ addEventListener("click", (event) => {
   row.setAttribute("aria-selected", "true");
 });
 
+// Search and go: arrows choose in the list, which the server fills as somebody types; Enter goes there.
+customElements.define("command-palette", class extends HTMLElement {
+  connectedCallback() {
+    this.field = this.querySelector("input");
+    this.list = this.querySelector("[role=listbox]");
+    this.addEventListener("htmx:after:swap", () => this.choose(0));
+    this.addEventListener("keydown", (event) => {
+      const options = this.options, by = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+      if (by && options.length) {
+        event.preventDefault();
+        this.choose((options.indexOf(this.chosen) + by + options.length) % options.length);
+      } else if (event.key === "Enter" && this.chosen) {
+        event.preventDefault();
+        this.chosen.click();
+      }
+    });
+  }
+  get options() { return [...this.list.querySelectorAll("a[role=option]")]; }
+  get chosen() { return this.list.querySelector("[role=option][aria-selected=true]"); }
+  choose(at) {
+    this.chosen?.setAttribute("aria-selected", "false");
+    const option = this.options[at];
+    if (!option) { this.field.removeAttribute("aria-activedescendant"); return; }
+    option.setAttribute("aria-selected", "true");
+    option.scrollIntoView({ block: "nearest" });
+    this.field.setAttribute("aria-activedescendant", option.id);
+  }
+});
+const openPalette = () => {
+  const dialog = document.getElementById("palette");
+  if (!dialog || dialog.open) return false;
+  dialog.showModal();
+  const field = dialog.querySelector("input");
+  field.select();
+  field.dispatchEvent(new Event("open"));
+  return true;
+};
+addEventListener("click", (event) => { if (event.target.closest("[data-palette]") && openPalette()) event.preventDefault(); });
+
 // Forms: nothing typed is lost by a click beside it, or by a session that has ended meanwhile.
 const draftKey = (form) => `draft:${location.pathname}:${form.getAttribute("action")}`;
 const typed = (form) => [...new FormData(form)].filter(([name, value]) => {
@@ -301,6 +340,10 @@ addEventListener("keydown", (event) => {
   if (event.key === "Escape" && !document.querySelector("dialog[open], :popover-open")) {
     if (document.getElementById("sheet")?.childElementCount) closeSheet();
   }
+  if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k" && !event.shiftKey && !event.altKey) {
+    if (openPalette()) event.preventDefault();
+    return;
+  }
   if (document.documentElement.dataset.shortcuts === "off" || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.target.closest("input, textarea, select, [contenteditable], dialog")) return;
   if (going) {
@@ -311,11 +354,13 @@ addEventListener("keydown", (event) => {
   }
   const act = {
     "g": () => { going = true; later(1500, () => { going = false; }); },
-    "/": () => document.querySelector("[data-search]")?.focus(),
+    "/": () => { const field = document.querySelector("[data-search]"); if (field) field.focus(); else openPalette(); },
     "?": () => document.getElementById("shortcuts")?.showModal(),
     "j": () => step(1),
     "k": () => step(-1),
     ".": () => document.querySelector("[data-toggle-live]")?.click(),
+    "o": () => document.querySelector("[data-row][aria-selected=true] a")?.click(),
+    "y": () => document.querySelector("main [data-copy], #sheet [data-copy]")?.click(),
     "c": () => document.querySelector("[data-create]")?.click(),
   }[event.key];
   if (act) { event.preventDefault(); act(); }

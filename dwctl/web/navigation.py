@@ -24,6 +24,8 @@ class Navigation:
     """Built once from the table of pages."""
 
     def __init__(self, routes: Iterable[PageRoute]) -> None:
+        routes = list(routes)
+        self._creating = [route for route in routes if route.method == "GET" and route.path.endswith("/new") and not route.parameters]
         self._routes = sorted((route for route in routes if route.nav is not None), key=lambda route: route.nav.order if route.nav else 0)
 
     def sections(self, actor: Actor, path: str) -> list[tuple[Section, list[Entry]]]:
@@ -37,6 +39,10 @@ class Navigation:
             assert route.nav is not None
             found[route.nav.section].append(Entry(route.nav, route.path, route.path == current))
         return [(section, entries) for section, entries in found.items() if entries]
+
+    def actions(self, actor: Actor) -> list[tuple[str, str]]:
+        """What the actor may create: what to call it, and the page."""
+        return [(route.summary, route.path) for route in self._creating if may_open(actor, route.policy)]
 
 
 def may_open(actor: Actor, policy: Policy) -> bool:

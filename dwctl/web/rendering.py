@@ -66,6 +66,11 @@ class Shell:
         return [(section, entries) for section, entries in self._renderer.navigation.sections(self.actor, self.path)]
 
     @property
+    def actions(self) -> list[tuple[str, str]]:
+        """What whoever is signed in may create: a label and a path."""
+        return self._renderer.navigation.actions(self.actor) if self.actor is not None else []
+
+    @property
     def balance(self) -> int | None:
         """The balance of whoever is signed in, in nano-credits."""
         if self.actor is None:

@@ -119,7 +119,7 @@ def test_each_role_gets_what_the_table_says(site: Site, watch: Watch, role: str)
     window.expect(403, 404)
     window.sign_in(email_of(role), PASSWORD)
     granted = {name: set(GRANTS[role].get(name, ())) | set(GRANTS["StandardUser"].get(name, ())) for name in GRANTS["PlatformManager"]}
-    granted["Requests"] = set(GRANTS[role].get("Requests", ()))
+    granted["Requests"] = {*GRANTS[role].get("Requests", ()), *GRANTS["StandardUser"]["Requests"]}
 
     def may(route: PageRoute) -> bool:
         return not isinstance(route.policy, Needs) or route.policy.operation in granted.get(route.policy.resource, set())
