@@ -278,9 +278,7 @@ const openPalette = () => {
   const dialog = document.getElementById("palette");
   if (!dialog || dialog.open) return false;
   dialog.showModal();
-  const field = dialog.querySelector("input");
-  field.select();
-  field.dispatchEvent(new Event("open"));
+  dialog.querySelector("input").select();
   return true;
 };
 addEventListener("click", (event) => { if (event.target.closest("[data-palette]") && openPalette()) event.preventDefault(); });

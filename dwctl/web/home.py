@@ -69,7 +69,7 @@ class Shown(msgspec.Struct, frozen=True):
 
     label: str
     kind: Literal["count", "money", "percent"]
-    value: float
+    value: float | None
     change: str
     direction: str
     points: list[int]
@@ -182,7 +182,9 @@ class _Share:
     """The share of errors now, and in words how it was before."""
 
     def __init__(self, errors: Tile, requests: Tile) -> None:
-        self.now = errors.value / requests.value if requests.value else 0.0
+        self.now = errors.value / requests.value if requests.value else None
         before = errors.previous / requests.previous if requests.previous else None
-        self.direction = "" if before is None or abs(before - self.now) < 0.0005 else "up" if self.now > before else "down"
-        self.change = "none before" if before is None else "as before" if not self.direction else f"{100 * before:.1f} % before"
+        self.direction = (
+            "" if before is None or self.now is None or abs(before - self.now) < 0.0005 else "up" if self.now > before else "down"
+        )
+        self.change = "none before" if before is None else f"{100 * before:.1f} % before"

@@ -13,7 +13,7 @@ def test_the_palette_finds_pages_actions_things_and_ids(site: Site, admin: Watch
     admin.open("/me")
     page.keyboard.press("Control+k")
     options = page.locator("#palette [role=option]")
-    field = page.get_by_role("combobox", name="Page, name or id")
+    field = page.get_by_role("combobox", name="Go to")
     expect(field).to_be_focused()
     expect(options.filter(has_text="Billing")).to_have_count(1)
     for text, target in (
@@ -57,7 +57,7 @@ def test_nothing_is_found_that_somebody_may_not_see(site: Site, watch: Watch) ->
 def test_the_palette_is_a_page_without_scripts(site: Site, watch: Watch) -> None:
     window = watch(scripts=False)
     window.sign_in()
-    window.page.get_by_role("link", name="Search and go").click()
+    window.page.get_by_role("link", name="Go anywhere").click()
     window.page.get_by_label("Search everything").fill("Billing")
     window.page.get_by_role("button", name="Search").click()
     window.page.locator("main").get_by_text("Billing", exact=True).click()
