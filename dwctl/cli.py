@@ -16,7 +16,7 @@ import click
 from dwctl import __version__
 
 if TYPE_CHECKING:
-    from dwctl.config import Config
+    from dwctl.config import Config, Explained
     from dwctl.sealing import Sealer
     from dwctl.store import Store
 
@@ -84,10 +84,14 @@ def _store_failures() -> Iterator[None]:
 
 
 def _load(file: str | None, overrides: Mapping[str, Any]) -> "Config":
+    return _explain(file, overrides).config
+
+
+def _explain(file: str | None, overrides: Mapping[str, Any]) -> "Explained":
     from dwctl import config
 
     with _failures():
-        return config.load(config.find(file, os.environ), os.environ, overrides)
+        return config.explain(config.find(file, os.environ), os.environ, overrides)
 
 
 class Program(click.Group):
@@ -155,11 +159,11 @@ def serve(
         "log.level": log_level,
         "log.format": log_format,
     }
-    config = _load(file, overrides)
+    explained = _explain(file, overrides)
     from dwctl import server
 
     with _store_failures():
-        sys.exit(server.run(config, demo=demo, copy=not no_copy))
+        sys.exit(server.run(explained.config, origins=explained.origins, demo=demo, copy=not no_copy))
 
 
 @program.command()

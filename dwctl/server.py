@@ -12,7 +12,7 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,11 +58,14 @@ _SAME_SIGNAL_SECONDS = 0.5
 _INFERENCE_PREFIXES = ("/ai/", "/v1/")
 
 
-def run(config: Config, *, demo: bool = False, copy: bool = True) -> int:
-    """Serve until told to stop. Returns the exit status: 0, or 3 when the database does not answer. Raises ConfigurationError."""
+def run(config: Config, *, origins: Mapping[str, str] | None = None, demo: bool = False, copy: bool = True) -> int:
+    """Serve until told to stop; ``origins`` says where the configuration's values came from.
+
+    Returns the exit status: 0, or 3 when the database does not answer. Raises ConfigurationError.
+    """
     dwctl_logging.configure(config.log.level, config.log.format, sys.stderr)
     try:
-        uvloop.run(_serve(config, demo, copy))
+        uvloop.run(_serve(config, origins or {}, demo, copy))
     except StoreUnavailable as error:
         print(f"dwctl: the database does not answer: {error}", file=sys.stderr)
         return EXIT_DATABASE
@@ -247,7 +250,7 @@ async def _retain(services: Services, config: Config) -> None:
         await asyncio.sleep(_RETENTION_PERIOD_SECONDS)
 
 
-async def _serve(config: Config, demo: bool, copy: bool) -> None:
+async def _serve(config: Config, origins: Mapping[str, str], demo: bool, copy: bool) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     told: float | None = None
@@ -265,12 +268,14 @@ async def _serve(config: Config, demo: bool, copy: bool) -> None:
         loop.add_signal_handler(number, on_signal)
     directory = DataDirectory(config.data_dir)
     try:
-        await _serve_in(directory, config, demo, copy, stop)
+        await _serve_in(directory, config, origins, demo, copy, stop)
     finally:
         directory.close()
 
 
-async def _serve_in(directory: DataDirectory, config: Config, demo: bool, copy: bool, stop: asyncio.Event) -> None:
+async def _serve_in(
+    directory: DataDirectory, config: Config, origins: Mapping[str, str], demo: bool, copy: bool, stop: asyncio.Event
+) -> None:
     tls = _tls(config)
     listener = _listen(config)
     store = await Store.open(config.database.url, config.data_dir, wait=DATABASE_WAIT_SECONDS, copy=copy)
@@ -297,6 +302,7 @@ async def _serve_in(directory: DataDirectory, config: Config, demo: bool, copy: 
     services = Services(
         config, store, changes, sealer, outbound, ledger, bodies, keyring, lambda: gateway.snapshot, gateway.events, gateway.in_flight
     )
+    services.origins = origins
     changes.start(lambda rows: _follow(services, gateway, config, rows), since)
     keyring.start(store)
     state = health.State()

@@ -71,6 +71,17 @@ GRANTS: dict[str, dict[Resource, tuple[Operation, ...]]] = {
 }
 """Role -> resource -> operations. ``BackgroundInferenceUser`` is a capability flag and grants nothing here."""
 
+MEANINGS: dict[Role, str] = {
+    "PlatformManager": "Manages endpoints, models, prices, users and groups; reads everybody's usage, but not their requests.",
+    "StandardUser": "Calls the models of their groups, and has keys, requests and a balance of their own. Everybody has this role.",
+    "RequestViewer": "Reads everybody's requests and usage, and changes nothing.",
+    "BillingManager": "Reads everybody's balance and gives or takes credits.",
+    "BatchAPIUser": "Uploads files and runs batches.",
+    "ConnectionsUser": "Connects sources of files of their own.",
+    "BackgroundInferenceUser": "May send requests that are answered in the background.",
+}
+"""Each role in a sentence."""
+
 _OWN_OF: dict[Operation, Operation] = {
     "create_all": "create_own",
     "read_all": "read_own",

@@ -49,12 +49,13 @@ class Credentials(msgspec.Struct, frozen=True):
 
 
 class DiscoveryError(Exception):
-    """The list could not be had. ``kind``: url | denied | unreachable | timeout | status | bad_answer."""
+    """The list could not be had. ``kind``: url | denied | unreachable | tls | timeout | status | bad_answer; of ``status`` which one."""
 
-    def __init__(self, kind: str, message: str) -> None:
+    def __init__(self, kind: str, message: str, status: int | None = None) -> None:
         super().__init__(message)
         self.kind = kind
         self.message = message
+        self.status = status
 
 
 async def discover(
@@ -76,14 +77,15 @@ async def discover(
             response = await outbound.send(pool=pool, method="GET", url=target, headers=headers, body=None, connect_timeout=connect_timeout)
             try:
                 if response.status != 200:
-                    raise DiscoveryError("status", _status_message(response.status))
+                    raise DiscoveryError("status", _status_message(response.status), response.status)
                 body = await response.read(MAX_BYTES)
             finally:
                 response.close()
     except TimeoutError as error:
         raise DiscoveryError("timeout", f"The provider did not answer GET {target.path} within {deadline:g} seconds") from error
     except OutboundError as error:
-        raise DiscoveryError(_KINDS.get(error.kind, "unreachable"), _sentence(error.message)) from error
+        kind = "tls" if error.kind == "connect" and error.message.startswith("TLS") else _KINDS.get(error.kind, "unreachable")
+        raise DiscoveryError(kind, _sentence(error.message)) from error
     finally:
         await outbound.drop(pool)
     return parse_models(body, owned_by="anthropic" if base.host == ANTHROPIC_HOST else "")

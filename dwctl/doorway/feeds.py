@@ -1,7 +1,8 @@
 """Server-sent events for pages (WHATWG HTML, 9.2): messages with ids that a page can resume from, a sign of life, a proper end.
 
 Only unnamed messages put HTML into a page; the one named event, ``end``, tells the page to stop asking. It is sent when there is
-nothing more to come, and when whoever listens may no longer: that is looked up anew once a minute.
+nothing more to come, and when whoever listens may no longer: that is looked up anew so often that
+it holds within a minute.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from dwctl.errors import GatewayError
 from dwctl.store import StoreUnavailable
 
 HEARTBEAT_SECONDS = 15.0
-RECHECK_SECONDS = 60.0
+RECHECK_SECONDS = 60.0 - HEARTBEAT_SECONDS
 
 _HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no", "x-content-type-options": "nosniff"}
 

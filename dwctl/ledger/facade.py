@@ -15,7 +15,7 @@ from dwctl.ledger.cleaning import clean, clean_begin, clean_deeply, reduced
 from dwctl.ledger.framing import MAX_PAYLOAD
 from dwctl.ledger.journal import Journal, Position, Sync
 from dwctl.ledger.metrics import HELD, JOURNAL_BYTES, JOURNAL_DROPPED, JOURNAL_OPEN, JOURNAL_REFUSED
-from dwctl.ledger.quarantine import is_empty, set_aside
+from dwctl.ledger.quarantine import count, is_empty, set_aside
 from dwctl.ledger.reading import Reader
 from dwctl.ledger.recorder import Recorder
 from dwctl.ledger.records import Begin, Record
@@ -27,6 +27,23 @@ log = structlog.get_logger(__name__)
 
 LAGGING_S = 10.0
 _encode = msgspec.msgpack.Encoder().encode
+
+
+class LedgerState(msgspec.Struct, frozen=True, kw_only=True):
+    """How recording does: ``lag_s`` seconds for which there has been something to record; sizes in bytes; ``held_nano`` is what running
+    requests hold of balances."""
+
+    node: str
+    database_available: bool
+    lag_s: float
+    sync: str
+    sync_failed: bool
+    segments: int
+    allocated_bytes: int
+    max_bytes: int
+    open_requests: int
+    quarantined: int
+    held_nano: int
 
 
 class Ledger:
@@ -178,6 +195,22 @@ class Ledger:
         if not is_empty(self._quarantine):
             reasons.append("quarantine")
         return reasons
+
+    def state(self) -> LedgerState:
+        """How recording does, for people."""
+        return LedgerState(
+            node=self._node,
+            database_available=self._recorder.database_available,
+            lag_s=self._recorder.lag(),
+            sync=self._sync,
+            sync_failed=self._journal.sync_failed,
+            segments=len(self._journal.segments),
+            allocated_bytes=self._journal.allocated_bytes,
+            max_bytes=self._max_bytes,
+            open_requests=self._journal.open_count,
+            quarantined=count(self._quarantine),
+            held_nano=self.balances.total_held(),
+        )
 
     def can_admit(self) -> bool:
         """Whether a priced request can be recorded, and so be admitted."""

@@ -36,6 +36,14 @@ def is_empty(directory: Path) -> bool:
         return True
 
 
+def count(directory: Path) -> int:
+    """How many entries are set aside, as far as can be seen."""
+    try:
+        return sum(1 for _ in directory.iterdir())
+    except OSError:
+        return 0
+
+
 def _save(directory: Path, name: str, content: bytes) -> None:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)

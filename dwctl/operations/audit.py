@@ -123,6 +123,15 @@ async def list_audit(store: "Store", actor: Actor, chosen: AuditFilter, *, limit
     return [_entry(row) for row in rows]
 
 
+async def recent_actions(store: "Store", actor: Actor) -> list[str]:
+    """The names of the newest acts, each once, by alphabet. Raises GatewayError 403."""
+    policy.require(actor, "System", "read_all")
+    rows = await store.fetch_report(
+        "SELECT DISTINCT action FROM (SELECT action FROM audit_log ORDER BY seq DESC LIMIT 5000) AS newest ORDER BY action"
+    )
+    return [row["action"] for row in rows]
+
+
 def _entry(row: "Row") -> AuditEntry:
     return AuditEntry(
         seq=row["seq"],

@@ -211,7 +211,7 @@ async def list_models(
         query = query.filter(model_type=chosen.model_type.upper())
     rows = await query
     if chosen.accessible or not everything:
-        reach = await _models_of(await groups_of(actor))
+        reach = await reach_of(actor)
         rows = [row for row in rows if str(row.id) in reach]
     if chosen.groups is not None:
         reach = await _models_of(chosen.groups)
@@ -254,6 +254,11 @@ async def group_models(actor: Actor, group_id: str) -> list[str]:
     reach = await _models_of([group_id])
     live = await DeployedModel.filter(id__in=list(reach), deleted_at=None).values_list("id", flat=True) if reach else []
     return sorted(str(model_id) for model_id in live)
+
+
+async def reach_of(actor: Actor) -> set[str]:
+    """Ids of the models that the actor's groups may call."""
+    return await _models_of(await groups_of(actor))
 
 
 async def _models_of(group_ids: Collection[str]) -> set[str]:

@@ -7,6 +7,16 @@ from collections.abc import Iterable
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
+class Exact:
+    """A number that is written digit by digit, and is no formula whatever it begins with."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __str__(self) -> str:
+        return self._text
+
+
 def csv_line(cells: Iterable[object]) -> str:
     """One line with its end. None is an empty cell, booleans are ``yes`` and ``no``; numbers are never touched."""
     out = io.StringIO()

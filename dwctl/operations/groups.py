@@ -16,9 +16,19 @@ from dwctl import clock, ids
 from dwctl.accounts import NIL, Actor, policy
 from dwctl.errors import GatewayError, conflict, forbidden, not_found
 from dwctl.operations import catalog_views
-from dwctl.operations.account_views import GROUP_COLUMNS, GroupResponse, group_view, groups_of_users, users_by_id
+from dwctl.operations.account_views import (
+    GROUP_COLUMNS,
+    USER_COLUMNS,
+    GroupResponse,
+    UserResponse,
+    group_view,
+    groups_of_users,
+    in_chunks,
+    user_view,
+    users_by_id,
+)
 from dwctl.operations.audit import audit
-from dwctl.operations.rows import canonical, change_row
+from dwctl.operations.rows import canonical, change_row, count_up, stale
 from dwctl.operations.services import Services
 from dwctl.operations.users import check_text, like, live_user, optional_text, read_user
 from dwctl.store import Changes, Tx
@@ -178,6 +188,46 @@ async def members_of(services: Services, actor: Actor, group_id: str) -> list[st
     return await _member_ids(services, group_id)
 
 
+async def list_members(services: Services, actor: Actor, group_id: str, *, skip: int, limit: int) -> tuple[list[UserResponse], int]:
+    """The group's users by e-mail address, and how many there are. Raises GatewayError 403, 404."""
+    policy.require(actor, "Users", "read_all")
+    await _read_group(services, group_id)
+    where, args = f"deleted_at IS NULL AND id <> '{NIL}'", list[object]()
+    if group_id != NIL:
+        where, args = f"{where} AND id IN (SELECT user_id FROM user_groups WHERE group_id = ?)", [group_id]
+    rows = await services.store.fetch(
+        f"SELECT {USER_COLUMNS} FROM users WHERE {where} ORDER BY live_email LIMIT ? OFFSET ?", [*args, limit, skip]
+    )
+    [count] = await services.store.fetch(f"SELECT COUNT(*) AS total FROM users WHERE {where}", args)
+    return [user_view(row) for row in rows], count["total"]
+
+
+class Size(msgspec.Struct, frozen=True):
+    """How many users a group has, and how many models it may call."""
+
+    members: int
+    models: int
+
+
+async def sizes(services: Services, actor: Actor, group_ids: Sequence[str]) -> dict[str, Size]:
+    """The size of each group. Raises GatewayError 403."""
+    policy.require(actor, "Groups", "read_all")
+    store = services.store
+    members = await in_chunks(
+        store, "SELECT group_id, COUNT(*) AS total FROM user_groups WHERE group_id IN ({places}) GROUP BY group_id", group_ids
+    )
+    held = await in_chunks(
+        store,
+        "SELECT d.group_id, COUNT(*) AS total FROM deployment_groups d JOIN deployed_models m ON m.id = d.model_id AND m.deleted_at IS NULL"
+        " WHERE d.group_id IN ({places}) GROUP BY d.group_id",
+        group_ids,
+    )
+    [everyone] = await store.fetch(f"SELECT COUNT(*) AS total FROM users WHERE deleted_at IS NULL AND id <> '{NIL}'")
+    counted = {str(row["group_id"]): int(row["total"]) for row in members} | {NIL: int(everyone["total"])}
+    models = {str(row["group_id"]): int(row["total"]) for row in held}
+    return {group_id: Size(counted.get(group_id, 0), models.get(group_id, 0)) for group_id in group_ids}
+
+
 async def groups_of(services: Services, actor: Actor, user_id: str) -> list[GroupResponse]:
     """A user's groups by name, then Everyone. Who made a group is not for everybody. Raises GatewayError 403, 404."""
     policy.require_for(actor, "Users", "read_all", user_id)
@@ -205,22 +255,54 @@ async def _change_membership(services: Services, actor: Actor, group_id: str, us
     async def write(tx: Tx) -> int | None:
         group = await _live_group(tx, group_id, "Update")
         user = await live_user(tx, user_id)
-        if add:
-            sql = "INSERT INTO user_groups (user_id, group_id) VALUES (?, ?) ON CONFLICT DO NOTHING"
-        else:
-            sql = "DELETE FROM user_groups WHERE user_id = ? AND group_id = ?"
-        if not await tx.execute(sql, (str(user.id), str(group.id))):
+        if not await _set_membership(tx, actor, group, user_id, add=add):
             if not add:
                 raise not_found(f"User with ID {user_id} not found in group {group_id}")
             return None
-        change = {"group_id": group_id, "group": group.name}
-        action = "users.join_group" if add else "users.leave_group"
-        await audit(tx, actor, action, "user", user_id, None if add else change, change if add else None)
+        await count_up(tx, user)
         return await Changes.note(tx, "user", user_id)
 
     seq = await services.store.write(write)
     if seq is not None:
         await services.changes.applied(seq)
+
+
+async def set_groups_of(services: Services, actor: Actor, user_id: str, group_ids: Collection[str], *, revision: int | None = None) -> None:
+    """Make these the user's groups, besides Everyone. ``revision`` is the user's, as the caller saw it.
+    Raises GatewayError 403, 404, 412."""
+    policy.require(actor, "Groups", "update_all")
+    wanted = {canonical(group_id) or group_id for group_id in group_ids} - {NIL}
+
+    async def write(tx: Tx) -> int | None:
+        user = await live_user(tx, user_id)
+        if revision is not None and revision != user.revision:
+            raise stale()
+        rows = await UserGroup.filter(user_id=user.id).using_db(tx.orm).values_list("group_id", flat=True)
+        changed = wanted ^ {str(held) for held in rows}
+        for group_id in sorted(changed):
+            await _set_membership(tx, actor, await _live_group(tx, group_id, "Update"), user_id, add=group_id in wanted)
+        if not changed:
+            return None
+        await count_up(tx, user)
+        return await Changes.note(tx, "user", user_id)
+
+    seq = await services.store.write(write)
+    if seq is not None:
+        await services.changes.applied(seq)
+
+
+async def _set_membership(tx: Tx, actor: Actor, group: Group, user_id: str, *, add: bool) -> bool:
+    """Write one membership with its audit row; whether that changed anything."""
+    if add:
+        sql = "INSERT INTO user_groups (user_id, group_id) VALUES (?, ?) ON CONFLICT DO NOTHING"
+    else:
+        sql = "DELETE FROM user_groups WHERE user_id = ? AND group_id = ?"
+    if not await tx.execute(sql, (user_id, str(group.id))):
+        return False
+    change = {"group_id": str(group.id), "group": group.name}
+    action = "users.join_group" if add else "users.leave_group"
+    await audit(tx, actor, action, "user", user_id, None if add else change, change if add else None)
+    return True
 
 
 async def _live_group(tx: Tx, group_id: str, verb: str) -> Group:

@@ -199,11 +199,16 @@ async def delete_models(tx: Tx, actor: Actor, rows: Sequence[DeployedModel]) -> 
         await tariffs.close_tariffs(tx, deleted)
 
 
+async def groups_of_model(tx: Tx, model_id: str) -> set[str]:
+    """Ids of the groups that may call the model."""
+    rows = await ModelGroup.filter(model_id=model_id).using_db(tx.orm).values_list("group_id", flat=True)
+    return {str(group_id) for group_id in rows}
+
+
 async def set_groups(tx: Tx, actor: Actor, model_id: str, group_ids: Iterable[str]) -> bool:
     """Make ``group_ids`` the full set of groups that may call the model, audited; whether anything changed."""
     wished = set(group_ids)
-    rows = await ModelGroup.filter(model_id=model_id).using_db(tx.orm).values_list("group_id", flat=True)
-    held = {str(group_id) for group_id in rows}
+    held = await groups_of_model(tx, model_id)
     if wished == held:
         return False
     if held - wished:
@@ -258,7 +263,7 @@ async def create_model(services: Services, actor: Actor, body: ModelCreate) -> s
         if wished:
             await update_prices(tx, actor, model_id, wished)
         if body.groups:
-            await set_groups(tx, actor, model_id, await _live_groups(tx, body.groups))
+            await set_groups(tx, actor, model_id, await live_groups(tx, body.groups))
         return model_id, await Changes.note(tx, "catalog", model_id)
 
     model_id, seq = await services.store.write(write)
@@ -326,9 +331,8 @@ async def _change_grant(services: Services, actor: Actor, group_id: str, model_i
 
     async def write(tx: Tx) -> int:
         known_id = str((await live_model(tx, model_id)).id)
-        group = next(iter(await _live_groups(tx, [group_id])))
-        rows = await ModelGroup.filter(model_id=known_id).using_db(tx.orm).values_list("group_id", flat=True)
-        held = {str(held_id) for held_id in rows}
+        group = next(iter(await live_groups(tx, [group_id])))
+        held = await groups_of_model(tx, known_id)
         if not add and group not in held:
             raise not_found(f"Model with ID {model_id} not found in group {group_id}")
         await set_groups(tx, actor, known_id, held | {group} if add else held - {group})
@@ -337,7 +341,7 @@ async def _change_grant(services: Services, actor: Actor, group_id: str, model_i
     await services.changes.applied(await services.store.write(write))
 
 
-async def _live_groups(tx: Tx, group_ids: Iterable[str]) -> list[str]:
+async def live_groups(tx: Tx, group_ids: Iterable[str]) -> list[str]:
     """The groups' ids in canonical form. Raises GatewayError 404 for one that is not there."""
     found: list[str] = []
     for group_id in group_ids:

@@ -1,7 +1,7 @@
 """The parts of the running program that operations and handlers work with, built once by the composition root."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -37,6 +37,8 @@ class Services:
     snapshot: "Callable[[], Snapshot]"
     events: "Hub"
     in_flight: "Callable[[], Sequence[Begin]]"
+    origins: Mapping[str, str] = field(default_factory=dict)
+    """Where each value of the configuration came from, by its dotted path; those that are not named are defaults."""
 
     @cached_property
     def passwords(self) -> Passwords:

@@ -6,15 +6,15 @@ import msgspec
 import structlog
 
 from dwctl import clock, ids
-from dwctl.accounts import CLI, Actor
+from dwctl.accounts import CLI, Actor, policy
 from dwctl.accounts.passwords import Passwords, generate
 from dwctl.accounts.sessions import end_session, end_sessions_of, open_session
 from dwctl.config import Config
-from dwctl.errors import GatewayError, bad_request, unauthenticated
+from dwctl.errors import GatewayError, bad_request, forbidden, unauthenticated
 from dwctl.operations.account_views import UserResponse
 from dwctl.operations.audit import audit
 from dwctl.operations.services import Services
-from dwctl.operations.users import EMAIL_TAKEN, add_user, check_email, check_text, optional_text, read_user, with_standard
+from dwctl.operations.users import EMAIL_TAKEN, add_user, check_email, check_text, live_user, optional_text, read_user, with_standard
 from dwctl.store import Store, Tx
 
 _log = structlog.get_logger("dwctl.operations")
@@ -162,16 +162,39 @@ async def reset_password(store: Store, email: str, config: Config | None = None)
         rows = await tx.fetch("SELECT id FROM users WHERE live_email = ?", (email.strip().lower(),))
         if not rows:
             raise LookupError(f"no account has the e-mail address {email.strip()}")
-        user_id = str(rows[0]["id"])
-        await tx.execute(
-            "UPDATE users SET password_hash = ?, must_change_password = ?, updated_at = ?, revision = revision + 1 WHERE id = ?",
-            (fresh, True, clock.now_us(), user_id),
-        )
-        await end_sessions_of(tx, user_id)
-        await audit(tx, CLI, "users.reset_password", "user", user_id)
+        await _replace_password(tx, CLI, str(rows[0]["id"]), fresh)
 
     await store.write(write)
     return password
+
+
+async def give_password(services: Services, actor: Actor, user_id: str) -> str:
+    """Give somebody else a new password, to be changed at their next sign-in, and end their sessions; the password.
+    Raises GatewayError 400 (oneself, or native sign-in is off), 403 (also for an administrator's, to others), 404."""
+    policy.require(actor, "Users", "update_all")
+    _require_native(services)
+    if user_id == actor.user_id:
+        raise bad_request("Your own password is changed on your profile")
+    password = generate()
+    fresh = await services.passwords.hash(password)
+
+    async def write(tx: Tx) -> None:
+        row = await live_user(tx, user_id)
+        if row.is_admin and not actor.is_admin:
+            raise forbidden("Only an administrator can reset an administrator's password", code="insufficient_permissions")
+        await _replace_password(tx, actor, user_id, fresh)
+
+    await services.store.write(write)
+    return password
+
+
+async def _replace_password(tx: Tx, actor: Actor, user_id: str, fresh: str) -> None:
+    await tx.execute(
+        "UPDATE users SET password_hash = ?, must_change_password = ?, updated_at = ?, revision = revision + 1 WHERE id = ?",
+        (fresh, True, clock.now_us(), user_id),
+    )
+    await end_sessions_of(tx, user_id)
+    await audit(tx, actor, "users.reset_password", "user", user_id)
 
 
 def _require_native(services: Services) -> None:

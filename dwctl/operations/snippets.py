@@ -36,6 +36,13 @@ def snippets(base_url: str, model: str, kind: Kind = "chat", *, secret: str | No
     ]
 
 
+def replay(base_url: str, path: str, body: str | None, model: str) -> str:
+    """A recorded request as curl, with its own body if there is one, else with a new one for its model."""
+    if body is None:
+        return _curl(base_url.rstrip("/"), model, "embeddings" if path.endswith("/embeddings") else "chat", None)
+    return _call(base_url.rstrip("/") + path, body, None, streams=False)
+
+
 def model_kind(model_type: str) -> Kind:
     """What a model of this type is first tried with."""
     return "embeddings" if model_type == "EMBEDDINGS" else "chat"
@@ -51,13 +58,17 @@ def _curl(url: str, model: str, kind: Kind, secret: str | None) -> str:
         body["messages"] = [{"role": "user", "content": _QUESTION}]
         if kind == "stream":
             body["stream"] = True
+    return _call(url + path, json.dumps(body, indent=2, ensure_ascii=False), secret, streams=kind == "stream")
+
+
+def _call(url: str, body: str, secret: str | None, *, streams: bool) -> str:
     authorization = f'"Authorization: Bearer ${KEY_VARIABLE}"' if secret is None else shlex.quote(f"Authorization: Bearer {secret}")
     return "\n".join(
         (
-            f"curl{' -N' if kind == 'stream' else ''} {shlex.quote(url + path)} \\",
+            f"curl{' -N' if streams else ''} {shlex.quote(url)} \\",
             f"  -H {authorization} \\",
             '  -H "Content-Type: application/json" \\',
-            f"  -d {shlex.quote(json.dumps(body, indent=2, ensure_ascii=False))}",
+            f"  -d {shlex.quote(body)}",
             "",
         )
     )

@@ -1,7 +1,7 @@
 """Credits given and taken, and the list of what happened to an account's money."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from decimal import Decimal
 from typing import Literal
 
@@ -151,6 +151,34 @@ async def list_transactions(
     )
 
 
+def export(services: Services, actor: Actor, wanted: transactions.Filter) -> AsyncIterator[tuple[transactions.Posting, int | None]]:
+    """Every transaction, newest first, each with the account's balance after it, where all of one account's are asked for.
+    Raises GatewayError 403."""
+    if wanted.account_id is None:
+        policy.require(actor, "Credits", "read_all")
+    else:
+        policy.require_for(actor, "Credits", "read_all", wanted.account_id)
+    return _exported(services, wanted)
+
+
+async def _exported(services: Services, wanted: transactions.Filter) -> AsyncIterator[tuple[transactions.Posting, int | None]]:
+    whole = wanted.account_id is not None and not wanted.kinds and not wanted.search
+    skip, last, balance = 0, None, 0
+    while True:
+        found = await transactions.page(services.store, wanted, skip=skip, limit=EXPORTED_AT_ONCE)
+        for posting in found.data:
+            if last is not None and posting.seq >= last:
+                continue  # what was booked meanwhile has moved the others on
+            if last is None:
+                balance = found.page_start_balance
+            yield posting, balance if whole else None
+            last, balance = posting.seq, balance - posting.signed_nano
+        if not found.has_more:
+            return
+        skip += EXPORTED_AT_ONCE
+
+
+EXPORTED_AT_ONCE = 2000
 LATEST_US = 253_370_764_800 * clock.MICROSECONDS
 """The beginning of the year 9999: from there on a time that is rounded up could not be written."""
 

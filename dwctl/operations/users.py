@@ -102,6 +102,13 @@ async def read_user(services: Services, user_id: str) -> UserResponse:
     return user_view(rows[0])
 
 
+async def find_user(services: Services, actor: Actor, email: str) -> UserResponse | None:
+    """The live user with an e-mail address, in whatever case, or None. Raises GatewayError 403."""
+    policy.require(actor, "Users", "read_all")
+    rows = await services.store.fetch(f"SELECT {USER_COLUMNS} FROM users WHERE live_email = ?", (email.strip().lower(),))
+    return user_view(rows[0]) if rows else None
+
+
 async def _include(services: Services, users: Sequence[UserResponse], *, groups: bool, billing: bool) -> None:
     if groups:
         memberships = await groups_of_users(services.store, [user.id for user in users])
@@ -112,10 +119,11 @@ async def _include(services: Services, users: Sequence[UserResponse], *, groups:
             user.credit_balance = services.ledger.balances.balance(user.id) / 1e9
 
 
-async def create_user(services: Services, actor: Actor, body: UserCreate) -> UserResponse:
-    """A new user, who signs in through a proxy or is given a password later. Raises GatewayError 400, 403, 409."""
+async def create_user(services: Services, actor: Actor, body: UserCreate, *, password: str | None = None) -> UserResponse:
+    """A new user, with a first password that they must change, or one who signs in through a proxy or is given a password later.
+    Raises GatewayError 400, 403, 409."""
     policy.require(actor, "Users", "create_all")
-    columns = {
+    columns: dict[str, Any] = {
         "username": check_text(body.username, "username", 255),
         "email": check_email(body.email),
         "display_name": optional_text(body.display_name, "display_name", 255),
@@ -123,6 +131,9 @@ async def create_user(services: Services, actor: Actor, body: UserCreate) -> Use
         "roles": with_standard(body.roles),
         "auth_source": "system",
     }
+    if password is not None:
+        services.passwords.check_length(password, field="password")
+        columns |= {"auth_source": "native", "password_hash": await services.passwords.hash(password), "must_change_password": True}
     user_id = ids.new_text()
     await add_user(services, actor, user_id, columns)
     return await read_user(services, user_id)

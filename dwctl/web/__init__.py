@@ -17,7 +17,27 @@ from dwctl.doorway import Route
 from dwctl.errors import GatewayError
 from dwctl.operations.proxy_sign_in import proxy_sign_in
 from dwctl.operations.services import Services
-from dwctl.web import home, password, profile, reset, sign_in
+from dwctl.web import (
+    access,
+    billing,
+    cost,
+    docs,
+    endpoint_wizard,
+    endpoints,
+    groups,
+    home,
+    managed_models,
+    models,
+    palette,
+    password,
+    profile,
+    request_tail,
+    requests,
+    reset,
+    sign_in,
+    system,
+    users,
+)
 from dwctl.web.assets import Assets
 from dwctl.web.pages import PageRoute
 from dwctl.web.rendering import Renderer
@@ -31,6 +51,20 @@ TABLES: tuple[list[Route], ...] = (
     password.ROUTES,
     reset.ROUTES,
     profile.ROUTES,
+    users.ROUTES,
+    groups.ROUTES,
+    access.ROUTES,
+    billing.ROUTES,
+    system.ROUTES,
+    docs.ROUTES,
+    palette.ROUTES,
+    requests.ROUTES,
+    request_tail.ROUTES,
+    cost.ROUTES,
+    endpoints.ROUTES,
+    endpoint_wizard.ROUTES,
+    models.ROUTES,
+    managed_models.ROUTES,
 )
 """The pages of every module."""
 

@@ -4,6 +4,7 @@
 parts; markdown of models and people goes through an allow-list, and nothing in it can run, load or act.
 """
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from dwctl.clock import to_rfc3339
-from dwctl.money import NANO, format_amount
+from dwctl.money import NANO, format_amount, format_price, nano_from_pico, parse_price
 
 UNKNOWN = Markup('<span class="unknown" title="not known">—</span>')
 _SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£"}
@@ -23,8 +24,23 @@ def filters(currency: str) -> dict[str, Callable[..., Any]]:
     def money(nano: int | None) -> Markup:
         return UNKNOWN if nano is None else amount(nano, currency)
 
+    def pico(exact: int) -> Markup:
+        text = format_price(exact)
+        return Markup('<data class="number" value="{}">{}</data>').format(text, with_symbol(text, currency))
+
+    def money_text(nano: float) -> str:
+        return amount_text(round(nano), currency)
+
+    def price(each: int | str | None, tokens: int = 1_000_000) -> Markup:
+        if isinstance(each, str):
+            each = parse_price(each)
+        return UNKNOWN if each is None else price_of(each, tokens, currency)
+
     return {
         "money": money,
+        "money_text": money_text,
+        "pico": pico,
+        "price": price,
         "count": count,
         "compact": compact,
         "percent": percent,
@@ -32,6 +48,8 @@ def filters(currency: str) -> dict[str, Callable[..., Any]]:
         "time": time,
         "markdown": markdown,
         "highlight": highlight,
+        "role": role_words,
+        "bytes": size,
     }
 
 
@@ -66,6 +84,14 @@ def amount(nano: int, currency: str) -> Markup:
     exact = format_amount(nano)
     return Markup('<data class="number" value="{}" title="{}">{}</data>').format(
         exact, with_symbol(exact, currency), amount_text(nano, currency)
+    )
+
+
+def price_of(pico: int, tokens: int, currency: str) -> Markup:
+    """A price (pico-credits for one token or request) as what so many tokens (or requests) cost, with the exact price in its title."""
+    exact = format_price(pico * tokens)
+    return Markup('<data class="number" value="{}" title="{}">{}</data>').format(
+        exact, with_symbol(exact, currency), amount_text(nano_from_pico(pico * tokens), currency)
     )
 
 
@@ -121,7 +147,8 @@ def duration_text(milliseconds: float) -> str:
 
 
 def time(moment: int | str | None, form: str = "relative") -> Markup:
-    """A time (microseconds or RFC 3339) in UTC, which the browser shows in its own zone. ``form``: relative | clock | full."""
+    """A time (microseconds or RFC 3339) in UTC, which the browser shows in its own zone. ``form``: relative | clock | log (with the
+    date if it is not today's) | full."""
     if moment is None:
         return UNKNOWN
     exact = moment if isinstance(moment, str) else to_rfc3339(moment)
@@ -130,6 +157,21 @@ def time(moment: int | str | None, form: str = "relative") -> Markup:
     return Markup('<local-time form="{}"><time datetime="{}" title="{}">{}</time></local-time>').format(
         form, exact, f"{parsed:%Y-%m-%d %H:%M:%S} UTC", text
     )
+
+
+def size(number: int | None) -> Markup:
+    """``512 bytes``, ``16 MiB``, with the exact number in the title."""
+    if number is None:
+        return UNKNOWN
+    power = 0 if number < 1024 else min((number.bit_length() - 1) // 10, 4)
+    text = f"{number:,} bytes" if power == 0 else f"{number / 1024**power:.3g} {('KiB', 'MiB', 'GiB', 'TiB')[power - 1]}"
+    return Markup('<span class="number" title="{} bytes">{}</span>').format(f"{number:,}", text)
+
+
+def role_words(role: str) -> str:
+    """``PlatformManager`` -> ``Platform manager``, ``BatchAPIUser`` -> ``Batch API user``."""
+    first, *rest = re.findall(r"[A-Z]+(?![a-z])|[A-Z][a-z]*", role)
+    return " ".join([first, *(word if word.isupper() else word.lower() for word in rest)])
 
 
 _TAGS = {

@@ -1,19 +1,36 @@
-"""``/``: how the gateway does, and where to go. Programs that ask get the server's name and its addresses as JSON."""
+"""``/``: how the gateway does, what needs attention, and the way to a first request. Programs that ask get the server's name and its
+addresses as JSON.
+"""
 
-from typing import Any
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, Literal
 
 import msgspec
 from sanic.response import HTTPResponse
 
 from dwctl import __version__
-from dwctl.doorway import Context, Public, Route
+from dwctl.accounts import policy
+from dwctl.doorway import Authenticated, Context, Message, Public, Route, feed
+from dwctl.operations import attention, catalog_views
+from dwctl.operations.catalog_views import ModelFilter
+from dwctl.operations.checklist import Step, checklist
+from dwctl.operations.explorer import HomeTiles, Tile, home_tiles
+from dwctl.operations.live import follow
+from dwctl.operations.request_log import RequestFilter
+from dwctl.operations.snippets import model_kind, snippets
 from dwctl.operations.users import read_user
 from dwctl.web.pages import Nav, go, page, view
+from dwctl.web.request_tail import reads_everybodys, strip
 from dwctl.web.surface import wants_page
 
 ROUTES: list[Route] = []
+HIDDEN_COOKIE = "dwctl_checklist"
+_YEAR = 365 * 86400
+_SECONDS_TO_RECORD = 30
+_HOURS = {"24h": 24, "7d": 168, "30d": 720}
 
-_REASONS = {
+REASONS = {
     "database_unavailable": "The database does not answer. Requests are served from memory, and recorded on disk until it is back.",
     "recorder_lagging": "Records reach the database late. What the pages show may be some seconds old.",
     "journal_sync_failed": "The journal could not be written to disk in time: a power failure now could lose the newest records.",
@@ -22,8 +39,44 @@ _REASONS = {
 }
 """Reasons of ``/readyz`` in sentences; others are shown as they are."""
 
+_STEPS: dict[str, tuple[str, str, str, str]] = {
+    "password": ("Choose a password of your own", "The first one was printed to a terminal.", "Change password", "/password"),
+    "endpoint": ("Add an endpoint", "A provider, or a server of your own, that answers requests.", "Add endpoint", "/admin/endpoints/new"),
+    "model": (
+        "Import models",
+        "Choose which of the endpoint's models are offered, and how they are named.",
+        "Endpoints",
+        "/admin/endpoints",
+    ),
+    "share": ("Let a group call them", "A model is seen by nobody until a group may call it.", "Access", "/admin/access"),
+    "key": ("Create an API key", "Programs sign in with a key; every request is booked to its owner.", "New key", "/keys/new"),
+    "request": ("Send a first request", "With your key in the variable DWCTL_API_KEY, from any terminal.", "Playground", "/playground"),
+    "price": ("Set a price", "So that each request shows what it costs. Without one, models are free.", "Models", "/admin/models"),
+}
+"""Step of the checklist -> what to do, why, and the button with where it leads."""
 
-@page(ROUTES, "GET", "/", policy=Public(), summary="Home", nav=Nav("Observe", "Home", "house", 0, key="h"))
+
+class HomeQuery(msgspec.Struct, kw_only=True):
+    range: Literal["24h", "7d", "30d"] = "24h"
+
+
+class HideForm(msgspec.Struct, kw_only=True):
+    hidden: bool = False
+
+
+class Shown(msgspec.Struct, frozen=True):
+    """A number of Home: as it is (``kind`` says how to write it), how it has changed in words, its course, and where it leads."""
+
+    label: str
+    kind: Literal["count", "money", "percent"]
+    value: float | None
+    change: str
+    direction: str
+    points: list[int]
+    href: str | None
+
+
+@page(ROUTES, "GET", "/", policy=Public(), query=HomeQuery, summary="Home", nav=Nav("Observe", "Home", "house", 0, key="h"))
 async def home(context: Context) -> Any:
     """What a person sees first."""
     if not wants_page(context.request):
@@ -31,7 +84,107 @@ async def home(context: Context) -> Any:
         return HTTPResponse(msgspec.json.encode(about), 200, {"vary": "Accept"}, "application/json")
     if context.visitor is None:
         return go("/login")
-    user = await read_user(context.services, context.actor.user_id)
-    ledger = context.services.ledger
-    reasons = [_REASONS.get(reason, reason.replace("_", " ")) for reason in ledger.degraded()]
-    return view("home/page.html", name=user.display_name or user.username, reasons=reasons, admitting=ledger.can_admit())
+    services, actor = context.services, context.actor
+    query: HomeQuery = context.query or HomeQuery()
+    user = await read_user(services, actor.user_id)
+    steps = await checklist(services, actor)
+    waiting = any(step.name == "request" and not step.done for step in steps)
+    everybody = policy.allows(actor, "Analytics", "read_all")
+    hidden = context.request.cookies.get(HIDDEN_COOKIE) == "hidden"
+    return view(
+        "home/page.html",
+        name=user.display_name or user.username,
+        steps=steps,
+        words=_STEPS,
+        shown=not hidden and (not _all_done(steps) or "hx-request" in context.request.headers),
+        hidden=hidden and not _all_done(steps),
+        complete=_all_done(steps),
+        snippet=await _snippet(context) if waiting and not hidden else None,
+        tiles=_shown(await home_tiles(services, actor, hours=_HOURS[query.range]), query.range, everybody),
+        everybody=everybody,
+        range=query.range,
+        concerns=await attention.concerns(services, actor),
+        reasons=REASONS,
+        admitting=services.ledger.can_admit(),
+        strip=await strip(context) if policy.allows(actor, "Requests", "read_own") else None,
+        everybodys_requests=reads_everybodys(context),
+    )
+
+
+@page(
+    ROUTES, "POST", "/checklist", policy=Authenticated(), form=HideForm, again=home, summary="Hide the set-up checklist, or show it again"
+)
+async def hide(context: Context) -> Any:
+    """Keep the choice in this browser."""
+    value, age = ("hidden", _YEAR) if context.body.hidden else ("", 0)
+    return go("/", cookies=[f"{HIDDEN_COOKIE}={value}; Path=/; HttpOnly; SameSite=Lax; Max-Age={age}"])
+
+
+@page(ROUTES, "GET", "/events/first-request", policy=Authenticated(), summary="Ends when a first request was answered")
+async def first_request(context: Context) -> Any:
+    """The feed ends when the step is done, and the page then asks for the list again."""
+    services, actor = context.services, context.actor
+
+    async def done() -> bool:
+        return any(step.name == "request" and step.done for step in await checklist(services, actor))
+
+    async def messages(_: str | None) -> AsyncIterator[Message]:
+        if not await done():
+            async for event in follow(services, actor, RequestFilter(status_code_max=399)):
+                if event.kind == "end":
+                    async with asyncio.timeout(_SECONDS_TO_RECORD):
+                        await services.ledger.recorded()
+                if await done():
+                    break
+        yield Message("done", "")
+
+    return feed(context, messages)
+
+
+def _all_done(steps: list[Step]) -> bool:
+    return all(step.done for step in steps)
+
+
+async def _snippet(context: Context) -> str | None:
+    """The first request as a line for a terminal, with a model that whoever is signed in may call."""
+    found = await catalog_views.list_models(context.services, context.actor, ModelFilter(accessible=True, sort="alias"), skip=0, limit=1)
+    if not found.models:
+        return None
+    model = found.models[0]
+    base = context.services.config.metadata.ai_api_base_url or f"{context.peer.scheme}://{context.peer.host}/ai/v1"
+    return snippets(base, model.alias, model_kind(model.model_type or ""))[0].code
+
+
+def _shown(tiles: HomeTiles, span: str, everybody: bool) -> list[Shown]:
+    since = f"range={span}"
+    rate = _Share(tiles.errors, tiles.requests)
+    shown = [
+        _number("Requests", "count", tiles.requests, f"/requests?{since}"),
+        Shown("Failed", "percent", rate.now, rate.change, rate.direction, tiles.errors.points, f"/requests?{since}&outcome=failed"),
+        _number("Spend", "money", tiles.spend, f"/cost?{since}"),
+    ]
+    return [*shown, _number("Active users", "count", tiles.active_users, f"/cost?{since}&by=user")] if everybody else shown
+
+
+def _number(label: str, kind: Literal["count", "money"], tile: Tile, href: str) -> Shown:
+    if tile.value == tile.previous:
+        change, direction = "as before", ""
+    elif not tile.previous:
+        change, direction = "none before", ""
+    else:
+        part = 100 * abs(tile.value - tile.previous) / tile.previous
+        direction = "up" if tile.value > tile.previous else "down"
+        change = f"{part:,.0f} % {'more' if direction == 'up' else 'less'} than before"
+    return Shown(label, kind, tile.value, change, direction, tile.points, href)
+
+
+class _Share:
+    """The share of errors now, and in words how it was before."""
+
+    def __init__(self, errors: Tile, requests: Tile) -> None:
+        self.now = errors.value / requests.value if requests.value else None
+        before = errors.previous / requests.previous if requests.previous else None
+        self.direction = (
+            "" if before is None or self.now is None or abs(before - self.now) < 0.0005 else "up" if self.now > before else "down"
+        )
+        self.change = "none before" if before is None else f"{100 * before:.1f} % before"

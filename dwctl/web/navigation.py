@@ -8,6 +8,7 @@ import msgspec
 from dwctl.accounts.actors import Actor
 from dwctl.accounts.policy import allows, roles_with
 from dwctl.doorway import Needs, Policy
+from dwctl.web.formats import role_words
 from dwctl.web.pages import Nav, PageRoute, Section
 
 
@@ -23,6 +24,8 @@ class Navigation:
     """Built once from the table of pages."""
 
     def __init__(self, routes: Iterable[PageRoute]) -> None:
+        routes = list(routes)
+        self._creating = [route for route in routes if route.method == "GET" and route.path.endswith("/new") and not route.parameters]
         self._routes = sorted((route for route in routes if route.nav is not None), key=lambda route: route.nav.order if route.nav else 0)
 
     def sections(self, actor: Actor, path: str) -> list[tuple[Section, list[Entry]]]:
@@ -37,6 +40,10 @@ class Navigation:
             found[route.nav.section].append(Entry(route.nav, route.path, route.path == current))
         return [(section, entries) for section, entries in found.items() if entries]
 
+    def actions(self, actor: Actor) -> list[tuple[str, str]]:
+        """What the actor may create: what to call it, and the page."""
+        return [(route.summary, route.path) for route in self._creating if may_open(actor, route.policy)]
+
 
 def may_open(actor: Actor, policy: Policy) -> bool:
     """Whether a page's policy lets the actor in; of pages about one owner, whether it lets anybody of theirs in."""
@@ -47,4 +54,4 @@ def roles_named(right: tuple[object, object] | None) -> list[str]:
     """The roles that have a right, in words."""
     if right is None:
         return []
-    return ["".join(f" {letter}" if letter.isupper() else letter for letter in role).strip() for role in roles_with(*right)]  # type: ignore[arg-type]
+    return [role_words(role) for role in roles_with(*right)]  # type: ignore[arg-type]

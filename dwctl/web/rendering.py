@@ -27,7 +27,7 @@ from dwctl.web.signing import Flash, Keepsakes
 TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
 FOLDERS = [TEMPLATES]
 """Where templates are looked for."""
-MACROS = ("icons", "live", "forms", "badges", "cards", "charts", "tables", "snippets", "dialogs", "empty")
+MACROS = ("icons", "live", "forms", "badges", "cards", "charts", "tables", "snippets", "dialogs", "empty", "requests", "usage")
 """In the order in which they may use each other."""
 
 
@@ -43,7 +43,8 @@ class Shell:
         self.preferences: Preferences = read_preferences(context.request)
         self.title: str = renderer.title
         self.version = __version__
-        self.docs_url: str | None = renderer.config.metadata.docs_url
+        self.docs_url: str = renderer.config.metadata.docs_url or "/docs"
+        """Where pages of the documentation are, as ``billing.md``: ours, unless the installation has its own."""
 
     @property
     def here(self) -> str:
@@ -65,6 +66,11 @@ class Shell:
         if self.actor is None:
             return []
         return [(section, entries) for section, entries in self._renderer.navigation.sections(self.actor, self.path)]
+
+    @property
+    def actions(self) -> list[tuple[str, str]]:
+        """What whoever is signed in may create: a label and a path."""
+        return self._renderer.navigation.actions(self.actor) if self.actor is not None else []
 
     @property
     def balance(self) -> int | None:

@@ -1,5 +1,6 @@
 """A real server, a real Chromium, and somebody who watches: a test fails on whatever the browser complains about."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -8,6 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,7 +20,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, R
 from dwctl.accounts.policy import ROLES
 from dwctl.web import TABLES
 from dwctl.web.pages import PageRoute
-from tests.appliance import ADMIN_EMAIL, ADMIN_PASSWORD, PRICE, Appliance, Simulator, model, running, setup
+from tests.appliance import ADMIN_EMAIL, ADMIN_PASSWORD, KEY, PRICE, Appliance, Simulator, model, running, setup, until
 
 PASSWORD = "a password of their own"
 _FLAGS = (
@@ -30,7 +32,7 @@ SCREENSHOTS = os.environ.get("DWCTL_SCREENSHOTS")
 """A folder that gets a picture of every page that the walk visits."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Site:
     """The server that the tests share, with one user for each role. What a test changes, it names by itself."""
 
@@ -154,6 +156,45 @@ def change_made_password(appliance: Appliance, email: str, made: str) -> None:
     connection.request("POST", "/authentication/password-change", json.dumps(body), headers)
     assert connection.getresponse().status == 200, email
     connection.close()
+
+
+def found(site: Site, listing: str, field: str, value: str) -> str:
+    """The id of what the API lists under ``/admin/api/v1`` with this value in a field."""
+    connection = http.client.HTTPConnection("127.0.0.1", site.appliance.port, timeout=10)
+    credentials = json.dumps({"email": ADMIN_EMAIL, "password": ADMIN_PASSWORD})
+    connection.request("POST", "/authentication/login", credentials, {"content-type": "application/json"})
+    answer = connection.getresponse()
+    answer.read()
+    connection.request("GET", f"/admin/api/v1/{listing}", headers={"cookie": str(answer.headers["set-cookie"]).split(";")[0]})
+    listed = json.loads(connection.getresponse().read())
+    connection.close()
+    rows = listed if isinstance(listed, list) else listed.get("data") or listed["entries"]
+    return next(str(row["id"]) for row in rows if row[field] == value)
+
+
+def chat(site: Site, model: str = "chat", *, key: str = KEY) -> str:
+    """Ask a model; the request's id."""
+    connection = http.client.HTTPConnection("127.0.0.1", site.appliance.port, timeout=10)
+    body = json.dumps({"model": model, "messages": [{"role": "user", "content": "hello"}]})
+    connection.request("POST", "/ai/v1/chat/completions", body, {"authorization": f"Bearer {key}", "content-type": "application/json"})
+    answer = connection.getresponse()
+    answer.read()
+    connection.close()
+    return str(answer.headers["x-request-id"])
+
+
+@cache
+def logged(site: Site) -> str:
+    """The id of a request that the log has."""
+    request_id = chat(site)
+
+    def is_logged() -> bool:
+        with contextlib.suppress(StopIteration):
+            return bool(found(site, "requests", "id", request_id))
+        return False
+
+    until(is_logged, 10, "the request is in the log")
+    return request_id
 
 
 @pytest.fixture(scope="package")

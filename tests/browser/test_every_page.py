@@ -11,12 +11,22 @@ from typing import Any
 import axe_playwright_python
 import pytest
 
+from dwctl.accounts import NIL
 from dwctl.accounts.policy import GRANTS, ROLES
 from dwctl.doorway import Needs, Public
 from dwctl.web.pages import PageRoute
-from tests.browser.conftest import PASSWORD, SCREENSHOTS, Site, Watch, Watched, email_of, page_routes, theme
+from tests.appliance import USER
+from tests.browser.conftest import PASSWORD, SCREENSHOTS, Site, Watch, Watched, email_of, found, logged, page_routes, theme
 
-VALUES: dict[str, Any] = {}
+VALUES: dict[str, Any] = {
+    "endpoint_id": lambda site: found(site, "endpoints", "name", "sim"),
+    "user_id": lambda site: found(site, "users?limit=100", "email", USER),
+    "group_id": lambda _: NIL,
+    "request_id": logged,
+    "component": lambda _: "sanic",
+    "document": lambda _: "billing",
+    "model_id": lambda site: found(site, "models?search=chat", "alias", "chat"),
+}
 """Path parameter -> a function of the site that gives a value for it."""
 
 AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
@@ -109,7 +119,7 @@ def test_each_role_gets_what_the_table_says(site: Site, watch: Watch, role: str)
     window.expect(403, 404)
     window.sign_in(email_of(role), PASSWORD)
     granted = {name: set(GRANTS[role].get(name, ())) | set(GRANTS["StandardUser"].get(name, ())) for name in GRANTS["PlatformManager"]}
-    granted["Requests"] = set(GRANTS[role].get("Requests", ()))
+    granted["Requests"] = {*GRANTS[role].get("Requests", ()), *GRANTS["StandardUser"]["Requests"]}
 
     def may(route: PageRoute) -> bool:
         return not isinstance(route.policy, Needs) or route.policy.operation in granted.get(route.policy.resource, set())

@@ -1,0 +1,106 @@
+"""``/admin/endpoints``: the providers, how each is reached, and what goes with one that is deleted."""
+
+from typing import Any
+
+import msgspec
+
+from dwctl.doorway import Context, Needs, Route
+from dwctl.operations import catalog_views, endpoint_setup, endpoints
+from dwctl.operations.catalog_views import EndpointView
+from dwctl.operations.consequences import consequences
+from dwctl.web.deletion import sentences
+from dwctl.web.endpoint_forms import ConnectionForm
+from dwctl.web.forms import wrong
+from dwctl.web.pages import Nav, View, go, page, view
+
+ROUTES: list[Route] = []
+BASE = "/admin/endpoints"
+PAGE_SIZE = 50
+
+
+class ListQuery(msgspec.Struct, kw_only=True):
+    page: int = 1
+
+
+class DeleteForm(msgspec.Struct, kw_only=True):
+    confirm: str
+
+
+async def endpoint_of(context: Context) -> EndpointView:
+    """The endpoint that the path names. Raises GatewayError 400, 403, 404."""
+    return await catalog_views.get_endpoint(context.actor, context.uuid("endpoint_id"))
+
+
+@page(
+    ROUTES,
+    "GET",
+    BASE,
+    policy=Needs("Endpoints", "read_all"),
+    query=ListQuery,
+    summary="Endpoints",
+    nav=Nav("Configure", "Endpoints", "plug", 10, key="e"),
+)
+async def show_endpoints(context: Context) -> View:
+    """All endpoints with their numbers."""
+    number = max(1, context.query.page)
+    found, total = await endpoint_setup.endpoint_summaries(context.services, context.actor, skip=(number - 1) * PAGE_SIZE, limit=PAGE_SIZE)
+    return view("endpoints/list.html", summaries=found, total=total, page=number, size=PAGE_SIZE)
+
+
+@page(ROUTES, "GET", f"{BASE}/<endpoint_id>", policy=Needs("Endpoints", "read_all"), summary="An endpoint")
+async def show_endpoint(context: Context) -> View:
+    """One endpoint and its models."""
+    endpoint = await endpoint_of(context)
+    held = await endpoint_setup.held_models(context.services, context.actor, endpoint.id)
+    return view("endpoints/page.html", endpoint=endpoint, held=held)
+
+
+@page(ROUTES, "GET", f"{BASE}/<endpoint_id>/edit", policy=Needs("Endpoints", "update_all"), summary="Change an endpoint")
+async def edit_endpoint(context: Context) -> View:
+    """How it is reached."""
+    return view("endpoints/connection.html", endpoint=await endpoint_of(context), failure=None)
+
+
+@page(
+    ROUTES,
+    "POST",
+    f"{BASE}/<endpoint_id>/edit",
+    policy=Needs("Endpoints", "update_all"),
+    form=ConnectionForm,
+    again=edit_endpoint,
+    summary="Change an endpoint",
+)
+async def change_endpoint(context: Context) -> Any:
+    """Save; an endpoint that has no models yet goes on to them."""
+    form: ConnectionForm = context.body
+    stored = await endpoint_of(context)
+    await endpoints.change_endpoint(context.services, context.actor, stored.id, form.change(stored), revision=form.revision)
+    if not await endpoint_setup.held_models(context.services, context.actor, stored.id):
+        return go(f"{BASE}/{stored.id}/models")
+    return go(f"{BASE}/{stored.id}", "The endpoint is saved.")
+
+
+@page(ROUTES, "GET", f"{BASE}/<endpoint_id>/delete", policy=Needs("Endpoints", "delete_all"), summary="Delete an endpoint")
+async def ask_deletion(context: Context) -> View:
+    """What goes with it."""
+    endpoint = await endpoint_of(context)
+    found = await consequences(context.services, context.actor, "endpoint", endpoint.id)
+    return view("endpoints/delete.html", endpoint=endpoint, sentences=sentences(found))
+
+
+@page(
+    ROUTES,
+    "POST",
+    f"{BASE}/<endpoint_id>/delete",
+    policy=Needs("Endpoints", "delete_all"),
+    form=DeleteForm,
+    again=ask_deletion,
+    summary="Delete an endpoint",
+)
+async def delete_endpoint(context: Context) -> Any:
+    """Delete it with its models, once its name has been typed."""
+    endpoint = await endpoint_of(context)
+    if context.body.confirm.strip() != endpoint.name:
+        raise wrong("confirm", "This is not the name of the endpoint. Nothing was deleted.")
+    await endpoints.delete_endpoint(context.services, context.actor, endpoint.id)
+    return go(BASE, f"The endpoint {endpoint.name} and its models are deleted.")

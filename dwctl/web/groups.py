@@ -1,0 +1,203 @@
+"""``/admin/groups``: who belongs together, and which models they may call."""
+
+from typing import Annotated, Any
+
+import msgspec
+
+from dwctl.accounts import NIL, policy
+from dwctl.doorway import Context, Needs, Route
+from dwctl.operations import groups, users
+from dwctl.operations.access import access_matrix, set_access
+from dwctl.operations.account_views import UserResponse
+from dwctl.operations.consequences import consequences
+from dwctl.operations.groups import GroupCreate, GroupUpdate
+from dwctl.web.deleting import ConfirmForm, check_confirmed, deletion
+from dwctl.web.forms import wrong
+from dwctl.web.pages import Nav, View, go, page, view
+
+ROUTES: list[Route] = []
+SIZE = 25
+_SUGGESTED = 100
+
+
+class GroupsQuery(msgspec.Struct, kw_only=True):
+    q: str | None = None
+    page: Annotated[int, msgspec.Meta(ge=1, le=10**6)] = 1
+
+
+class MembersQuery(msgspec.Struct, kw_only=True):
+    page: Annotated[int, msgspec.Meta(ge=1, le=10**6)] = 1
+
+
+class NewGroupForm(msgspec.Struct, kw_only=True):
+    name: str
+    description: str | None = None
+
+
+class GroupForm(NewGroupForm, kw_only=True):
+    revision: int
+
+
+class MemberForm(msgspec.Struct, kw_only=True):
+    email: str
+
+
+class FormerMemberForm(msgspec.Struct, kw_only=True):
+    user: str
+
+
+class ModelForm(msgspec.Struct, kw_only=True):
+    model: str
+    allowed: bool = False
+
+
+@page(
+    ROUTES,
+    "GET",
+    "/admin/groups",
+    policy=Needs("Groups", "read_all"),
+    query=GroupsQuery,
+    summary="Groups",
+    nav=Nav("Configure", "Groups", "users-round", 61, key="o"),
+)
+async def list_page(context: Context) -> View:
+    """Groups by name."""
+    query: GroupsQuery = context.query
+    services, actor = context.services, context.actor
+    found, total = await groups.list_groups(services, actor, skip=(query.page - 1) * SIZE, limit=SIZE, search=query.q)
+    sizes = await groups.sizes(services, actor, [group.id for group in found])
+    return view("groups/list.html", groups=found, sizes=sizes, total=total, size=SIZE, page=query.page, q=query.q, everyone=NIL)
+
+
+@page(ROUTES, "GET", "/admin/groups/new", policy=Needs("Groups", "create_all"), summary="New group")
+async def new_page(context: Context) -> View:
+    """The form for a new group."""
+    return view("groups/new.html")
+
+
+@page(
+    ROUTES, "POST", "/admin/groups/new", policy=Needs("Groups", "create_all"), form=NewGroupForm, again=new_page, summary="Create a group"
+)
+async def create(context: Context) -> Any:
+    """Create it, without members and models."""
+    form: NewGroupForm = context.body
+    group = await groups.create_group(context.services, context.actor, GroupCreate(name=form.name, description=form.description))
+    return go(f"/admin/groups/{group.id}", f"{group.name} is created. Now add members and models.")
+
+
+@page(ROUTES, "GET", "/admin/groups/<group_id>", policy=Needs("Groups", "read_all"), query=MembersQuery, summary="Group")
+async def show(context: Context) -> View:
+    """One group with its members and models."""
+    services, actor = context.services, context.actor
+    query = context.query or MembersQuery()
+    group = await groups.get_group(services, actor, context.uuid("group_id"))
+    members: list[UserResponse] = []
+    total, suggested = 0, list[str]()
+    if policy.allows(actor, "Users", "read_all"):
+        members, total = await groups.list_members(services, actor, group.id, skip=(query.page - 1) * SIZE, limit=SIZE)
+        anybody, _ = await users.list_users(services, actor, skip=0, limit=_SUGGESTED)
+        suggested = [user.email for user in anybody if user.id not in {member.id for member in members}]
+    matrix = await access_matrix(services, actor)
+    held = [model for model in matrix.models if (group.id, model.id) in matrix.granted]
+    others = [(model.id, model.name) for model in matrix.models if (group.id, model.id) not in matrix.granted]
+    return view(
+        "groups/show.html",
+        group=group,
+        protected=group.id == NIL,
+        members=members,
+        total=total,
+        size=SIZE,
+        page=query.page,
+        suggested=suggested,
+        models=held,
+        others=others,
+    )
+
+
+@page(
+    ROUTES, "POST", "/admin/groups/<group_id>", policy=Needs("Groups", "update_all"), form=GroupForm, again=show, summary="Change a group"
+)
+async def change(context: Context) -> Any:
+    """Change name and description."""
+    form: GroupForm = context.body
+    body = GroupUpdate(name=form.name, description=form.description)
+    group = await groups.update_group(context.services, context.actor, context.uuid("group_id"), body, revision=form.revision)
+    return go(f"/admin/groups/{group.id}", f"{group.name} is saved.")
+
+
+@page(
+    ROUTES,
+    "POST",
+    "/admin/groups/<group_id>/members",
+    policy=Needs("Groups", "update_all"),
+    form=MemberForm,
+    again=show,
+    summary="Add a member to a group",
+)
+async def add_member(context: Context) -> Any:
+    """Make somebody a member, by their e-mail address."""
+    group_id = context.uuid("group_id")
+    user = await users.find_user(context.services, context.actor, context.body.email)
+    if user is None:
+        raise wrong("email", "No account has this e-mail address.")
+    await groups.add_member(context.services, context.actor, group_id, user.id)
+    return go(f"/admin/groups/{group_id}", f"{user.email} is a member.")
+
+
+@page(
+    ROUTES,
+    "POST",
+    "/admin/groups/<group_id>/members/remove",
+    policy=Needs("Groups", "update_all"),
+    form=FormerMemberForm,
+    again=show,
+    summary="Remove a member from a group",
+)
+async def remove_member(context: Context) -> Any:
+    """End a membership."""
+    group_id = context.uuid("group_id")
+    user = await users.read_user(context.services, context.body.user)
+    await groups.remove_member(context.services, context.actor, group_id, user.id)
+    return go(f"/admin/groups/{group_id}", f"{user.email} is no longer a member.")
+
+
+@page(
+    ROUTES,
+    "POST",
+    "/admin/groups/<group_id>/models",
+    policy=Needs("Groups", "update_all"),
+    form=ModelForm,
+    again=show,
+    summary="Let a group call a model, or no longer",
+)
+async def change_model(context: Context) -> Any:
+    """Set whether the group may call one model."""
+    group_id, form = context.uuid("group_id"), context.body
+    await set_access(context.services, context.actor, group_id, form.model, allowed=form.allowed)
+    return go(f"/admin/groups/{group_id}", "The model is added." if form.allowed else "The model is removed.")
+
+
+@page(ROUTES, "GET", "/admin/groups/<group_id>/delete", policy=Needs("Groups", "delete_all"), summary="Delete a group")
+async def ask_delete(context: Context) -> View:
+    """What goes with the group, counted."""
+    group_id = context.uuid("group_id")
+    found = await consequences(context.services, context.actor, "group", group_id)
+    return deletion("group", f"/admin/groups/{group_id}", found, trail=("Groups", "/admin/groups"))
+
+
+@page(
+    ROUTES,
+    "POST",
+    "/admin/groups/<group_id>/delete",
+    policy=Needs("Groups", "delete_all"),
+    form=ConfirmForm,
+    again=ask_delete,
+    summary="Delete a group",
+)
+async def delete(context: Context) -> Any:
+    """Delete the group, if its name was typed."""
+    group_id = context.uuid("group_id")
+    group = await groups.get_group(context.services, context.actor, group_id)
+    check_confirmed(context.body, group.name)
+    await groups.delete_group(context.services, context.actor, group_id)
+    return go("/admin/groups", f"{group.name} is deleted. Its members have lost what only it gave them.")

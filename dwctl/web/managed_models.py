@@ -1,0 +1,277 @@
+"""``/admin/models``: models in the hands of those who manage them, in sections that are saved one at a time."""
+
+from typing import Any, Literal
+
+import msgspec
+
+from dwctl import clock, money
+from dwctl.accounts import NIL
+from dwctl.doorway import Context, Needs, Route
+from dwctl.operations import catalog_views, explorer, model_management, models
+from dwctl.operations.catalog_views import ModelView
+from dwctl.operations.consequences import consequences
+from dwctl.operations.groups import list_groups
+from dwctl.operations.model_management import Lacking, Purpose
+from dwctl.web.deletion import sentences
+from dwctl.web.endpoint_forms import PriceFields, per_million, split_words
+from dwctl.web.forms import FormError, wrong
+from dwctl.web.models import PURPOSES
+from dwctl.web.pages import Nav, View, go, page, view
+
+ROUTES: list[Route] = []
+BASE = "/admin/models"
+PAGE_SIZE = 50
+_MOST_GROUPS = 500
+_DAYS = 30
+_MANAGE = Needs("Models", "update_all")
+
+
+class ListQuery(msgspec.Struct, kw_only=True):
+    q: str | None = None
+    lacking: Lacking | None = None
+    page: int = 1
+
+
+class IdentityForm(msgspec.Struct, kw_only=True):
+    alias: str
+    model_name: str
+    display_name: str | None = None
+    description: str | None = None
+    model_type: models.ModelType
+    capabilities: str | None = None
+    provider: str | None = None
+    context_window: int | None = None
+    revision: int
+
+
+class LimitsForm(msgspec.Struct, kw_only=True):
+    requests_per_second: float | None = None
+    burst_size: int | None = None
+    capacity: int | None = None
+    batch_capacity: int | None = None
+    throughput: float | None = None
+    max_output_tokens: int | None = None
+    tokenizer: str | None = None
+    bodies: models.Bodies | None = None
+    always_stream_usage: bool = False
+    revision: int
+
+
+class AccessForm(msgspec.Struct, kw_only=True):
+    group: list[str] = msgspec.field(default_factory=list)
+    seen: str = ""
+    """Ids of the groups that could call it when the form was made."""
+
+
+class PriceForm(PriceFields, kw_only=True):
+    purpose: Purpose
+    revision: int
+
+
+class EndForm(msgspec.Struct, kw_only=True):
+    purpose: Purpose
+    revision: int
+
+
+class PriceQuery(msgspec.Struct, kw_only=True):
+    purpose: Purpose = "realtime"
+
+
+class DeleteForm(msgspec.Struct, kw_only=True):
+    confirm: str
+
+
+async def _model(context: Context, *include: str) -> ModelView:
+    return await catalog_views.get_model(context.services, context.actor, context.uuid("model_id"), include=include)
+
+
+async def _section(context: Context, name: str, model: ModelView, **values: Any) -> View:
+    """A section's page; after a conflict with who came first, and what they changed."""
+    conflict = context.form is not None and context.form.conflict
+    change = await model_management.last_change(context.services, context.actor, model.id) if conflict else None
+    return view(f"managed_models/{name}.html", model=model, change=change, **values)
+
+
+def _saved(model_id: str, section: str, text: str) -> Any:
+    return go(f"{BASE}/{model_id}/{section}", text)
+
+
+@page(ROUTES, "GET", BASE, policy=_MANAGE, query=ListQuery, summary="Manage models", nav=Nav("Configure", "Manage models", "layers", 20))
+async def show_models(context: Context) -> View:
+    """All models, and what is missing of which."""
+    query: ListQuery = context.query
+    number = max(1, query.page)
+    found, total = await model_management.managed_models(
+        context.services, context.actor, search=query.q, lacking=query.lacking, skip=(number - 1) * PAGE_SIZE, limit=PAGE_SIZE
+    )
+    words = {"q": query.q, "lacking": query.lacking}
+    return view("managed_models/list.html", models=found, total=total, query=words, page=number, size=PAGE_SIZE)
+
+
+@page(ROUTES, "GET", f"{BASE}/<model_id>/identity", policy=_MANAGE, summary="Identity of a model")
+async def show_identity(context: Context) -> View:
+    """What it is called and what it can do."""
+    return await _section(context, "identity", await _model(context))
+
+
+@page(ROUTES, "POST", f"{BASE}/<model_id>/identity", policy=_MANAGE, form=IdentityForm, again=show_identity, summary="Identity of a model")
+async def save_identity(context: Context) -> Any:
+    """Save it."""
+    form: IdentityForm = context.body
+    model = await _model(context)
+    metadata = {name: value for name, value in model.metadata.items() if name not in ("provider", "context_window")}
+    if form.provider:
+        metadata["provider"] = form.provider.strip()[:255]
+    if form.context_window is not None:
+        if not 1 <= form.context_window <= models.MAX_INT:
+            raise wrong("context_window", "Must be a whole number from 1.")
+        metadata["context_window"] = form.context_window
+    change = models.ModelUpdate(
+        alias=form.alias,
+        model_name=form.model_name,
+        display_name=form.display_name,
+        description=form.description or "",
+        model_type=form.model_type,
+        capabilities=split_words(form.capabilities),
+        metadata=metadata,
+    )
+    await models.change_model(context.services, context.actor, model.id, change, revision=form.revision)
+    return _saved(model.id, "identity", "The identity is saved.")
+
+
+@page(ROUTES, "GET", f"{BASE}/<model_id>/limits", policy=_MANAGE, summary="Limits of a model")
+async def show_limits(context: Context) -> View:
+    """How much it may be used, and how its answers are counted and kept."""
+    return await _section(context, "limits", await _model(context), tokenizers=[(name, name) for name in models.TOKENIZERS])
+
+
+@page(ROUTES, "POST", f"{BASE}/<model_id>/limits", policy=_MANAGE, form=LimitsForm, again=show_limits, summary="Limits of a model")
+async def save_limits(context: Context) -> Any:
+    """Save them; they hold from the next request on."""
+    form: LimitsForm = context.body
+    model_id = context.uuid("model_id")
+    fields = msgspec.structs.asdict(form)
+    revision = fields.pop("revision")
+    await models.change_model(context.services, context.actor, model_id, models.ModelUpdate(**fields), revision=revision)
+    return _saved(model_id, "limits", "The limits are saved. They hold from the next request on.")
+
+
+@page(ROUTES, "GET", f"{BASE}/<model_id>/access", policy=_MANAGE, summary="Access to a model")
+async def show_access(context: Context) -> View:
+    """The groups that may call it."""
+    model = await _model(context)
+    held = await catalog_views.model_groups(context.actor, model.id)
+    groups, _ = await list_groups(context.services, context.actor, skip=0, limit=_MOST_GROUPS)
+    options = [(group.id, group.name, "Every user, also those to come." if group.id == NIL else group.description) for group in groups]
+    names = [group.name for group in groups if group.id in held]
+    return await _section(context, "access", model, groups=options, held=held, names=names)
+
+
+@page(ROUTES, "POST", f"{BASE}/<model_id>/access", policy=_MANAGE, form=AccessForm, again=show_access, summary="Access to a model")
+async def save_access(context: Context) -> Any:
+    """Make the chosen groups the ones that may call it."""
+    form: AccessForm = context.body
+    model_id = context.uuid("model_id")
+    await model_management.set_model_groups(context.services, context.actor, model_id, form.group, seen=form.seen.split())
+    return _saved(model_id, "access", "Access is saved. It holds from the next request on.")
+
+
+@page(ROUTES, "GET", f"{BASE}/<model_id>/pricing", policy=_MANAGE, query=PriceQuery, summary="Prices of a model")
+async def show_pricing(context: Context) -> View:
+    """What it costs, and what it used to cost."""
+    model = await _model(context)
+    versions = await model_management.price_versions(context.services, context.actor, model.id)
+    typed = context.form.value("purpose") if context.form is not None else context.query.purpose
+    purpose = typed if typed in PURPOSES else "realtime"
+    in_force = {version.terms.api_key_purpose: version for version in versions if version.valid_until is None}
+    terms = in_force[purpose].terms if purpose in in_force else None
+    return await _section(
+        context,
+        "pricing",
+        model,
+        versions=versions,
+        purposes=PURPOSES,
+        purpose=purpose,
+        terms=terms,
+        in_force=in_force,
+        per_million=per_million,
+        per_request=money.format_price,
+        currency=context.services.config.billing.currency,
+    )
+
+
+@page(ROUTES, "POST", f"{BASE}/<model_id>/pricing", policy=_MANAGE, form=PriceForm, again=show_pricing, summary="Price a model")
+async def save_price(context: Context) -> Any:
+    """Begin a new version of the price."""
+    form: PriceForm = context.body
+    model_id = context.uuid("model_id")
+    if not any((form.input_price, form.output_price, form.request_price)):
+        raise FormError({"input_price": "Write a price: 0 for a model that is free. Or end the price that holds now."})
+    begun = await model_management.set_price(
+        context.services, context.actor, model_id, form.purpose, form.terms(form.purpose), revision=form.revision
+    )
+    text = "The new price holds from the next request on." if begun else "This is the price that holds already."
+    return _saved(model_id, f"pricing?purpose={form.purpose}", text)
+
+
+@page(ROUTES, "POST", f"{BASE}/<model_id>/pricing/end", policy=_MANAGE, form=EndForm, again=show_pricing, summary="End a price")
+async def end_price(context: Context) -> Any:
+    """Charge nothing by this price any more."""
+    form: EndForm = context.body
+    model_id = context.uuid("model_id")
+    await model_management.set_price(context.services, context.actor, model_id, form.purpose, None, revision=form.revision)
+    return _saved(model_id, f"pricing?purpose={form.purpose}", "The price has ended.")
+
+
+@page(ROUTES, "GET", f"{BASE}/<model_id>/usage", policy=_MANAGE, summary="Usage of a model")
+async def show_usage(context: Context) -> View:
+    """Who used it how much in the last 30 days."""
+    model = await _model(context, "metrics")
+    now = clock.now_us()
+    day = 24 * clock.HOUR
+    first = (now // day - _DAYS + 1) * day
+
+    def asked(by: Literal["day", "user"]) -> explorer.Question:
+        return explorer.Question(start_us=first, end_us=now, group_by=by, model=model.alias)
+
+    days = await explorer.explore(context.services, context.actor, asked("day"))
+    users = await explorer.explore(context.services, context.actor, asked("user"))
+    by_day = {int(group.key or 0): group.sums for group in days.groups}
+    points = [(clock.to_rfc3339(at)[:10], by_day.get(at)) for at in range(first, now, day)]
+    return await _section(
+        context,
+        "usage",
+        model,
+        days=_DAYS,
+        labels=[label for label, _ in points],
+        answered=[sums.requests - sums.errors if sums else 0 for _, sums in points],
+        failed=[sums.errors if sums else 0 for _, sums in points],
+        total=days.total,
+        users=users.groups,
+    )
+
+
+@page(ROUTES, "GET", f"{BASE}/<model_id>/danger", policy=Needs("Models", "delete_all"), summary="Delete a model")
+async def ask_deletion(context: Context) -> View:
+    """What goes with it."""
+    model = await _model(context)
+    found = await consequences(context.services, context.actor, "model", model.id)
+    return await _section(context, "danger", model, sentences=sentences(found))
+
+
+@page(
+    ROUTES,
+    "POST",
+    f"{BASE}/<model_id>/danger",
+    policy=Needs("Models", "delete_all"),
+    form=DeleteForm,
+    again=ask_deletion,
+    summary="Delete a model",
+)
+async def delete_model(context: Context) -> Any:
+    """Delete it, once its alias has been typed."""
+    model = await _model(context)
+    if context.body.confirm.strip() != model.alias:
+        raise wrong("confirm", "This is not the alias of the model. Nothing was deleted.")
+    await models.delete_model(context.services, context.actor, model.id)
+    return go(BASE, f"The model {model.alias} is deleted.")

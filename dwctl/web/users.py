@@ -1,0 +1,186 @@
+"""``/admin/users``: who there is, what they may do, which groups they are in; inviting, resetting a password, deleting."""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from dwctl.accounts import NIL, policy
+from dwctl.accounts.passwords import generate
+from dwctl.accounts.policy import MEANINGS, Role
+from dwctl.doorway import Context, Needs, Route
+from dwctl.operations import groups, sign_in, users
+from dwctl.operations.account_views import UserResponse
+from dwctl.operations.consequences import consequences
+from dwctl.operations.users import UserCreate, UserUpdate
+from dwctl.web.deleting import ConfirmForm, check_confirmed, deletion
+from dwctl.web.formats import role_words
+from dwctl.web.forms import wrong
+from dwctl.web.pages import Nav, View, go, page, view
+
+ROUTES: list[Route] = []
+SIZE = 25
+_MOST_GROUPS = 500
+
+
+class UsersQuery(msgspec.Struct, kw_only=True):
+    q: str | None = None
+    page: Annotated[int, msgspec.Meta(ge=1, le=10**6)] = 1
+
+
+class NewUserForm(msgspec.Struct, kw_only=True):
+    email: str
+    username: str | None = None
+    display_name: str | None = None
+    roles: list[Role] = []
+    way: Literal["made", "typed", "proxy"]
+    """A made password, a typed one, or none, for whoever signs in through a proxy."""
+    password: str | None = None
+
+
+class UserForm(msgspec.Struct, kw_only=True):
+    display_name: str | None = None
+    roles: list[Role] = []
+    verified: bool = False
+    revision: int
+
+
+class GroupsForm(msgspec.Struct, kw_only=True):
+    groups: list[str] = []
+    revision: int
+
+
+@page(
+    ROUTES,
+    "GET",
+    "/admin/users",
+    policy=Needs("Users", "read_all"),
+    query=UsersQuery,
+    summary="Users",
+    nav=Nav("Configure", "Users", "users", 60, key="u"),
+)
+async def list_page(context: Context) -> View:
+    """Users, newest first."""
+    query: UsersQuery = context.query
+    found, total = await users.list_users(
+        context.services, context.actor, skip=(query.page - 1) * SIZE, limit=SIZE, search=query.q, include=("groups",)
+    )
+    balances = {user.id: context.services.ledger.balances.balance(user.id) for user in found}
+    return view("users/list.html", users=found, total=total, balances=balances, size=SIZE, page=query.page, q=query.q)
+
+
+@page(ROUTES, "GET", "/admin/users/new", policy=Needs("Users", "create_all"), summary="New user")
+async def new_page(context: Context) -> View:
+    """The form for a new user."""
+    auth = context.services.config.auth
+    return view("users/new.html", roles=_roles(), native=auth.native.enabled, proxy=auth.proxy_header.enabled)
+
+
+@page(ROUTES, "POST", "/admin/users/new", policy=Needs("Users", "create_all"), form=NewUserForm, again=new_page, summary="Create a user")
+async def create(context: Context) -> Any:
+    """Create the user; a password is shown once, with a text to send."""
+    form: NewUserForm = context.body
+    if form.way == "typed" and form.password is None:
+        raise wrong("password", "Write a password, or choose that one is made.")
+    password = {"made": generate(), "typed": form.password, "proxy": None}[form.way]
+    body = UserCreate(username=form.username or form.email, email=form.email, display_name=form.display_name, roles=form.roles)
+    user = await users.create_user(context.services, context.actor, body, password=password)
+    if password is None:
+        return go(f"/admin/users/{user.id}", f"{user.username} is created, and signs in through the proxy.")
+    return _secret_view(context, user, password, created=True)
+
+
+@page(ROUTES, "GET", "/admin/users/<user_id>", policy=Needs("Users", "read_all"), summary="User")
+async def show(context: Context) -> View:
+    """One user, with forms for what may be changed."""
+    services, actor = context.services, context.actor
+    user = await users.get_user(services, actor, context.uuid("user_id"), include=("groups",))
+    mine = [group for group in user.groups or [] if group.id != NIL]
+    every = []
+    if policy.allows(actor, "Groups", "read_all"):
+        found, _ = await groups.list_groups(services, actor, skip=0, limit=_MOST_GROUPS)
+        every = [group for group in found if group.id != NIL]
+    return view(
+        "users/show.html",
+        user=user,
+        mine=mine,
+        every=every,
+        roles=_roles(),
+        balance=services.ledger.balances.balance(user.id),
+        native=services.config.auth.native.enabled,
+    )
+
+
+@page(ROUTES, "POST", "/admin/users/<user_id>", policy=Needs("Users", "update_all"), form=UserForm, again=show, summary="Change a user")
+async def change(context: Context) -> Any:
+    """Change name and roles."""
+    form: UserForm = context.body
+    body = UserUpdate(display_name=form.display_name, roles=form.roles, verified=form.verified)
+    user = await users.update_user(context.services, context.actor, context.uuid("user_id"), body, revision=form.revision)
+    return go(f"/admin/users/{user.id}", f"{user.username} is saved.")
+
+
+@page(
+    ROUTES,
+    "POST",
+    "/admin/users/<user_id>/groups",
+    policy=Needs("Groups", "update_all"),
+    form=GroupsForm,
+    again=show,
+    summary="Change a user's groups",
+)
+async def change_groups(context: Context) -> Any:
+    """Make the ticked groups the user's."""
+    user_id = context.uuid("user_id")
+    await groups.set_groups_of(context.services, context.actor, user_id, context.body.groups, revision=context.body.revision)
+    return go(f"/admin/users/{user_id}", "The groups are saved, and hold for the next request.")
+
+
+@page(ROUTES, "POST", "/admin/users/<user_id>/password", policy=Needs("Users", "update_all"), summary="Reset a password")
+async def reset_password(context: Context) -> View:
+    """Give the user a made password, which is shown this once."""
+    user_id = context.uuid("user_id")
+    password = await sign_in.give_password(context.services, context.actor, user_id)
+    return _secret_view(context, await users.read_user(context.services, user_id), password, created=False)
+
+
+@page(ROUTES, "GET", "/admin/users/<user_id>/delete", policy=Needs("Users", "delete_all"), summary="Delete a user")
+async def ask_delete(context: Context) -> View:
+    """What goes with the user, counted."""
+    user_id = context.uuid("user_id")
+    found = await consequences(context.services, context.actor, "user", user_id)
+    return deletion("user", f"/admin/users/{user_id}", found, trail=("Users", "/admin/users"))
+
+
+@page(
+    ROUTES,
+    "POST",
+    "/admin/users/<user_id>/delete",
+    policy=Needs("Users", "delete_all"),
+    form=ConfirmForm,
+    again=ask_delete,
+    summary="Delete a user",
+)
+async def delete(context: Context) -> Any:
+    """Delete the user, if their name was typed."""
+    user_id = context.uuid("user_id")
+    user = await users.get_user(context.services, context.actor, user_id)
+    check_confirmed(context.body, user.username)
+    await users.delete_user(context.services, context.actor, user_id)
+    return go("/admin/users", f"{user.username} is deleted. Their keys and sessions have ended.")
+
+
+def _roles() -> list[tuple[str, str, str]]:
+    """The roles that can be given: value, words, what they are for."""
+    return [(role, role_words(role), meaning) for role, meaning in MEANINGS.items() if role != "StandardUser"]
+
+
+def _secret_view(context: Context, user: UserResponse, password: str, *, created: bool) -> View:
+    """The password and a text to send, in the only answer that shows them."""
+    title = context.services.config.metadata.title or "dwctl"
+    text = (
+        f"Hello {user.display_name or user.username},\n\n"
+        f"{f'you have an account at {title} now' if created else f'you have a new password at {title}'}. Sign in at\n\n"
+        f"    {context.peer.scheme}://{context.peer.host}/login\n\n"
+        f"with {user.email} and the password\n\n    {password}\n\nYou will be asked for a password of your own then.\n"
+    )
+    return view("users/password.html", once=True, user=user, password=password, text=text, created=created)
