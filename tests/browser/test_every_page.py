@@ -14,9 +14,17 @@ import pytest
 from dwctl.accounts.policy import GRANTS, ROLES
 from dwctl.doorway import Needs, Public
 from dwctl.web.pages import PageRoute
+from tests.appliance import Appliance
 from tests.browser.conftest import PASSWORD, SCREENSHOTS, Site, Watch, Watched, email_of, page_routes, theme
+from tests.browser.traffic import call
 
-VALUES: dict[str, Any] = {}
+
+@cache
+def _request(appliance: Appliance) -> str:
+    return call(appliance)
+
+
+VALUES: dict[str, Any] = {"request_id": lambda site: _request(site.appliance)}
 """Path parameter -> a function of the site that gives a value for it."""
 
 AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
@@ -109,7 +117,7 @@ def test_each_role_gets_what_the_table_says(site: Site, watch: Watch, role: str)
     window.expect(403, 404)
     window.sign_in(email_of(role), PASSWORD)
     granted = {name: set(GRANTS[role].get(name, ())) | set(GRANTS["StandardUser"].get(name, ())) for name in GRANTS["PlatformManager"]}
-    granted["Requests"] = set(GRANTS[role].get("Requests", ()))
+    granted["Requests"] = {*GRANTS[role].get("Requests", ()), *GRANTS["StandardUser"]["Requests"]}
 
     def may(route: PageRoute) -> bool:
         return not isinstance(route.policy, Needs) or route.policy.operation in granted.get(route.policy.resource, set())
