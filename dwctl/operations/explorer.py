@@ -4,6 +4,7 @@ Whole hours UTC count. Whoever may read analytics sees everybody's, everyone els
 that began in it; their charges count there, whenever they were recorded.
 """
 
+import asyncio
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -95,23 +96,68 @@ class Exploration(msgspec.Struct, kw_only=True):
 
 async def explore(services: Services, actor: Actor, question: Question) -> Exploration:
     """The answer. Raises GatewayError 400, 403."""
+    scope = _checked(actor, question)
+    rows, previous = await asyncio.gather(_sums(services, scope, _bys(question)), _before(services, scope))
+    return await _answer(services, scope, question, rows, previous)
+
+
+async def explore_over(services: Services, actor: Actor, question: Question, unit: By) -> tuple[Exploration, Exploration]:
+    """The answer, and the same in groups of time with the question's groups as their parts (its ``previous`` is not looked up).
+    Raises GatewayError 400, 403."""
+    scope = _checked(actor, question)
+    course = msgspec.structs.replace(question, group_by=unit, then_by=question.group_by, top=100)
+    if question.then_by is None:
+        over, previous = await asyncio.gather(_sums(services, scope, _bys(course)), _before(services, scope))
+        rows: list[Row] = [{**row, "by_0": row["by_1"]} for row in over]
+    else:
+        rows, over, previous = await asyncio.gather(
+            _sums(services, scope, _bys(question)), _sums(services, scope, _bys(course)), _before(services, scope)
+        )
+    return await _answer(services, scope, question, rows, previous), await _answer(services, scope, course, over, [])
+
+
+class _Scope(msgspec.Struct, frozen=True):
+    """Hours from ``first`` until before ``last``, with further conditions."""
+
+    first: int
+    last: int
+    where: str
+    args: list[Any]
+
+
+def _checked(actor: Actor, question: Question) -> _Scope:
     first, last = _range(question.start_us, question.end_us)
     if not 1 <= question.top <= 100:
         raise bad_request("top must be a number from 1 to 100", param="top")
-    where, args = _scope(actor, question)
-    keys = [_EXPRESSIONS[question.group_by], *([_EXPRESSIONS[question.then_by]] if question.then_by else [])]
-    columns = ", ".join(f"{key} AS by_{place}" for place, key in enumerate(keys))
-    by_hour = "hour" in (question.group_by, question.then_by)
-    source, source_args = _hourly(first, last, where, args) if by_hour else _whole_days(first, last, where, args)
-    rows = await services.store.fetch_report(f"SELECT {columns}, {_SUMS} FROM ({source}) AS used GROUP BY {', '.join(keys)}", source_args)
-    before, before_args = _whole_days(2 * first - last, first, where, args)
+    return _Scope(first, last, *_scope(actor, question))
+
+
+def _bys(question: Question) -> list[By]:
+    return [question.group_by, *([question.then_by] if question.then_by else [])]
+
+
+async def _sums(services: Services, scope: _Scope, bys: list[By]) -> list[Row]:
+    keys = [_EXPRESSIONS[by] for by in bys]
+    columns = "".join(f"{key} AS by_{place}, " for place, key in enumerate(keys))
+    grouped = f" GROUP BY {', '.join(keys)}" if keys else ""
+    sums_of = _hourly if "hour" in bys else _whole_days
+    source, args = sums_of(scope.first, scope.last, scope.where, scope.args)
+    return await services.store.fetch_report(f"SELECT {columns}{_SUMS} FROM ({source}) AS used{grouped}", args)
+
+
+async def _before(services: Services, scope: _Scope) -> list[Row]:
+    earlier = msgspec.structs.replace(scope, first=2 * scope.first - scope.last, last=scope.first)
+    return await _sums(services, earlier, [])
+
+
+async def _answer(services: Services, scope: _Scope, question: Question, rows: list[Row], previous: list[Row]) -> Exploration:
     names = await _names(services, question, rows)
     return Exploration(
-        start_us=first * clock.HOUR,
-        end_us=last * clock.HOUR,
-        groups=_groups(rows, 0, [question.group_by, *([question.then_by] if question.then_by else [])], question, names),
+        start_us=scope.first * clock.HOUR,
+        end_us=scope.last * clock.HOUR,
+        groups=_groups(rows, 0, _bys(question), question, names),
         total=_added(rows),
-        previous=_added(await services.store.fetch_report(f"SELECT {_SUMS} FROM ({before}) AS used", before_args)),
+        previous=_added(previous),
     )
 
 

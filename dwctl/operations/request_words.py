@@ -20,7 +20,7 @@ _STATUS = re.compile(r"([1-9]\d\d)|([1-5])xx", re.IGNORECASE)
 
 
 class Words(msgspec.Struct, kw_only=True):
-    """As typed. ``search`` is any of the others, without saying which."""
+    """As typed. ``search`` is any of the others, without saying which. An id may be one that nothing here has."""
 
     search: str | None = None
     model: str | None = None
@@ -55,7 +55,8 @@ async def understand(services: Services, actor: Actor, words: Words, resource: R
         if words.outcome not in OUTCOMES:
             found.problems["outcome"] = f"Choose one of: {', '.join(OUTCOMES)}."
     if words.key is not None:
-        keys = await _keys(services, None if everybody else actor, words.key)
+        known = canonical(words.key)
+        keys = await _keys(services, None if everybody else actor, words.key) or ([(known, known)] if known is not None else [])
         if len(keys) == 1:
             found.chosen.key_id, found.said["key"] = keys[0]
         else:
@@ -65,7 +66,8 @@ async def understand(services: Services, actor: Actor, words: Words, resource: R
         if not everybody:
             mine = words.user.strip().lower() in (actor.user_id, actor.email.lower())
             policy.require_for(actor, resource, "read_all", actor.user_id if mine else "")
-        user = await _user(services, words.user)
+        known = canonical(words.user)
+        user = await _user(services, words.user) or (None if known is None else (known, known))
         if user is None:
             found.problems["user"] = "Nobody has this e-mail address or id."
         else:

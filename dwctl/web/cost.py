@@ -152,8 +152,10 @@ async def cost(context: Context) -> View | HTTPResponse:
     }
     if not asked.problems:
         try:
-            answer = await explorer.explore(context.services, context.actor, question)
-            course = answer if question.group_by in TIMES else await _course(context, question)
+            if question.group_by in TIMES:
+                answer = course = await explorer.explore(context.services, context.actor, question)
+            else:
+                answer, course = await explorer.explore_over(context.services, context.actor, question, _unit(question))
         except GatewayError as error:
             if error.status != 400:
                 raise
@@ -168,14 +170,6 @@ async def cost(context: Context) -> View | HTTPResponse:
                 "changes": {metric: _change(answer.total, answer.previous, metric) for metric in METRICS},
             }
     return view("cost/page.html", status=422 if asked.problems else 200, **values)
-
-
-async def _course(context: Context, question: Question) -> Exploration:
-    """The same over time."""
-    hours = (question.end_us - question.start_us) // HOUR
-    over: By = "hour" if hours <= 48 else "day" if hours <= 92 * 24 else "month"
-    asked = msgspec.structs.replace(question, group_by=over, then_by=question.group_by, top=100)
-    return await explorer.explore(context.services, context.actor, asked)
 
 
 ToRequests = Callable[[dict[str, str | None], int, int], str | None]
@@ -223,7 +217,7 @@ def _times(by: By, answer: Exploration) -> list[str]:
 def _chart(context: Context, question: Question, answer: Exploration, course: Exploration, to_requests: ToRequests) -> dict[str, Any]:
     """Bars over time; of groups beyond the first few one bar in grey."""
     timed = question.group_by in TIMES
-    over: By = question.group_by if timed else _unit(course)
+    over: By = question.group_by if timed else _unit(question)
     stacked = question.then_by if timed else question.group_by
     if stacked in TIMES:
         stacked = None
@@ -262,9 +256,10 @@ def _chart(context: Context, question: Question, answer: Exploration, course: Ex
     }
 
 
-def _unit(course: Exploration) -> By:
-    hours = (course.end_us - course.start_us) // HOUR
-    return "hour" if hours <= 49 else "day" if hours <= 92 * 24 + 1 else "month"
+def _unit(question: Question) -> By:
+    """The width of the chart's bars."""
+    hours = (question.end_us - question.start_us) // HOUR
+    return "hour" if hours <= 48 else "day" if hours <= 92 * 24 else "month"
 
 
 def _series(metric: Metric, course: Exploration) -> dict[str, str]:
