@@ -25,6 +25,8 @@ from dwctl.web.preferences import Preferences, read_preferences
 from dwctl.web.signing import Flash, Keepsakes
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
+FOLDERS = [TEMPLATES]
+"""Where templates are looked for."""
 MACROS = ("icons", "live", "forms", "badges", "cards", "charts", "tables", "snippets", "dialogs", "empty")
 """In the order in which they may use each other."""
 
@@ -94,7 +96,7 @@ class Renderer:
         self.navigation = Navigation(routes)
         self.title = config.metadata.title or "dwctl"
         self._environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(TEMPLATES),
+            loader=jinja2.FileSystemLoader(FOLDERS),
             autoescape=True,
             undefined=jinja2.StrictUndefined,
             trim_blocks=True,

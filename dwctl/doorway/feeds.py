@@ -38,7 +38,7 @@ def feed(context: Context, messages: Callable[[str | None], AsyncIterator[Messag
     last = context.request.headers.get("last-event-id") or None
 
     async def stream(response: Any) -> None:
-        await response.send(": here\n\n")
+        await response.write(": here\n\n")
         iterator = messages(last)
         upcoming: asyncio.Task[Message] | None = None
         checked = monotonic()
@@ -51,15 +51,15 @@ def feed(context: Context, messages: Callable[[str | None], AsyncIterator[Messag
                     if not await _still_admitted(context):
                         break
                 if not upcoming.done():
-                    await response.send(": still here\n\n")
+                    await response.write(": still here\n\n")
                     continue
                 try:
                     message = upcoming.result()
                 except StopAsyncIteration:
                     break
                 upcoming = None
-                await response.send(message.encode())
-            await response.send("event: end\ndata:\n\n")
+                await response.write(message.encode())
+            await response.write("event: end\ndata:\n\n")
         finally:
             if upcoming is not None:
                 upcoming.cancel()
