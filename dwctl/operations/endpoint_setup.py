@@ -4,6 +4,7 @@ models to take in, and who may call them.
 Nothing of this follows a provider by itself: what was added or is gone is shown, and done as far as somebody says so.
 """
 
+import asyncio
 import re
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -203,12 +204,9 @@ async def compare(services: Services, actor: Actor, endpoint_id: str) -> Compari
 async def local_servers(services: Services, actor: Actor) -> list[tuple[str, str, int]]:
     """Model servers on this machine that answer: what usually listens there, the URL, how many models it has. Raises GatewayError 403."""
     policy.require(actor, "Endpoints", "create_all")
-    found = []
-    for name, url in LOCAL_SERVERS.items():
-        probe = await _probe(services, url, catalog.Credentials(), connect_timeout=1.0, deadline=1.5)
-        if probe.failure is None:
-            found.append((name, url, len(probe.names)))
-    return found
+    asked = [_probe(services, url, catalog.Credentials(), connect_timeout=1.0, deadline=1.5) for url in LOCAL_SERVERS.values()]
+    probes = zip(LOCAL_SERVERS.items(), await asyncio.gather(*asked), strict=True)
+    return [(name, url, len(probe.names)) for (name, url), probe in probes if probe.failure is None]
 
 
 async def _probe(services: Services, url: str, credentials: catalog.Credentials, *, connect_timeout: float, deadline: float) -> Probe:

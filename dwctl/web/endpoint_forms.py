@@ -19,11 +19,10 @@ class Preset(msgspec.Struct, frozen=True):
     url: str
     header: str = "Authorization"
     prefix: str = "Bearer"
-    needs_key: bool = True
 
 
 _LOCAL = tuple(
-    Preset(key, label, LOCAL_SERVERS[label], needs_key=False)
+    Preset(key, label, LOCAL_SERVERS[label])
     for key, label in (("ollama", "Ollama"), ("vllm", "vLLM"), ("llama-cpp", "llama.cpp"), ("lm-studio", "LM Studio"))
 )
 PRESETS = (

@@ -41,7 +41,6 @@ ADVICE = {
 
 class NewQuery(msgspec.Struct, kw_only=True):
     preset: str | None = None
-    url: str | None = None
     look: bool = False
 
 
@@ -75,8 +74,6 @@ async def show_new(context: Context) -> View:
     """Step 1: how the provider is reached."""
     query = context.query or NewQuery()
     preset = BY_KEY.get(query.preset or "", BLANK)
-    if query.url:
-        preset = msgspec.structs.replace(preset, url=query.url)
     found = await endpoint_setup.local_servers(context.services, context.actor) if query.look else None
     return view("endpoints/new.html", preset=preset, presets=[*PRESETS, BLANK], found=found)
 

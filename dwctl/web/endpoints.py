@@ -16,6 +16,7 @@ from dwctl.web.pages import Nav, View, go, page, view
 ROUTES: list[Route] = []
 BASE = "/admin/endpoints"
 PAGE_SIZE = 50
+_TIMEOUTS = ("connection", "first byte", "between bytes", "in all")
 
 
 class ListQuery(msgspec.Struct, kw_only=True):
@@ -52,7 +53,9 @@ async def show_endpoint(context: Context) -> View:
     """One endpoint and its models."""
     endpoint = await endpoint_of(context)
     held = await endpoint_setup.held_models(context.services, context.actor, endpoint.id)
-    return view("endpoints/page.html", endpoint=endpoint, held=held)
+    named = zip(_TIMEOUTS, (getattr(endpoint, name) for name in endpoints.TIMEOUTS), strict=True)
+    timeouts = ", ".join(f"{label} {seconds:g} s" for label, seconds in named if seconds is not None)
+    return view("endpoints/page.html", endpoint=endpoint, held=held, timeouts=timeouts)
 
 
 @page(ROUTES, "GET", f"{BASE}/<endpoint_id>/edit", policy=Needs("Endpoints", "update_all"), summary="Change an endpoint")

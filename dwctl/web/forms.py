@@ -19,8 +19,8 @@ from dwctl.errors import INVALID, GatewayError
 
 Fields = Mapping[str, Sequence[str]]
 
-_KEPT_FROM_PAGES = ("password", "secret", "api_key", "token", "_csrf")
-"""Fields whose name holds one of these are never written back into a page."""
+_KEPT_FROM_PAGES = ("password", "secret", "api_key", "token", "csrf")
+"""Fields whose name has one of these as a whole word are never written back into a page; counts of tokens are."""
 
 
 class FormState(msgspec.Struct):
@@ -82,7 +82,7 @@ def wrong(field: str, sentence: str) -> FormError:
 
 def state_of(action: str, fields: Fields, error: GatewayError) -> FormState:
     """What to show again after ``error``."""
-    values = {name: list(given) for name, given in fields.items() if not any(word in name for word in _KEPT_FROM_PAGES)}
+    values = {name: list(given) for name, given in fields.items() if not any(f"_{word}_" in f"_{name}_" for word in _KEPT_FROM_PAGES)}
     if isinstance(error, FormError):
         return FormState(action, values, error.errors, error.form_message)
     if error.param is not None and error.param in fields:

@@ -226,7 +226,7 @@ async def end_price(context: Context) -> Any:
 @page(ROUTES, "GET", f"{BASE}/<model_id>/usage", policy=_MANAGE, summary="Usage of a model")
 async def show_usage(context: Context) -> View:
     """Who used it how much in the last 30 days."""
-    model = await _model(context, "metrics")
+    model = await _model(context)
     now = clock.now_us()
     day = 24 * clock.HOUR
     first = (now // day - _DAYS + 1) * day
@@ -237,7 +237,7 @@ async def show_usage(context: Context) -> View:
     days = await explorer.explore(context.services, context.actor, asked("day"))
     users = await explorer.explore(context.services, context.actor, asked("user"))
     by_day = {int(group.key or 0): group.sums for group in days.groups}
-    points = [(clock.to_rfc3339(at)[:10], by_day.get(at)) for at in range(first, now, day)]
+    points = [(clock.to_rfc3339(at)[5:10], by_day.get(at)) for at in range(first, now, day)]
     return await _section(
         context,
         "usage",

@@ -10,8 +10,9 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.appliance import KEY, until
-from tests.browser.conftest import PASSWORD, Site, Watch, Watched, email_of
+from tests.browser.conftest import PASSWORD, SCREENSHOTS, Site, Watch, Watched, email_of, theme
 from tests.browser.provider import Provider, provider
+from tests.browser.test_every_page import look
 
 SECRET = "sk-provider-canary-7c1f"
 
@@ -315,3 +316,48 @@ def test_names_with_markup_are_text(admin: Watched) -> None:
         for address in (path, f"{path}/edit", f"{path}/models", f"{path}/delete", "/admin/endpoints"):
             admin.open(address)
             expect(admin.page.locator("main")).to_contain_text("<img src=x onerror=alert(1)>")
+
+
+@pytest.mark.parametrize("name", ["light", "dark"])
+def test_what_the_walk_of_all_pages_does_not_reach_is_as_readable(admin: Watched, name: str) -> None:
+    """The states between the steps: no serious finding of axe, and nothing lost at 320 px."""
+    page = admin.page
+    admin.expect(409, 422)
+    findings: list[str] = []
+
+    def seen(what: str) -> None:
+        findings.extend(look(admin, what))
+        page.set_viewport_size({"width": 320, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), what
+        if SCREENSHOTS:
+            page.screenshot(path=f"{SCREENSHOTS}/endpoint-{what}-320-{name}.png", full_page=True)
+        page.set_viewport_size({"width": 1280, "height": 800})
+        if SCREENSHOTS:
+            page.screenshot(path=f"{SCREENSHOTS}/endpoint-{what}-{name}.png", full_page=True)
+
+    with theme(admin, name), provider() as told:
+        admin.open("/admin/endpoints/new?look=1&preset=azure")
+        page.get_by_text("Advanced", exact=True).click()
+        seen("new")
+        told.status = 404
+        add(admin, f"looked-{name}", told.url, "key")
+        seen("failure")
+        page.get_by_role("link", name="Continue by hand").click()
+        page.get_by_role("textbox", name="Models").fill("x = chat")
+        page.get_by_role("button", name="Take in these models").click()
+        seen("by-hand")
+        told.status, told.models = 200, ["chat", "org/a-model-with-a-rather-long-name-2026-11-25"]
+        page.get_by_role("link", name="Cancel").click()
+        page.get_by_role("link", name="Choose models").first.click()
+        page.get_by_label("Alias of chat").fill("chat")
+        page.get_by_label("Alias of org").fill(f"{name}/a-model-with-a-rather-long-name-2026-11-25")
+        page.get_by_role("button", name="Take in chosen models").click()
+        seen("clash")
+        page.get_by_label("Take in chat").uncheck()
+        page.get_by_role("button", name="Take in chosen models").click()
+        page.wait_for_url("**/share")
+        page.get_by_label("Everyone").uncheck()
+        page.get_by_role("button", name="Share").click()
+        expect(page.get_by_text("Choose at least one group")).to_be_visible()
+        seen("share")
+    assert findings == []
