@@ -342,6 +342,12 @@ def _check(config: Config, origins: Mapping[str, str]) -> None:
     if (tls.certificate is None) != (tls.key is None):
         present, absent = ("tls.key", "tls.certificate") if tls.certificate is None else ("tls.certificate", "tls.key")
         refuse(present, f"needs `{absent}` beside it")
+    if config.email.type is not None and config.dashboard_url is None:
+        refuse("email.type", "needs `dashboard_url`: links in mail begin with it")
+    if config.dashboard_url is not None and not config.dashboard_url.startswith(("https://", "http://")):
+        refuse("dashboard_url", "must begin with https:// or http://")
+    if config.email.type == "smtp" and config.email.host is None:
+        refuse("email.type", "needs `email.host` for smtp")
     for path in ("tls.certificate", "tls.key", "secret_key_file"):
         file = _value_at(config, path)
         if file is not None and not os.access(file, os.R_OK):

@@ -73,6 +73,7 @@ class Native(Section, frozen=True):
     enabled: Annotated[bool, meaning("Whether people sign in with an e-mail address and a password.")] = True
     allow_registration: Annotated[bool, meaning("Whether anyone may make an account.")] = False
     password: Password = section(Password)
+    password_reset_token_duration: Annotated[float, meaning("How long a link to choose a new password works.", "duration", gt=0)] = 3600.0
     session: Session = section(Session)
 
 
@@ -177,6 +178,22 @@ class Log(Section, frozen=True):
     requests: Annotated[bool, meaning("Whether each request is logged.")] = False
 
 
+class Email(Section, frozen=True):
+    type: Annotated[
+        Literal["file", "smtp"] | None,
+        meaning("How mail leaves: as files in a folder, or by SMTP. Absent: there is no mail, and an administrator resets passwords."),
+    ] = None
+    path: Annotated[Path | None, meaning("Folder for mail of type `file`; absent: `emails` in `data_dir`.", "path")] = None
+    host: Annotated[str | None, meaning("SMTP server.")] = None
+    port: Annotated[int, meaning("Port of the SMTP server.", ge=1)] = 587
+    username: Annotated[str | None, meaning("Name to sign in to the SMTP server with; absent: without signing in.")] = None
+    password: Annotated[str | None, meaning("Password for the SMTP server.", secret=True)] = None
+    use_tls: Annotated[bool, meaning("Whether the connection is encrypted (STARTTLS; from the start on port 465).")] = True
+    from_email: Annotated[str, meaning("Address that mail comes from.")] = "dwctl@localhost"
+    from_name: Annotated[str, meaning("Name that mail comes from.")] = "dwctl"
+    reply_to: Annotated[str | None, meaning("Address that answers go to.")] = None
+
+
 class Shutdown(Section, frozen=True):
     drain_timeout: Annotated[float, meaning("How long running requests may take to end after SIGTERM.", "duration", ge=0)] = 120.0
 
@@ -201,6 +218,7 @@ class Config(Section, frozen=True):
     ] = None
     secret_key_file: Annotated[Path | None, meaning("File that holds `secret_key`.", "path")] = None
     trusted_proxies: Annotated[tuple[str, ...], meaning("Networks whose `X-Forwarded-*` and sign-in headers are believed.", "cidrs")] = ()
+    dashboard_url: Annotated[str | None, meaning("Public address of the pages, which links in mail begin with.")] = None
     enable_metrics: Annotated[bool, meaning("Whether `/internal/metrics` is served.")] = True
     database: Database = section(Database)
     tls: Tls = section(Tls)
@@ -215,6 +233,7 @@ class Config(Section, frozen=True):
     credits: Credits = section(Credits)
     metrics: Metrics = section(Metrics)
     log: Log = section(Log)
+    email: Email = section(Email)
     shutdown: Shutdown = section(Shutdown)
     openapi: Openapi = section(Openapi)
 

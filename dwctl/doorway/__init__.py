@@ -9,7 +9,7 @@ same door. Handlers that are added to Sanic directly state theirs with ``declare
 from dwctl.doorway.answers import SECURITY_HEADERS, Answer, respond, respond_error
 from dwctl.doorway.context import Context, Page, PageQuery, parse_uuid
 from dwctl.doorway.decode import UNSTORABLE, decode_body, decode_query
-from dwctl.doorway.feed import Message, feed
+from dwctl.doorway.feeds import Message, feed
 from dwctl.doorway.identity import Keys, ProxySignIn, session_cookie, session_cookie_name
 from dwctl.doorway.install import Doorkeeper, install, route_table, verify
 from dwctl.doorway.peers import Peer, TrustedProxies

@@ -7,7 +7,7 @@ An error is ``{"message": ..., "error": {"type", "code", "message", "param"}}`` 
 from typing import Any
 
 import msgspec
-from sanic.response import HTTPResponse
+from sanic.response import HTTPResponse, ResponseStream
 
 from dwctl.errors import GatewayError
 
@@ -32,9 +32,9 @@ class Answer(msgspec.Struct):
     """Values of ``Set-Cookie``."""
 
 
-def respond(result: Any, status: int) -> HTTPResponse:
+def respond(result: Any, status: int) -> HTTPResponse | ResponseStream:
     """The HTTP response for what a handler returned."""
-    if isinstance(result, HTTPResponse):
+    if isinstance(result, HTTPResponse | ResponseStream):
         return result
     answer = result if isinstance(result, Answer) else Answer(result)
     headers = {**SECURITY_HEADERS, "cache-control": "no-store", **answer.headers}

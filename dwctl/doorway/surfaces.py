@@ -46,7 +46,7 @@ class Api:
     def keys(self, route: Route) -> Keys:
         return "every" if isinstance(route.policy, Authenticated) and route.policy.any_key else "platform"
 
-    async def serve(self, route: Route, context: Context) -> HTTPResponse:
+    async def serve(self, route: Route, context: Context) -> HTTPResponse | ResponseStream:
         if route.query is not None:
             context.query = decode_query(context.request, route.query)
         if route.body is not None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import chain
+from operator import add
 from typing import Any
 
 import msgspec
@@ -114,6 +115,7 @@ ON CONFLICT (hour, account_id, key_id, model_id, alias, endpoint_name) DO UPDATE
     charge_nano = usage_hourly.charge_nano + excluded.charge_nano,
     duration_us = usage_hourly.duration_us + excluded.duration_us
 """
+_DAILY = _HOURLY.replace("usage_hourly", "usage_daily").replace("hour", "day")
 _HOURS = """
 INSERT INTO request_hours (hour, first_seq, last_seq)
 SELECT started_us / 3600000000, min(seq), max(seq) FROM requests WHERE seq > ? GROUP BY 1
@@ -309,7 +311,12 @@ async def _add_up(tx: Tx, records: Iterable[Record], entered: set[str], applied:
     if keys:
         await tx.execute_many(_KEY_SPEND, sorted(keys.items()))
     if hours:
+        days: dict[tuple[Any, ...], list[int]] = {}
+        for (hour_number, *rest), sums in hours.items():
+            day = (hour_number // 24, *rest)
+            days[day] = list(map(add, days[day], sums)) if day in days else sums
         await tx.execute_many(_HOURLY, [(*hour, *sums) for hour, sums in sorted(hours.items())])
+        await tx.execute_many(_DAILY, [(*day, *sums) for day, sums in sorted(days.items())])
     return accounts
 
 

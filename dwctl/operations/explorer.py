@@ -1,4 +1,4 @@
-"""Cost and usage by whatever was asked for, from the hourly sums: groups, time, the period before, totals equal to the ledger's.
+"""Cost and usage by whatever was asked for, from the sums of hours and days: groups, time, the period before, totals equal to the ledger's.
 
 Whole hours UTC count. Whoever may read analytics sees everybody's, everyone else their own account's. An hour's requests are those
 that began in it; their charges count there, whenever they were recorded.
@@ -26,6 +26,7 @@ Metric = Literal["charge_nano", "requests", "errors", "input_tokens", "cached_to
 METRICS: tuple[Metric, ...] = ("charge_nano", "requests", "errors", "input_tokens", "cached_tokens", "output_tokens")
 MAX_HOURS = 400 * 24
 SPARK_POINTS = 24
+MAX_TILE_HOURS = 7 * 24
 
 _EXPRESSIONS: dict[By, str] = {
     "model": "alias",
@@ -33,9 +34,10 @@ _EXPRESSIONS: dict[By, str] = {
     "user": "account_id",
     "endpoint": "endpoint_name",
     "hour": "hour",
-    "day": "hour / 24",
-    "month": "hour / 24",
+    "day": "day",
+    "month": "day",
 }
+_COLUMNS = "account_id, key_id, alias, endpoint_name, charge_nano, requests, errors, uncached_input, cache_read, cache_write, output"
 _SUMS = (
     "SUM(charge_nano) AS charge_nano, SUM(requests) AS requests, SUM(errors) AS errors,"
     " SUM(uncached_input + cache_read + cache_write) AS input_tokens, SUM(cache_read) AS cached_tokens, SUM(output) AS output_tokens"
@@ -99,21 +101,34 @@ async def explore(services: Services, actor: Actor, question: Question) -> Explo
     where, args = _scope(actor, question)
     keys = [_EXPRESSIONS[question.group_by], *([_EXPRESSIONS[question.then_by]] if question.then_by else [])]
     columns = ", ".join(f"{key} AS by_{place}" for place, key in enumerate(keys))
-    rows = await services.store.fetch_report(
-        f"SELECT {columns}, {_SUMS} FROM usage_hourly WHERE hour >= ? AND hour < ?{where} GROUP BY {', '.join(keys)}", [first, last, *args]
-    )
+    by_hour = "hour" in (question.group_by, question.then_by)
+    source, source_args = _hourly(first, last, where, args) if by_hour else _whole_days(first, last, where, args)
+    rows = await services.store.fetch_report(f"SELECT {columns}, {_SUMS} FROM ({source}) AS used GROUP BY {', '.join(keys)}", source_args)
+    before, before_args = _whole_days(2 * first - last, first, where, args)
     names = await _names(services, question, rows)
     return Exploration(
         start_us=first * clock.HOUR,
         end_us=last * clock.HOUR,
         groups=_groups(rows, 0, [question.group_by, *([question.then_by] if question.then_by else [])], question, names),
         total=_added(rows),
-        previous=_added(await _total(services, 2 * first - last, first, where, args)),
+        previous=_added(await services.store.fetch_report(f"SELECT {_SUMS} FROM ({before}) AS used", before_args)),
     )
 
 
-async def _total(services: Services, first: int, last: int, where: str, args: list[Any]) -> list[Row]:
-    return await services.store.fetch_report(f"SELECT {_SUMS} FROM usage_hourly WHERE hour >= ? AND hour < ?{where}", [first, last, *args])
+def _hourly(first: int, last: int, where: str, args: list[Any]) -> tuple[str, list[Any]]:
+    return f"SELECT hour, hour / 24 AS day, {_COLUMNS} FROM usage_hourly WHERE hour >= ? AND hour < ?{where}", [first, last, *args]
+
+
+def _whole_days(first: int, last: int, where: str, args: list[Any]) -> tuple[str, list[Any]]:
+    """The sums of some hours: those of days where they are whole, those of hours at the edges."""
+    first_day, last_day = -(-first // 24), last // 24
+    if first_day >= last_day:
+        return _hourly(first, last, where, args)
+    edges = f"SELECT hour / 24 AS day, {_COLUMNS} FROM usage_hourly WHERE hour >= ? AND hour < ?{where}"
+    return (
+        f"SELECT day, {_COLUMNS} FROM usage_daily WHERE day >= ? AND day < ?{where} UNION ALL {edges} UNION ALL {edges}",
+        [first_day, last_day, *args, first, first_day * 24, *args, last_day * 24, last, *args],
+    )
 
 
 def _range(start_us: int, end_us: int) -> tuple[int, int]:
@@ -238,9 +253,10 @@ class HomeTiles(msgspec.Struct, kw_only=True):
 
 
 async def home_tiles(services: Services, actor: Actor, *, hours: int = 24) -> HomeTiles:
-    """The last ``hours`` whole hours, the present one included: a multiple of 24. Raises GatewayError 400, 403."""
-    if hours % SPARK_POINTS or not SPARK_POINTS <= hours <= MAX_HOURS // 2:
-        raise bad_request(f"hours must be a multiple of {SPARK_POINTS}, at most {MAX_HOURS // 2}", param="hours")
+    """The last ``hours`` whole hours, the present one included: a multiple of 24, at most a week.
+    Raises GatewayError 400, 403."""
+    if hours % SPARK_POINTS or not SPARK_POINTS <= hours <= MAX_TILE_HOURS:
+        raise bad_request(f"hours must be a multiple of {SPARK_POINTS}, at most {MAX_TILE_HOURS}", param="hours")
     last = clock.now_us() // clock.HOUR + 1
     first, width = last - hours, hours // SPARK_POINTS
     where, args = _scope(actor, Question(start_us=first * clock.HOUR, end_us=last * clock.HOUR))

@@ -10,12 +10,14 @@ from dwctl.accounts.passwords import Passwords
 from dwctl.accounts.principals import Keyring
 
 if TYPE_CHECKING:
+    import asyncio
+
     from dwctl.accounts.principals import Principal
     from dwctl.config import Config
     from dwctl.gateway import InsideCall
     from dwctl.ledger import Begin, Ledger
     from dwctl.operations.calls import Run
-    from dwctl.outbound import Outbound
+    from dwctl.outbound import Mail, Outbound
     from dwctl.routing.snapshot import Snapshot
     from dwctl.sealing import Sealer
     from dwctl.store import BodyStore, Changes, Store
@@ -48,6 +50,17 @@ class Services:
     def runs(self) -> "dict[str, Run]":
         """What the playground is at, by the run's id."""
         return {}
+
+    @cached_property
+    def mail(self) -> "Mail":
+        from dwctl.outbound import Mail
+
+        return Mail(self.config.email, self.config.data_dir)
+
+    @cached_property
+    def tasks(self) -> "set[asyncio.Task[None]]":
+        """What goes on after its answer was given; kept here, so that it is not collected as garbage."""
+        return set()
 
     @cached_property
     def attempts_by_address(self) -> AttemptLimit:

@@ -43,7 +43,7 @@ async def sign_in(services: Services, email: str, password: str, client: Client)
     same, and take the same time. Raises GatewayError 400 (native sign-in is off), 401, 429."""
     _require_native(services)
     address = email.strip().lower()
-    _count_attempt(services, address, client.ip)
+    count_attempt(services, address, client.ip)
     rows = await services.store.fetch("SELECT id, password_hash FROM users WHERE live_email = ?", (address,))
     stored = rows[0]["password_hash"] if rows else None
     if not await services.passwords.verify(stored, password) or stored is None:
@@ -62,7 +62,7 @@ async def register(services: Services, body: Registration, client: Client) -> tu
     if not services.config.auth.native.allow_registration:
         raise bad_request("Registration is disabled", code="registration_disabled")
     email = check_email(body.email)
-    _count_attempt(services, email.lower(), client.ip)
+    count_attempt(services, email.lower(), client.ip)
     services.passwords.check_length(body.password, field="password")
     username = check_text(body.username, "username", 255)
     columns: dict[str, Any] = {
@@ -131,7 +131,7 @@ async def change_password(services: Services, actor: Actor, current: str, new: s
     if stored is None:
         raise bad_request("This account signs in without a password")
     services.passwords.check_length(new, field="new_password")
-    _count_attempt(services, actor.email.lower(), actor.client_ip or "")
+    count_attempt(services, actor.email.lower(), actor.client_ip or "")
     if not await services.passwords.verify(stored, current):
         raise unauthenticated("Current password is incorrect")
     services.attempts_by_account.forgive(actor.email.lower())
@@ -179,7 +179,8 @@ def _require_native(services: Services) -> None:
         raise bad_request("Native authentication is disabled", code="native_authentication_disabled")
 
 
-def _count_attempt(services: Services, account: str, client_ip: str) -> None:
+def count_attempt(services: Services, account: str, client_ip: str) -> None:
+    """Count an attempt to get into an account. Raises GatewayError 429."""
     now = clock.monotonic()
     # An address that has to wait counts against no account; and no name is kept that is longer than an address can be.
     wait = services.attempts_by_address.take(client_ip, now)

@@ -1,4 +1,4 @@
-"""The one HTTP client of the appliance: everything that leaves for a provider goes through here.
+"""The one HTTP client of the appliance: everything that leaves for a provider goes through here. And the mail.
 
 In: a method, a prebuilt URL, headers and bytes. Out: a status, headers and a stream of bytes as they arrive. The interface is
 narrow on purpose, so that the client behind it can be measured and replaced. It keeps one connection pool an endpoint,
@@ -7,5 +7,6 @@ follows no redirect, keeps no cookie, decompresses nothing, and adds no header o
 
 from dwctl.outbound.addresses import check_url, join
 from dwctl.outbound.client import Outbound, OutboundError, OutboundResponse, connect_bound
+from dwctl.outbound.mail import Mail, MailError
 
-__all__ = ["Outbound", "OutboundError", "OutboundResponse", "check_url", "connect_bound", "join"]
+__all__ = ["Mail", "MailError", "Outbound", "OutboundError", "OutboundResponse", "check_url", "connect_bound", "join"]

@@ -17,7 +17,7 @@ from dwctl.doorway import Route
 from dwctl.errors import GatewayError
 from dwctl.operations.proxy_sign_in import proxy_sign_in
 from dwctl.operations.services import Services
-from dwctl.web import home, keys, password, profile, sign_in
+from dwctl.web import home, keys, password, profile, reset, sign_in
 from dwctl.web.assets import Assets
 from dwctl.web.pages import PageRoute
 from dwctl.web.rendering import Renderer
@@ -29,6 +29,7 @@ TABLES: tuple[list[Route], ...] = (
     home.ROUTES,
     sign_in.ROUTES,
     password.ROUTES,
+    reset.ROUTES,
     profile.ROUTES,
     keys.ROUTES,
 )

@@ -4,9 +4,12 @@ A new page is taken in by itself. A page with a parameter in its path is visited
 """
 
 import re
+import sqlite3
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import axe_playwright_python
 import pytest
@@ -16,7 +19,13 @@ from dwctl.doorway import Needs, Public
 from dwctl.web.pages import PageRoute
 from tests.browser.conftest import PASSWORD, SCREENSHOTS, Site, Watch, Watched, email_of, page_routes, theme
 
-VALUES: dict[str, Any] = {}
+
+def _a_key(site: Site) -> str:
+    with closing(sqlite3.connect(site.appliance.data_dir / "dwctl.db")) as database:
+        return str(UUID(str(database.execute("SELECT id FROM api_keys WHERE deleted_at IS NULL").fetchone()[0])))
+
+
+VALUES: dict[str, Any] = {"key_id": _a_key}
 """Path parameter -> a function of the site that gives a value for it."""
 
 AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
@@ -44,6 +53,10 @@ def _pages(site: Site) -> list[str]:
     return [_path(route, site) for route in page_routes() if not _streams(route)]
 
 
+def _public() -> list[str]:
+    return [route.path for route in page_routes() if isinstance(route.policy, Public)]
+
+
 def _look(window: Watched, path: str) -> list[str]:
     """The serious and critical findings of axe on the page that is open. It is evaluated, so that the policy stays as it is."""
     window.page.evaluate(_axe())
@@ -61,7 +74,8 @@ def test_nothing_violates_the_policy_and_axe_finds_nothing(site: Site, watch: Wa
     stranger, member = watch(), watch()
     member.sign_in()
     with theme(stranger, name), theme(member, name):
-        for window, paths in ((stranger, ["/login"]), (member, _pages(site))):
+        open_to_all = [path for path in _public() if path != "/"]
+        for window, paths in ((stranger, open_to_all), (member, [path for path in _pages(site) if path not in open_to_all])):
             for path in paths:
                 answer = window.open(path)
                 assert answer is not None

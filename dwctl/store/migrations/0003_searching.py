@@ -67,10 +67,44 @@ class Migration(migrations.Migration):
             },
             bases=["Model"],
         ),
+        ops.CreateModel(
+            name="UsageDay",
+            fields=[
+                ("id", fields.BigIntField(generated=True, primary_key=True, unique=True, db_index=True)),
+                ("day", fields.BigIntField()),
+                ("account_id", fields.UUIDField()),
+                ("key_id", fields.UUIDField()),
+                ("model_id", fields.UUIDField()),
+                ("alias", fields.CharField(max_length=255)),
+                ("endpoint_name", fields.CharField(max_length=255)),
+                ("requests", fields.BigIntField(default=0)),
+                ("errors", fields.BigIntField(default=0)),
+                ("uncached_input", fields.BigIntField(default=0)),
+                ("cache_read", fields.BigIntField(default=0)),
+                ("cache_write", fields.BigIntField(default=0)),
+                ("output", fields.BigIntField(default=0)),
+                ("reasoning", fields.BigIntField(default=0)),
+                ("charge_nano", fields.BigIntField(default=0)),
+                ("duration_us", fields.BigIntField(default=0)),
+            ],
+            options={
+                "table": "usage_daily",
+                "app": "models",
+                "unique_together": (("day", "account_id", "key_id", "model_id", "alias", "endpoint_name"),),
+                "pk_attr": "id",
+                "table_description": "The same sums by days UTC, for what looks back over weeks.",
+            },
+            bases=["Model"],
+        ),
         ops.RunSQL(
             (
                 "INSERT INTO request_hours (hour, first_seq, last_seq)"
                 " SELECT started_us / 3600000000, min(seq), max(seq) FROM requests GROUP BY 1",
+                "INSERT INTO usage_daily (day, account_id, key_id, model_id, alias, endpoint_name, requests, errors, uncached_input,"
+                " cache_read, cache_write, output, reasoning, charge_nano, duration_us)"
+                " SELECT hour / 24, account_id, key_id, model_id, alias, endpoint_name, SUM(requests), SUM(errors), SUM(uncached_input),"
+                " SUM(cache_read), SUM(cache_write), SUM(output), SUM(reasoning), SUM(charge_nano), SUM(duration_us)"
+                " FROM usage_hourly GROUP BY 1, 2, 3, 4, 5, 6",
                 "CREATE INDEX idx_requests_failed ON requests (seq, status, outcome, account_id, key_id, alias, endpoint_name)"
                 " WHERE outcome <> 'complete'",
                 "CREATE UNIQUE INDEX idx_transactions_id ON credits_transactions (id) WHERE transaction_type <> 'usage'",

@@ -1,9 +1,19 @@
 """Every table of the store, a module an area. Wall times are microseconds since the epoch (UTC) in BIGINT columns."""
 
-from dwctl.store.tables.accounts import ApiKey, Group, Session, User, UserGroup
+from dwctl.store.tables.accounts import ApiKey, Group, PasswordReset, Session, User, UserGroup
 from dwctl.store.tables.bodies import StoredBody
 from dwctl.store.tables.catalog import DeployedModel, Endpoint, ModelGroup, Tariff
-from dwctl.store.tables.ledger import AnonymousRefusal, Balance, JournalMark, KeySpend, RequestHour, RequestRow, Transaction, UsageHour
+from dwctl.store.tables.ledger import (
+    AnonymousRefusal,
+    Balance,
+    JournalMark,
+    KeySpend,
+    RequestHour,
+    RequestRow,
+    Transaction,
+    UsageDay,
+    UsageHour,
+)
 from dwctl.store.tables.system import AuditRow, Change, Property
 
 __all__ = [
@@ -18,6 +28,7 @@ __all__ = [
     "JournalMark",
     "KeySpend",
     "ModelGroup",
+    "PasswordReset",
     "Property",
     "RequestHour",
     "RequestRow",
@@ -25,6 +36,7 @@ __all__ = [
     "StoredBody",
     "Tariff",
     "Transaction",
+    "UsageDay",
     "UsageHour",
     "User",
     "UserGroup",

@@ -100,6 +100,18 @@ class ApiKey(Model):
         unique_together = (("user_id", "created_by", "live_name"),)
 
 
+class PasswordReset(Model):
+    """A link to choose a new password: the mail holds 256 random bits, the row their SHA-256."""
+
+    token_hash = fields.CharField(max_length=64, primary_key=True)
+    user_id = fields.UUIDField(db_index=True)
+    created_at = fields.BigIntField()
+    expires_at = fields.BigIntField(db_index=True)
+
+    class Meta:
+        table = "password_resets"
+
+
 class Session(Model):
     """A browser session: the cookie holds 256 random bits, the row their SHA-256."""
 

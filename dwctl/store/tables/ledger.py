@@ -168,6 +168,32 @@ class UsageHour(Model):
         indexes = (("account_id", "hour"), ("model_id", "hour"))
 
 
+class UsageDay(Model):
+    """The same sums by days UTC, for what looks back over weeks."""
+
+    id = fields.BigIntField(primary_key=True, generated=True)
+    day = fields.BigIntField()
+    """Days since the epoch, UTC."""
+    account_id = fields.UUIDField()
+    key_id = fields.UUIDField()
+    model_id = fields.UUIDField()
+    alias = fields.CharField(max_length=255)
+    endpoint_name = fields.CharField(max_length=255)
+    requests = fields.BigIntField(default=0)
+    errors = fields.BigIntField(default=0)
+    uncached_input = fields.BigIntField(default=0)
+    cache_read = fields.BigIntField(default=0)
+    cache_write = fields.BigIntField(default=0)
+    output = fields.BigIntField(default=0)
+    reasoning = fields.BigIntField(default=0)
+    charge_nano = fields.BigIntField(default=0)
+    duration_us = fields.BigIntField(default=0)
+
+    class Meta:
+        table = "usage_daily"
+        unique_together = (("day", "account_id", "key_id", "model_id", "alias", "endpoint_name"),)
+
+
 class JournalMark(Model):
     """How far a node's journal is in the database: committed with what it covers."""
 
