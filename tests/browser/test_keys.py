@@ -9,7 +9,6 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.appliance import until
-
 from tests.browser.conftest import PASSWORD, Site, Watch, Watched
 from tests.browser.talking import MEMBER, call, recorded, talking
 
@@ -94,7 +93,7 @@ def test_the_shown_curl_runs_as_it_is_and_is_recorded(talking: Site, member: Wat
 
     def look() -> list[dict[str, Any]]:
         answer = admin.page.request.get(f"{talking.url}/admin/api/v1/requests", params={"limit": 100})
-        return [entry for entry in answer.json()["requests"] if entry["api_key_id"] == key]
+        return [entry for entry in answer.json()["entries"] if entry["api_key_id"] == key]
 
     [entry] = until(look, 10, "the request in the log")
     assert entry["status_code"] == 200
