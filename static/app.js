@@ -67,7 +67,9 @@ customElements.define("local-time", class extends HTMLElement {
     if (!this.time) return;
     const date = new Date(this.time.dateTime), form = this.getAttribute("form");
     this.time.title = `${date.toLocaleString()} · ${this.time.dateTime}`;
-    if (form === "clock") this.time.textContent = date.toLocaleTimeString("en-GB");
+    const today = date.toDateString() === new Date().toDateString();
+    if (form === "clock" || (form === "log" && today)) this.time.textContent = date.toLocaleTimeString("en-GB");
+    else if (form === "log") this.time.textContent = date.toLocaleString("en-GB", { day: "2-digit", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit" });
     else if (form === "full") this.time.textContent = date.toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "medium" });
     else { this.show(date); this.timer = setInterval(() => this.show(date), 30000); }
   }
@@ -143,15 +145,92 @@ customElements.define("snippet-tabs", class extends HTMLElement {
 
 customElements.define("live-feed", class extends HTMLElement {
   connectedCallback() {
-    const words = { connecting: "Connecting…", live: "● Live", reconnecting: "◌ Reconnecting…", ended: "– Ended" };
+    const words = { connecting: "Connecting…", live: "● Live", reconnecting: "◌ Reconnecting…", ended: "– Ended", refused: "– Signed out" };
     const pill = this.querySelector("[data-state]");
-    const say = (state) => { if (this.getAttribute("state") !== "ended") { this.setAttribute("state", state); pill.textContent = words[state]; } };
-    this.addEventListener("htmx:before:sse:connection", () => say(this.getAttribute("state") === "connecting" ? "connecting" : "reconnecting"));
-    for (const name of ["htmx:after:sse:connection", "htmx:after:sse:message"]) this.addEventListener(name, () => say("live"));
-    for (const name of ["htmx:sse:error", "htmx:error"]) this.addEventListener(name, () => say("reconnecting"));
+    const over = () => ["ended", "refused"].includes(this.getAttribute("state"));
+    const say = (state) => { if (!over()) { this.setAttribute("state", state); pill.textContent = words[state]; } };
+    this.addEventListener("htmx:sse:before:connection", (event) => {
+      if (over()) event.detail.connection.cancelled = true;
+      else if (event.detail.connection.attempt > 0) say("reconnecting");
+    });
+    for (const name of ["htmx:sse:after:connection", "htmx:sse:after:message"]) this.addEventListener(name, () => say("live"));
+    for (const name of ["htmx:sse:error", "htmx:error"]) this.addEventListener(name, (event) => say([401, 403].includes(event.detail.status) ? "refused" : "reconnecting"));
     this.addEventListener("end", () => say("ended"));
     this.addEventListener("htmx:sse:close", () => say("ended"));
   }
+});
+
+// A list that follows a feed. The feed puts rows into [data-waiting]; from there they take their places, unless somebody reads further
+// down or points at a row: then new ones wait behind a button. A row that is told of again replaces itself where it is.
+customElements.define("live-tail", class extends HTMLElement {
+  connectedCallback() {
+    this.said = 0;
+    this.addEventListener("htmx:sse:after:message", () => this.take());
+    this.addEventListener("click", (event) => { if (event.target.closest("[data-show]")) { scrollTo({ top: 0 }); this.take(true); } });
+    this.addEventListener("mouseout", () => this.later());
+    this.scrolled = () => this.later();
+    addEventListener("scroll", this.scrolled, { passive: true });
+  }
+  disconnectedCallback() { removeEventListener("scroll", this.scrolled); }
+  get reads() { return scrollY > 80 || this.querySelector(".table-box:hover") !== null; }
+  later() { requestAnimationFrame(() => this.isConnected && this.take()); }
+  take(asked = false) {
+    const part = (name) => this.querySelector(`tbody[data-${name}]`), [waiting, running, ended] = ["waiting", "running", "ended"].map(part);
+    if (!waiting) return;
+    const holds = this.reads && !asked;
+    for (const row of [...waiting.rows].reverse()) {
+      const { told, request } = row.dataset;
+      if (told === "whole") {
+        const still = new Set(row.dataset.running.split(" "));
+        for (const old of running.querySelectorAll("[data-told=start], tr:not([data-row])")) if (!still.has(old.dataset.request)) old.remove();
+        row.remove();
+        continue;
+      }
+      const others = [...this.querySelectorAll(`tr[data-request="${CSS.escape(request)}"]`)].filter((other) => other !== row);
+      const shown = others.find((other) => !waiting.contains(other));
+      if (told === "start" && others.some((other) => other.hasAttribute("data-row"))) row.remove();
+      else if (shown) {
+        if (shown.getAttribute("aria-selected") === "true") row.setAttribute("aria-selected", "true");
+        shown.replaceWith(row);
+      } else {
+        others.forEach((other) => other.remove());
+        if (!holds) (told === "end" ? ended : running).prepend(row);
+      }
+    }
+    if (!holds) for (const row of [...running.querySelectorAll("[data-row]")].reverse()) ended.prepend(row);
+    while (!holds && ended.rows.length > Number(this.getAttribute("most") ?? 200)) ended.lastElementChild.remove();
+    const button = this.querySelector("[data-show]"), count = waiting.rows.length;
+    button.hidden = count === 0;
+    button.textContent = `${count} new · show`;
+    if (count && performance.now() - this.said > 10000) { this.said = performance.now(); announce(`${count} new requests`); }
+  }
+});
+
+customElements.define("running-time", class extends HTMLElement {
+  connectedCallback() {
+    const since = Number(this.getAttribute("since")) / 1000, show = () => { this.textContent = `${Math.max(0, Math.round((Date.now() - since) / 1000))} s`; };
+    show();
+    this.timer = setInterval(show, 1000);
+  }
+  disconnectedCallback() { clearInterval(this.timer); }
+});
+
+// The sheet is closed without asking the server; the address says so.
+const closeSheet = () => {
+  const url = new URL(location);
+  for (const word of ["open", "tab"]) url.searchParams.delete(word);
+  history.replaceState(history.state, "", url);
+  document.getElementById("sheet").replaceChildren();
+  document.querySelector("[data-row][aria-selected=true] a")?.focus();
+};
+customElements.define("sheet-close", class extends HTMLElement {
+  connectedCallback() { this.addEventListener("click", (event) => { event.preventDefault(); closeSheet(); }); }
+});
+addEventListener("click", (event) => {
+  const row = event.target.closest("[data-opens=sheet]")?.closest("[data-row]");
+  if (!row) return;
+  for (const other of document.querySelectorAll("[data-row][aria-selected]")) other.removeAttribute("aria-selected");
+  row.setAttribute("aria-selected", "true");
 });
 
 // Forms: nothing typed is lost by a click beside it, or by a session that has ended meanwhile.
@@ -207,8 +286,7 @@ const step = (by) => {
 };
 addEventListener("keydown", (event) => {
   if (event.key === "Escape" && !document.querySelector("dialog[open], :popover-open")) {
-    const sheet = document.getElementById("sheet");
-    if (sheet?.childElementCount) { sheet.replaceChildren(); document.querySelector("[data-row][aria-selected=true] a")?.focus(); }
+    if (document.getElementById("sheet")?.childElementCount) closeSheet();
   }
   if (document.documentElement.dataset.shortcuts === "off" || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.target.closest("input, textarea, select, [contenteditable], dialog")) return;
@@ -224,6 +302,7 @@ addEventListener("keydown", (event) => {
     "?": () => document.getElementById("shortcuts")?.showModal(),
     "j": () => step(1),
     "k": () => step(-1),
+    ".": () => document.querySelector("[data-toggle-live]")?.click(),
     "c": () => document.querySelector("[data-create]")?.click(),
   }[event.key];
   if (act) { event.preventDefault(); act(); }

@@ -1,7 +1,8 @@
 """Server-sent events for pages (WHATWG HTML, 9.2): messages with ids that a page can resume from, a sign of life, a proper end.
 
 Only unnamed messages put HTML into a page; the one named event, ``end``, tells the page to stop asking. It is sent when there is
-nothing more to come, and when whoever listens may no longer: that is looked up anew once a minute.
+nothing more to come, and when whoever listens may no longer: that is looked up anew so often that
+it holds within a minute.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from dwctl.errors import GatewayError
 from dwctl.store import StoreUnavailable
 
 HEARTBEAT_SECONDS = 15.0
-RECHECK_SECONDS = 60.0
+RECHECK_SECONDS = 60.0 - HEARTBEAT_SECONDS
 
 _HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no", "x-content-type-options": "nosniff"}
 
@@ -38,7 +39,7 @@ def feed(context: Context, messages: Callable[[str | None], AsyncIterator[Messag
     last = context.request.headers.get("last-event-id") or None
 
     async def stream(response: Any) -> None:
-        await response.send(": here\n\n")
+        await response.write(": here\n\n")
         iterator = messages(last)
         upcoming: asyncio.Task[Message] | None = None
         checked = monotonic()
@@ -51,15 +52,15 @@ def feed(context: Context, messages: Callable[[str | None], AsyncIterator[Messag
                     if not await _still_admitted(context):
                         break
                 if not upcoming.done():
-                    await response.send(": still here\n\n")
+                    await response.write(": still here\n\n")
                     continue
                 try:
                     message = upcoming.result()
                 except StopAsyncIteration:
                     break
                 upcoming = None
-                await response.send(message.encode())
-            await response.send("event: end\ndata:\n\n")
+                await response.write(message.encode())
+            await response.write("event: end\ndata:\n\n")
         finally:
             if upcoming is not None:
                 upcoming.cancel()

@@ -1,10 +1,13 @@
 """One request in full: what its stages took, what each attempt met, how its charge came about, and why a body is not there."""
 
+from typing import Literal
+
 import msgspec
 from msgspec import UNSET
 
 from dwctl import clock
 from dwctl.accounts import Actor
+from dwctl.errors import not_found
 from dwctl.ledger import Attempt
 from dwctl.money import PICO_PER_NANO
 from dwctl.operations.requests import Quantity, RequestDetail, explain, quantities, request_row, tariff_of
@@ -43,6 +46,7 @@ class Inspection(msgspec.Struct, kw_only=True):
     detail: RequestDetail
     stages: list[Stage]
     attempts: list[Attempt]
+    api_key_name: str | None
     arithmetic: Arithmetic | None
     not_charged: str | None
     """Why there is no arithmetic."""
@@ -62,10 +66,21 @@ async def inspect(services: Services, actor: Actor, request_id: str) -> Inspecti
         detail=detail,
         stages=_stages(row),
         attempts=msgspec.json.decode(row["attempts"], type=list[Attempt]) if row["attempts"] else [],
+        api_key_name=await _key_name(services, row),
         arithmetic=None if tariff is None else _arithmetic(row, tariff),
         not_charged=None if tariff is not None else _not_charged(row),
         bodies_missing=await _bodies_missing(services, row) if detail.bodies is UNSET else None,
     )
+
+
+async def body(services: Services, actor: Actor, request_id: str, part: Literal["request", "response"]) -> bytes:
+    """A body as it was kept, of a request that the actor may read. Raises GatewayError 403, 404."""
+    row = await request_row(services, actor, request_id)
+    kept = await services.bodies.get(str(row["id"]), row["started_us"])
+    found = None if kept is None else kept.request if part == "request" else kept.response
+    if found is None:
+        raise not_found(f"The {part}'s body is not kept")
+    return found
 
 
 def _stages(row: Row) -> list[Stage]:
@@ -84,6 +99,13 @@ def _stages(row: Row) -> list[Stage]:
     if at < total:
         stages.append(Stage("relay" if first is not None else "end", at, total - at))
     return stages
+
+
+async def _key_name(services: Services, row: Row) -> str | None:
+    if row["key_id"] is None:
+        return None
+    rows = await services.store.fetch("SELECT name FROM api_keys WHERE id = ?", (str(row["key_id"]),))
+    return rows[0]["name"] if rows else None
 
 
 def _arithmetic(row: Row, tariff: Row) -> Arithmetic:

@@ -119,6 +119,7 @@ async def _ended(services: Services, record: Record, names: dict[str, str | None
         first_byte_us=record.first_byte_us,
         charge_nano=row["charge_nano"],
         api_key_name=await _key_name(services, record.key_id, names),
+        upstream_model=row["upstream_model"],
     )
 
 

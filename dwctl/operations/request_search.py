@@ -42,6 +42,8 @@ class LoggedRequest(RequestEntry, kw_only=True):
     first_byte_us: int | None
     charge_nano: int | None
     api_key_name: str | None
+    upstream_model: str | None
+    """What the provider was asked for."""
 
 
 class RequestPage(msgspec.Struct, kw_only=True):
@@ -149,6 +151,7 @@ async def _entries(services: Services, rows: list[Row]) -> list[LoggedRequest]:
             first_byte_us=row["first_byte_us"],
             charge_nano=row["charge_nano"],
             api_key_name=names.get(str(row["key_id"])),
+            upstream_model=row["upstream_model"],
         )
         for row in rows
     ]

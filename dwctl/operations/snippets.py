@@ -48,6 +48,13 @@ def administration_snippet(root_url: str, *, secret: str | None = None) -> Snipp
     return Snippet("curl", "bash", None, head)
 
 
+def replay(base_url: str, path: str, body: str | None, model: str) -> str:
+    """A recorded request as curl, with its own body if there is one, else with a new one for its model."""
+    if body is None:
+        return snippets(base_url, model, "embeddings" if path.endswith("/embeddings") else "chat")[0].code
+    return _call(base_url.rstrip("/") + path, body, None, streams=False)
+
+
 def model_kind(model_type: str) -> Kind:
     """What a model of this type is first tried with."""
     return "embeddings" if model_type == "EMBEDDINGS" else "chat"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import msgspec
 
 WIDTH, HEIGHT = 640, 160
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 8, 8, 22
+_TOP, _BOTTOM = 8, 22
 
 
 class Tick(msgspec.Struct, frozen=True):
@@ -37,7 +37,7 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class Frame(msgspec.Struct, frozen=True):
-    """The plot within its axes."""
+    """The plot within its axes. ``x_ticks`` are in percent of the width, all else in units of the view box."""
 
     width: float
     height: float
@@ -68,17 +68,17 @@ def frame(labels: Sequence[str], low: float, high: float, *, format_value: objec
     bottom, top = HEIGHT - _BOTTOM, _TOP
     scale = _Scale(ticks[0], ticks[-1], bottom, top)
     shown = max(1, math.ceil(len(labels) / 8))
-    slot = (WIDTH - _LEFT - _RIGHT) / max(len(labels), 1)
+    slot = 100 / max(len(labels), 1)
     return Frame(
         WIDTH,
         HEIGHT,
-        _LEFT,
-        WIDTH - _RIGHT,
+        0,
+        WIDTH,
         top,
         bottom,
         scale(0),
         [Tick(scale(value), str(write(value))) for value in ticks],
-        [Tick(round(_LEFT + slot * (index + 0.5), 2), label) for index, label in enumerate(labels) if index % shown == 0],
+        [Tick(round(slot * (index + 0.5), 2), label) for index, label in enumerate(labels) if index % shown == 0],
     )
 
 
@@ -157,7 +157,7 @@ def share(value: float, whole: float, width: float) -> float:
     """How much of ``width`` a part of the whole takes; at least a hair of it if there is a part at all."""
     if whole <= 0 or value <= 0:
         return 0
-    return round(max(min(value / whole, 1) * width, 1), 2)
+    return round(max(min(value / whole, 1) * width, width / 100), 2)
 
 
 def compact_number(value: float) -> str:

@@ -19,10 +19,10 @@ def csv_download(name: str, head: Iterable[str], rows: AsyncIterator[Iterable[ob
         async for row in rows:
             waiting += csv_line(row)
             if len(waiting) >= _BYTES_AT_ONCE:
-                await response.send(waiting)
+                await response.write(waiting)
                 waiting = ""
         if waiting:
-            await response.send(waiting)
+            await response.write(waiting)
 
     headers = {
         "content-disposition": f'attachment; filename="{re.sub(r"[^A-Za-z0-9._-]+", "-", name)}.csv"',

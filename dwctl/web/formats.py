@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from dwctl.clock import to_rfc3339
-from dwctl.money import NANO, format_amount
+from dwctl.money import NANO, format_amount, format_price
 
 UNKNOWN = Markup('<span class="unknown" title="not known">—</span>')
 _SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£"}
@@ -23,8 +23,17 @@ def filters(currency: str) -> dict[str, Callable[..., Any]]:
     def money(nano: int | None) -> Markup:
         return UNKNOWN if nano is None else amount(nano, currency)
 
+    def pico(exact: int) -> Markup:
+        text = format_price(exact)
+        return Markup('<data class="number" value="{}">{}</data>').format(text, with_symbol(text, currency))
+
+    def money_text(nano: float) -> str:
+        return amount_text(round(nano), currency)
+
     return {
         "money": money,
+        "money_text": money_text,
+        "pico": pico,
         "count": count,
         "compact": compact,
         "percent": percent,
@@ -121,7 +130,8 @@ def duration_text(milliseconds: float) -> str:
 
 
 def time(moment: int | str | None, form: str = "relative") -> Markup:
-    """A time (microseconds or RFC 3339) in UTC, which the browser shows in its own zone. ``form``: relative | clock | full."""
+    """A time (microseconds or RFC 3339) in UTC, which the browser shows in its own zone. ``form``: relative | clock | log (with the
+    date if it is not today's) | full."""
     if moment is None:
         return UNKNOWN
     exact = moment if isinstance(moment, str) else to_rfc3339(moment)

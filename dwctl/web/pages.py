@@ -4,7 +4,7 @@ A page is a handler of the doorway with a policy, like a route of the API. What 
 (``form``), the handler that shows the form again when it cannot be accepted (``again``), and its place in the navigation (``nav``).
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Literal
 
 import msgspec
@@ -32,6 +32,20 @@ class Go(msgspec.Struct):
     to: str
     flash: Flash | None = None
     cookies: list[str] = []
+
+
+class Update(msgspec.Struct, frozen=True):
+    """A message of a feed: what its template shows. ``id`` is what a page that lost the feed comes back with."""
+
+    id: str
+    values: dict[str, Any]
+
+
+class Feed(msgspec.Struct):
+    """A feed of server-sent events, each the template with other values. ``updates`` is called with the id of the last one seen."""
+
+    template: str
+    updates: Callable[[str | None], AsyncIterator[Update]]
 
 
 class Nav(msgspec.Struct, frozen=True):

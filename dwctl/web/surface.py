@@ -10,6 +10,7 @@ What a browser gets (docs: one table for every page)
   not allowed, missing, broken a page that says why, and who can help
 """
 
+from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -17,11 +18,11 @@ from sanic.request import Request
 from sanic.response import HTTPResponse, ResponseStream
 
 from dwctl.clock import now_us
-from dwctl.doorway import Context, Keys, Route, respond_error, session_cookie_name
+from dwctl.doorway import Context, Keys, Message, Route, feed, respond_error, session_cookie_name
 from dwctl.errors import GatewayError, forbidden
 from dwctl.web.forms import decode_fields, state_of
 from dwctl.web.navigation import roles_named
-from dwctl.web.pages import Go, PageRoute, View
+from dwctl.web.pages import Feed, Go, PageRoute, View
 from dwctl.web.rendering import Renderer
 from dwctl.web.signing import TOKEN_FIELD, TOKEN_HEADER, Keepsakes, Signer
 
@@ -116,6 +117,8 @@ class Pages:
             return self._show(context, result)
         if isinstance(result, Go):
             return self._go(context, result)
+        if isinstance(result, Feed):
+            return self._follow(context, result)
         if isinstance(result, HTTPResponse | ResponseStream):
             return result
         raise TypeError(f"{context.request.path}: a page's handler returned {type(result).__name__}")
@@ -123,13 +126,22 @@ class Pages:
     def _show(self, context: Context, shown: View) -> HTTPResponse:
         keepsakes = Keepsakes(self._signer, context)
         html = None
-        block = _asked_block(context.request)
+        block = asked_block(context.request)
         if block is not None:
             html = self._renderer.block(shown.template, block, shown.values, context, keepsakes)
         if html is None:
             html = self._renderer.page(shown.template, shown.values, context, keepsakes)
         headers = shown.headers | ({"referrer-policy": "no-referrer"} if shown.once else {})
         return self._response(context, html, shown.status, headers, [*shown.cookies, *keepsakes.cookies])
+
+    def _follow(self, context: Context, followed: Feed) -> ResponseStream:
+        keepsakes = Keepsakes(self._signer, context)
+
+        async def messages(last_id: str | None) -> AsyncIterator[Message]:
+            async for update in followed.updates(last_id):
+                yield Message(update.id, self._renderer.page(followed.template, update.values, context, keepsakes))
+
+        return feed(context, messages)
 
     def _go(self, context: Context, target: Go) -> HTTPResponse:
         keepsakes = Keepsakes(self._signer, context)
@@ -181,7 +193,7 @@ def safe_path(text: str | None, default: str = "/") -> str:
     return text
 
 
-def _asked_block(request: Request) -> str | None:
+def asked_block(request: Request) -> str | None:
     """The block that ``HX-Target`` names: ``div#rows-of-today`` -> ``rows_of_today``."""
     if request.headers.get("hx-request-type") != "partial":
         return None

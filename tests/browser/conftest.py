@@ -32,7 +32,7 @@ SCREENSHOTS = os.environ.get("DWCTL_SCREENSHOTS")
 
 @dataclass
 class Site:
-    """The server that all tests of a worker share, with one user for each role. What a test changes, it names by itself."""
+    """The server that the tests share, with one user for each role. What a test changes, it names by itself."""
 
     appliance: Appliance
     simulator: Simulator
@@ -108,7 +108,15 @@ def page_routes(method: str = "GET") -> list[PageRoute]:
     return [route for table in TABLES for route in table if isinstance(route, PageRoute) and route.method == method]
 
 
-@pytest.fixture(scope="session")
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests of a module stay together on one worker. Server and browser live while a worker is in this folder, no longer:
+    playwright keeps a running event loop in the thread, beside which no test of asyncio could run."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+@pytest.fixture(scope="package")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     directory: Path = tmp_path_factory.mktemp("site")
 
@@ -148,7 +156,7 @@ def change_made_password(appliance: Appliance, email: str, made: str) -> None:
     connection.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     program = shutil.which("chromium") or shutil.which("google-chrome")
     if program is None:

@@ -57,7 +57,7 @@ def _public() -> list[str]:
     return [route.path for route in page_routes() if isinstance(route.policy, Public)]
 
 
-def _look(window: Watched, path: str) -> list[str]:
+def look(window: Watched, path: str) -> list[str]:
     """The serious and critical findings of axe on the page that is open. It is evaluated, so that the policy stays as it is."""
     window.page.evaluate(_axe())
     found = window.page.evaluate("() => axe.run({resultTypes: ['violations']})")
@@ -86,7 +86,7 @@ def test_nothing_violates_the_policy_and_axe_finds_nothing(site: Site, watch: Wa
                 assert answer.headers["cache-control"] == "no-store", path
                 assert window.page.locator("html").get_attribute("data-theme") == name
                 assert window.page.locator("h1").count() == 1, path
-                findings += _look(window, path)
+                findings += look(window, path)
                 if SCREENSHOTS:
                     shown = re.sub(r"\W+", "-", path).strip("-") or "home"
                     window.page.screenshot(path=f"{SCREENSHOTS}/{shown}-{name}.png")

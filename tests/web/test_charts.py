@@ -48,5 +48,5 @@ def test_arcs_and_shares() -> None:
     assert charts.arcs([0, 0]) == ["", ""]
     assert charts.arcs([5])[0].count("A") == 2
     assert charts.share(0, 10, 100) == 0
-    assert charts.share(1, 10_000, 100) == 1
+    assert charts.share(1, 10_000, 50) == 0.5
     assert charts.share(20, 10, 100) == 100

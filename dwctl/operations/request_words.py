@@ -1,0 +1,132 @@
+"""What somebody writes into the search and the filters of requests, turned into a filter, and said back in words.
+
+Everything that is searched for is exact, since only that can be found by index: an id, a status, a key's name or id, a user's address,
+an endpoint's name, a model's alias. Whoever reads only their own requests finds only their own keys.
+"""
+
+import re
+from typing import Any
+
+import msgspec
+
+from dwctl.accounts import Actor, policy
+from dwctl.ledger.records import OUTCOMES
+from dwctl.operations.request_log import RequestFilter
+from dwctl.operations.rows import canonical
+from dwctl.operations.services import Services
+
+_STATUS = re.compile(r"([1-9]\d\d)|([1-5])xx", re.IGNORECASE)
+
+
+class Words(msgspec.Struct, kw_only=True):
+    """As typed. ``search`` is any of the others, without saying which."""
+
+    search: str | None = None
+    model: str | None = None
+    endpoint: str | None = None
+    key: str | None = None
+    """Its name, or its id."""
+    user: str | None = None
+    """The e-mail address, or the id."""
+    status: str | None = None
+    """A number, or a class such as ``5xx``."""
+    outcome: str | None = None
+
+
+class Understood(msgspec.Struct, kw_only=True):
+    """``chosen`` has no time range yet. ``said``: field -> what it names, for people. ``problems``: field -> a sentence."""
+
+    chosen: RequestFilter
+    said: dict[str, str] = {}
+    problems: dict[str, str] = {}
+
+
+async def understand(services: Services, actor: Actor, words: Words) -> Understood:
+    """The filter that the words mean. Raises GatewayError 403 for another user's requests without the right to read them."""
+    found = Understood(chosen=RequestFilter(model=words.model, endpoint=words.endpoint))
+    found.said |= {name: value for name in ("model", "endpoint", "outcome") if (value := getattr(words, name)) is not None}
+    if words.status is not None:
+        _status(found, words.status)
+    if words.outcome is not None:
+        found.chosen.outcome = words.outcome
+        if words.outcome not in OUTCOMES:
+            found.problems["outcome"] = f"Choose one of: {', '.join(OUTCOMES)}."
+    if words.key is not None:
+        keys = await _keys(services, actor, words.key)
+        if len(keys) == 1:
+            found.chosen.key_id, found.said["key"] = keys[0]
+        else:
+            reason = f"{len(keys)} keys have this name: write the id of one." if keys else "No API key has this name or id."
+            found.problems["key"] = reason
+    if words.user is not None:
+        user = await _user(services, actor, words.user)
+        if user is None:
+            found.problems["user"] = "Nobody has this e-mail address or id."
+        else:
+            found.chosen.user_id, found.said["user"] = user
+    if words.search is not None:
+        await _search(services, actor, found, words.search.strip())
+    return found
+
+
+def _status(found: Understood, text: str) -> None:
+    match = _STATUS.fullmatch(text.strip())
+    if match is None:
+        found.problems["status"] = "Write a status such as 429, or a class such as 5xx."
+        return
+    found.said["status"] = text.strip().lower()
+    if match[1]:
+        found.chosen.status_code = int(match[1])
+    else:
+        found.chosen.status_code_min, found.chosen.status_code_max = int(match[2]) * 100, int(match[2]) * 100 + 99
+
+
+async def _keys(services: Services, actor: Actor, text: str) -> list[tuple[str, str]]:
+    """Ids and names of the keys that a text means, deleted ones included."""
+    known = canonical(text)
+    where, args = ("id = ?", [known]) if known is not None else ("name = ?", [text])
+    if not policy.allows(actor, "Requests", "read_all"):
+        where, args = f"{where} AND user_id = ?", [*args, actor.user_id]
+    rows = await services.store.fetch(f"SELECT id, name FROM api_keys WHERE {where} LIMIT 20", args)
+    return [(str(row["id"]), row["name"]) for row in rows]
+
+
+async def _user(services: Services, actor: Actor, text: str) -> tuple[str, str] | None:
+    known = canonical(text)
+    if not policy.allows(actor, "Requests", "read_all"):
+        mine = known == actor.user_id or text.strip().lower() == actor.email.lower()
+        policy.require_for(actor, "Requests", "read_all", actor.user_id if mine else "")
+        return actor.user_id, actor.email
+    where, value = ("id = ?", known) if known is not None else ("lower(email) = ?", text.strip().lower())
+    # Of accounts with one address at most one is not deleted.
+    rows = await services.store.fetch(f"SELECT id, email FROM users WHERE {where} ORDER BY deleted_at IS NOT NULL LIMIT 1", (value,))
+    return (str(rows[0]["id"]), rows[0]["email"]) if rows else None
+
+
+async def _search(services: Services, actor: Actor, found: Understood, text: str) -> None:
+    everybody = policy.allows(actor, "Requests", "read_all")
+    known = canonical(text)
+    field, value, name = "model", text, text
+    if _STATUS.fullmatch(text):
+        _status(found, text)
+        found.said["search"] = f"status {found.said.pop('status')}"
+        return
+    if known is not None:
+        field, value, name = "request_id", known, known
+        if not await services.store.fetch("SELECT 1 FROM requests WHERE id = ?", (known,)):
+            if keys := await _keys(services, actor, known):
+                field, (value, name) = "key_id", keys[0]
+            elif everybody and (user := await _user(services, actor, known)):
+                field, (value, name) = "user_id", user
+    elif everybody and "@" in text and (user := await _user(services, actor, text)):
+        field, (value, name) = "user_id", user
+    elif text not in services.snapshot().models:
+        if len(keys := await _keys(services, actor, text)) == 1:
+            field, (value, name) = "key_id", keys[0]
+        elif everybody and await services.store.fetch("SELECT 1 FROM requests WHERE endpoint_name = ? LIMIT 1", (text,)):
+            field = "endpoint"
+    setattr(found.chosen, field, value)
+    found.said["search"] = f"{_SAID[field]} {name}"
+
+
+_SAID: dict[str, Any] = {"request_id": "request", "key_id": "API key", "user_id": "user", "endpoint": "endpoint", "model": "model"}
