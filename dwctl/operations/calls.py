@@ -23,6 +23,8 @@ from dwctl.operations.snippets import QUESTION, Kind, model_kind
 
 PATHS: dict[Kind, str] = {"chat": "/chat/completions", "stream": "/chat/completions", "embeddings": "/embeddings"}
 MOST_TEXTS = 16
+_MOMENT = 0.04
+"""Seconds: a page is not told more often."""
 
 
 class CallableModel(msgspec.Struct, frozen=True):
@@ -79,8 +81,9 @@ class Run:
         self.id = self._calls[0].id
         self._running[self.id] = self
 
-    async def follow(self) -> AsyncIterator[tuple[int, Piece | Answer]]:
-        """Everything as it comes, until all have ended. Whoever stops listening stops the calls."""
+    async def follow(self) -> AsyncIterator[list[tuple[int, Piece | Answer]]]:
+        """Everything as it comes, until all have ended; what comes within a moment comes together. Whoever stops listening stops the
+        calls."""
         arrived: asyncio.Queue[tuple[int, Piece | Answer]] = asyncio.Queue(64)
 
         async def pump(number: int, call: InsideCall) -> None:
@@ -91,9 +94,13 @@ class Run:
         going = len(pumps)
         try:
             while going:
-                number, piece = await arrived.get()
-                going -= isinstance(piece, Answer)
-                yield number, piece
+                together = [await arrived.get()]
+                if isinstance(together[0][1], Piece):
+                    await asyncio.sleep(_MOMENT)
+                while not arrived.empty():
+                    together.append(arrived.get_nowait())
+                going -= sum(isinstance(piece, Answer) for _, piece in together)
+                yield together
         finally:
             self._running.pop(self.id, None)
             self.stop()

@@ -17,7 +17,7 @@ from dwctl.doorway import Route
 from dwctl.errors import GatewayError
 from dwctl.operations.proxy_sign_in import proxy_sign_in
 from dwctl.operations.services import Services
-from dwctl.web import home, keys, password, profile, request_tail, requests, reset, sign_in
+from dwctl.web import home, keys, password, playground, profile, request_tail, requests, reset, sign_in
 from dwctl.web.assets import Assets
 from dwctl.web.pages import PageRoute
 from dwctl.web.rendering import Renderer
@@ -32,6 +32,7 @@ TABLES: tuple[list[Route], ...] = (
     reset.ROUTES,
     profile.ROUTES,
     keys.ROUTES,
+    playground.ROUTES,
     requests.ROUTES,
     request_tail.ROUTES,
 )
