@@ -23,6 +23,7 @@ from dwctl.operations.snippets import QUESTION, Kind, model_kind
 
 PATHS: dict[Kind, str] = {"chat": "/chat/completions", "stream": "/chat/completions", "embeddings": "/embeddings"}
 MOST_TEXTS = 16
+_MEASURABLE = 0.02
 _MOMENT = 0.04
 """Seconds: a page is not told more often."""
 
@@ -55,11 +56,11 @@ class Answer(msgspec.Struct, kw_only=True):
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Output tokens after the first, by the time since the first."""
+        """Output tokens after the first, by the time since the first; None where that is too short to measure."""
         if not self.output_tokens or self.output_tokens < 2 or self.first_byte_us is None or self.duration_us is None:
             return None
         seconds = (self.duration_us - self.first_byte_us) / 1e6
-        return (self.output_tokens - 1) / seconds if seconds > 0 else None
+        return (self.output_tokens - 1) / seconds if seconds >= _MEASURABLE else None
 
 
 class Piece(msgspec.Struct, frozen=True):

@@ -99,11 +99,12 @@ async def chat_page(context: Context) -> View:
     return await _chat(context, setup, turns, code=shown)
 
 
-async def _chat(context: Context, setup: Mapping[str, Any], turns: Sequence[Turn], **more: Any) -> View:
+async def _chat(context: Context, setup: dict[str, Any], turns: Sequence[Turn], **more: Any) -> View:
     principal = session_principal(context.services, context.actor)
     models = [model.alias for model in await models_for(context.services, principal) if model.kind == "chat"]
     values = {"code": None, "ends": None} | more
-    return view("playground/chat.html", models=[(alias, alias) for alias in models], setup=setup, turns=turns, keep=_kept(turns), **values)
+    shown = dict.fromkeys(_SETUP) | setup
+    return view("playground/chat.html", models=[(alias, alias) for alias in models], setup=shown, turns=turns, keep=_kept(turns), **values)
 
 
 @page(ROUTES, "POST", "/playground", policy=POLICY, form=Message, again=chat_page, summary="Ask a model, or two")
