@@ -49,7 +49,7 @@ class InsideCall:
 
         async def read_body(limit: int) -> bytes:
             if limit and len(body) > limit:
-                raise GatewayError(413, "invalid_request_error", "payload_too_large", f"The request is larger than {limit} bytes.")
+                raise GatewayError(413, "invalid_request_error", "payload_too_large", "The request is too large.")
             return body
 
         headers = {"content-type": "application/json"}
