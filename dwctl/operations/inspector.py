@@ -1,5 +1,7 @@
 """One request in full: what its stages took, what each attempt met, how its charge came about, and why a body is not there."""
 
+import asyncio
+import contextlib
 from typing import Literal
 
 import msgspec
@@ -7,12 +9,16 @@ from msgspec import UNSET
 
 from dwctl import clock
 from dwctl.accounts import Actor
-from dwctl.errors import not_found
+from dwctl.errors import GatewayError, not_found
 from dwctl.ledger import Attempt
 from dwctl.money import PICO_PER_NANO
 from dwctl.operations.requests import Quantity, RequestDetail, explain, quantities, request_row, tariff_of
+from dwctl.operations.rows import canonical
 from dwctl.operations.services import Services
 from dwctl.store import Row
+
+PATIENCE_SECONDS = 2.0
+"""For the recorder, before a request is said not to be there."""
 
 
 class Stage(msgspec.Struct, frozen=True):
@@ -56,7 +62,7 @@ class Inspection(msgspec.Struct, kw_only=True):
 
 async def inspect(services: Services, actor: Actor, request_id: str) -> Inspection:
     """A request that the actor may read, explained. Raises GatewayError 403, 404."""
-    row = await request_row(services, actor, request_id)
+    row = await _row(services, actor, request_id)
     detail = await explain(services, row)
     tariff = await tariff_of(services, row)
     return Inspection(
@@ -71,6 +77,19 @@ async def inspect(services: Services, actor: Actor, request_id: str) -> Inspecti
         not_charged=None if tariff is not None else _not_charged(row),
         bodies_missing=await _bodies_missing(services, row) if detail.bodies is UNSET else None,
     )
+
+
+async def _row(services: Services, actor: Actor, request_id: str) -> Row:
+    """The row, also of a request that has just ended and is on its way into the log."""
+    try:
+        return await request_row(services, actor, request_id)
+    except GatewayError as error:
+        if error.status != 404 or canonical(request_id) is None:
+            raise
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await services.ledger.recorded()
+    return await request_row(services, actor, request_id)
 
 
 async def body(services: Services, actor: Actor, request_id: str, part: Literal["request", "response"]) -> bytes:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from dwctl.accounts import Actor, policy
+from dwctl.accounts.policy import Resource
 from dwctl.ledger.records import OUTCOMES
 from dwctl.operations.request_log import RequestFilter
 from dwctl.operations.rows import canonical
@@ -41,8 +42,10 @@ class Understood(msgspec.Struct, kw_only=True):
     problems: dict[str, str] = {}
 
 
-async def understand(services: Services, actor: Actor, words: Words) -> Understood:
-    """The filter that the words mean. Raises GatewayError 403 for another user's requests without the right to read them."""
+async def understand(services: Services, actor: Actor, words: Words, resource: Resource = "Requests") -> Understood:
+    """The filter that the words mean. ``resource`` is what is looked at: whoever may not read everybody's finds their own keys and
+    themselves. Raises GatewayError 403 for another user without that right."""
+    everybody = policy.allows(actor, resource, "read_all")
     found = Understood(chosen=RequestFilter(model=words.model, endpoint=words.endpoint))
     found.said |= {name: value for name in ("model", "endpoint", "outcome") if (value := getattr(words, name)) is not None}
     if words.status is not None:
@@ -52,20 +55,23 @@ async def understand(services: Services, actor: Actor, words: Words) -> Understo
         if words.outcome not in OUTCOMES:
             found.problems["outcome"] = f"Choose one of: {', '.join(OUTCOMES)}."
     if words.key is not None:
-        keys = await _keys(services, actor, words.key)
+        keys = await _keys(services, None if everybody else actor, words.key)
         if len(keys) == 1:
             found.chosen.key_id, found.said["key"] = keys[0]
         else:
             reason = f"{len(keys)} keys have this name: write the id of one." if keys else "No API key has this name or id."
             found.problems["key"] = reason
     if words.user is not None:
-        user = await _user(services, actor, words.user)
+        if not everybody:
+            mine = words.user.strip().lower() in (actor.user_id, actor.email.lower())
+            policy.require_for(actor, resource, "read_all", actor.user_id if mine else "")
+        user = await _user(services, words.user)
         if user is None:
             found.problems["user"] = "Nobody has this e-mail address or id."
         else:
             found.chosen.user_id, found.said["user"] = user
     if words.search is not None:
-        await _search(services, actor, found, words.search.strip())
+        await _search(services, None if everybody else actor, found, words.search.strip())
     return found
 
 
@@ -81,30 +87,25 @@ def _status(found: Understood, text: str) -> None:
         found.chosen.status_code_min, found.chosen.status_code_max = int(match[2]) * 100, int(match[2]) * 100 + 99
 
 
-async def _keys(services: Services, actor: Actor, text: str) -> list[tuple[str, str]]:
-    """Ids and names of the keys that a text means, deleted ones included."""
+async def _keys(services: Services, owner: Actor | None, text: str) -> list[tuple[str, str]]:
+    """Ids and names of the keys (the owner's, or anybody's) that a text means, deleted ones included."""
     known = canonical(text)
     where, args = ("id = ?", [known]) if known is not None else ("name = ?", [text])
-    if not policy.allows(actor, "Requests", "read_all"):
-        where, args = f"{where} AND user_id = ?", [*args, actor.user_id]
+    if owner is not None:
+        where, args = f"{where} AND user_id = ?", [*args, owner.user_id]
     rows = await services.store.fetch(f"SELECT id, name FROM api_keys WHERE {where} LIMIT 20", args)
     return [(str(row["id"]), row["name"]) for row in rows]
 
 
-async def _user(services: Services, actor: Actor, text: str) -> tuple[str, str] | None:
+async def _user(services: Services, text: str) -> tuple[str, str] | None:
     known = canonical(text)
-    if not policy.allows(actor, "Requests", "read_all"):
-        mine = known == actor.user_id or text.strip().lower() == actor.email.lower()
-        policy.require_for(actor, "Requests", "read_all", actor.user_id if mine else "")
-        return actor.user_id, actor.email
     where, value = ("id = ?", known) if known is not None else ("lower(email) = ?", text.strip().lower())
     # Of accounts with one address at most one is not deleted.
     rows = await services.store.fetch(f"SELECT id, email FROM users WHERE {where} ORDER BY deleted_at IS NOT NULL LIMIT 1", (value,))
     return (str(rows[0]["id"]), rows[0]["email"]) if rows else None
 
 
-async def _search(services: Services, actor: Actor, found: Understood, text: str) -> None:
-    everybody = policy.allows(actor, "Requests", "read_all")
+async def _search(services: Services, owner: Actor | None, found: Understood, text: str) -> None:
     known = canonical(text)
     field, value, name = "model", text, text
     if _STATUS.fullmatch(text):
@@ -114,16 +115,16 @@ async def _search(services: Services, actor: Actor, found: Understood, text: str
     if known is not None:
         field, value, name = "request_id", known, known
         if not await services.store.fetch("SELECT 1 FROM requests WHERE id = ?", (known,)):
-            if keys := await _keys(services, actor, known):
+            if keys := await _keys(services, owner, known):
                 field, (value, name) = "key_id", keys[0]
-            elif everybody and (user := await _user(services, actor, known)):
+            elif owner is None and (user := await _user(services, known)):
                 field, (value, name) = "user_id", user
-    elif everybody and "@" in text and (user := await _user(services, actor, text)):
+    elif owner is None and "@" in text and (user := await _user(services, text)):
         field, (value, name) = "user_id", user
     elif text not in services.snapshot().models:
-        if len(keys := await _keys(services, actor, text)) == 1:
+        if len(keys := await _keys(services, owner, text)) == 1:
             field, (value, name) = "key_id", keys[0]
-        elif everybody and await services.store.fetch("SELECT 1 FROM requests WHERE endpoint_name = ? LIMIT 1", (text,)):
+        elif owner is None and await services.store.fetch("SELECT 1 FROM requests WHERE endpoint_name = ? LIMIT 1", (text,)):
             field = "endpoint"
     setattr(found.chosen, field, value)
     found.said["search"] = f"{_SAID[field]} {name}"

@@ -17,7 +17,7 @@ from dwctl.doorway import Route
 from dwctl.errors import GatewayError
 from dwctl.operations.proxy_sign_in import proxy_sign_in
 from dwctl.operations.services import Services
-from dwctl.web import home, keys, password, playground, profile, request_tail, requests, reset, sign_in
+from dwctl.web import cost, home, keys, password, playground, profile, request_tail, requests, reset, sign_in
 from dwctl.web.assets import Assets
 from dwctl.web.pages import PageRoute
 from dwctl.web.rendering import Renderer
@@ -35,6 +35,7 @@ TABLES: tuple[list[Route], ...] = (
     playground.ROUTES,
     requests.ROUTES,
     request_tail.ROUTES,
+    cost.ROUTES,
 )
 """The pages of every module."""
 

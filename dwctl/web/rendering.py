@@ -25,7 +25,7 @@ from dwctl.web.preferences import Preferences, read_preferences
 from dwctl.web.signing import Flash, Keepsakes
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
-MACROS = ("icons", "live", "forms", "badges", "cards", "charts", "tables", "snippets", "dialogs", "empty", "requests")
+MACROS = ("icons", "live", "forms", "badges", "cards", "charts", "tables", "snippets", "dialogs", "empty", "requests", "usage")
 """In the order in which they may use each other."""
 
 

@@ -136,6 +136,10 @@ async def _list(context: Context, query: RequestsQuery, found: Understood, span:
         "problems": found.problems,
         "chips": chips,
         "presets": PRESETS,
+        "ends": [
+            written(moment) if text is not None and moment is not None else ""
+            for text, moment in ((query.start, span.from_us), (query.end, span.to_us))
+        ],
         "outcomes": OUTCOMES,
         "statuses": STATUSES,
         "models": await _models(context),

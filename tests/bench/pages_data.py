@@ -1,6 +1,7 @@
-"""Server time of the pages' queries over a large log in SQLite, against the 150 ms that a page may take.
+"""Server time of the pages over a large log in SQLite, against the 150 ms that a page may take: their queries, and the pages themselves
+as a browser gets them, with their size against the 60 kB that may go over the wire.
 
-usage: python -m tests.bench.pages_data [--rows N] [--keep DIRECTORY]
+usage: python -m tests.bench.pages_data [--rows N] [--keep DIRECTORY] [--pages]
 
 Rows go in by the recorder's own functions: 20 accounts (one has half of the traffic), 60 keys, 8 models on 3 endpoints, 30 days,
 6 % that did not end well. It measures; it judges nothing by its exit code, and no test depends on it.
@@ -8,6 +9,7 @@ Rows go in by the recorder's own functions: 20 accounts (one has half of the tra
 
 import argparse
 import asyncio
+import gzip
 import random
 import statistics
 import sys
@@ -26,9 +28,11 @@ from dwctl.operations import checklist, explorer, palette, request_search, usage
 from dwctl.operations.explorer import Question
 from dwctl.operations.request_log import RequestFilter
 from dwctl.store import Store
-from tests.administration import configuration, serving
+from tests.administration import Administration, configuration, serving
 
 BUDGET_MS = 150
+BUDGET_BYTES = 60_000
+"""Of the HTML, gzipped."""
 RUNS = 7
 DAYS = 30
 GROUP = 500
@@ -106,7 +110,53 @@ async def measure(name: str, ask: Callable[[], Awaitable[Any]]) -> None:
     print(f"| {name} | {statistics.median(times):.1f} | {max(times):.1f} |{verdict}", flush=True)
 
 
-async def run(count: int, directory: Path) -> None:
+PAGES = {
+    "first page: requests": "/requests?",
+    "first page: requests, not live": "/requests?live=off",
+    "requests of the last 24 h": "/requests?range=24h",
+    "requests of a large account": "/requests?user={big}",
+    "requests of a key": "/requests?key={key}",
+    "requests of a model, 5xx": "/requests?model=model-0&status=5xx",
+    "requests, a search": "/requests?q=model-6",
+    "requests in the middle": "/requests?before={seq}",
+    "requests with one open": "/requests?open={id}",
+    "the sheet alone": "/requests?open={id}#sheet",
+    "one request": "/requests/{id}",
+    "first page: cost": "/cost?",
+    "cost of a day by the hour": "/cost?range=24h&by=hour&then=model",
+    "cost of 30 days by model": "/cost?range=30d",
+    "cost of 30 days by user and model": "/cost?range=30d&by=user&then=model",
+    "cost of 30 days by key": "/cost?range=30d&by=key&top=100",
+    "cost of 90 days, one account": "/cost?range=90d&user={big}",
+    "home": "/?",
+}
+"""Name -> address. What stands after # is the block that is asked for."""
+
+
+async def measure_pages(server: Administration, words: dict[str, str]) -> None:
+    """Every page by HTTP, as the administrator's browser asks for it."""
+    cookie = await server.cookie_of()
+    print("\n| Page | p50 ms | max ms | gzipped kB |\n|---|---|---|---|")
+    for name, template in PAGES.items():
+        path, _, block = template.format(**words).partition("#")
+        headers = {"accept": "text/html"}
+        if block:
+            headers |= {"hx-request": "true", "hx-request-type": "partial", "hx-target": f"aside#{block}"}
+        times, size = [], 0
+        for _ in range(RUNS):
+            began = time.perf_counter()
+            answer = await server.ask("GET", path.rstrip("?"), cookie=cookie, headers=headers)
+            times.append((time.perf_counter() - began) * 1000)
+            assert answer.status == 200, (path, answer.status)
+            size = len(gzip.compress(answer.body))
+        over = max(times) >= BUDGET_MS or size > BUDGET_BYTES
+        print(
+            f"| {name} | {statistics.median(times):.1f} | {max(times):.1f} | {size / 1000:.1f} |{'  over the budget' if over else ''}",
+            flush=True,
+        )
+
+
+async def run(count: int, directory: Path, *, queries: bool = True) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     traffic = Traffic()
     store = await Store.open(None, directory)
@@ -120,6 +170,9 @@ async def run(count: int, directory: Path) -> None:
         accounts = await services.store.fetch("SELECT account_id, sum(requests) AS n FROM usage_hourly GROUP BY 1 ORDER BY n DESC")
         keys = await services.store.fetch("SELECT key_id, sum(requests) AS n FROM usage_hourly GROUP BY 1 ORDER BY n")
         big, small, key = str(accounts[0]["account_id"]), str(accounts[-1]["account_id"]), str(keys[0]["key_id"])
+        await measure_pages(server, {"big": big, "key": key, "id": str(middle["id"]), "seq": str(middle["seq"])})
+        if not queries:
+            return
         now = clock.now_us()
         day = 24 * clock.HOUR
         filters: dict[str, dict[str, Any]] = {
@@ -185,12 +238,13 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.pages_data", description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--keep", type=Path, metavar="DIRECTORY", help="fill this directory, or use what an earlier run left in it")
+    parser.add_argument("--pages", action="store_true", help="only the pages, not each of their queries")
     options = parser.parse_args(arguments)
     if options.keep is not None:
-        asyncio.run(run(options.rows, options.keep))
+        asyncio.run(run(options.rows, options.keep, queries=not options.pages))
         return
     with tempfile.TemporaryDirectory(prefix="dwctl-pages-") as directory:
-        asyncio.run(run(options.rows, Path(directory)))
+        asyncio.run(run(options.rows, Path(directory), queries=not options.pages))
 
 
 if __name__ == "__main__":

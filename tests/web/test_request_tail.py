@@ -1,0 +1,145 @@
+"""The feed of requests over HTTP: resumed, ended when somebody may no longer listen, and gone when nobody does."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from dwctl import clock, ids
+from dwctl.accounts import SYSTEM
+from dwctl.ledger import Record
+from dwctl.operations import users
+from tests.administration import ADMIN_EMAIL, Administration, configuration, serving
+
+VIEWER = "viewer@example.com"
+PASSWORD = "a password of their own"
+
+
+@pytest.fixture
+async def server(sqlite_url: str, data_dir: Path) -> AsyncIterator[Administration]:
+    async with serving(sqlite_url, configuration(data_dir, sqlite_url)) as running:
+        yield running
+
+
+class Listener:
+    """A page that follows."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+
+    async def message(self) -> tuple[str, str]:
+        """The next message that is no comment: its id (or ``event: end``) and its text."""
+        while True:
+            lines = []
+            while (line := (await self._response.content.readline()).decode().rstrip("\n")) or not lines:
+                if not line and self._response.content.at_eof():
+                    return "", ""
+                if line:
+                    lines.append(line)
+            if not lines[0].startswith(":"):
+                return lines[0].removeprefix("id:").strip(), "\n".join(line.removeprefix("data: ") for line in lines[1:])
+
+
+@asynccontextmanager
+async def listening(server: Administration, cookie: str, query: str = "", last_id: str | None = None) -> AsyncIterator[Listener]:
+    headers = {"Cookie": cookie, "HX-Request": "true"} | ({"Last-Event-ID": last_id} if last_id else {})
+    async with server.client.get(f"{server.url}/events/requests{query}", headers=headers) as response:
+        assert response.status == 200
+        assert response.content_type == "text/event-stream"
+        yield Listener(response)
+
+
+async def ended(server: Administration, **fields: Any) -> str:
+    """A request that is over: recorded, and told of."""
+    values: dict[str, Any] = {
+        "id": ids.new_text(),
+        "started_us": clock.now_us(),
+        "path": "/chat/completions",
+        "alias": "chat",
+        "status": 200,
+    }
+    record = Record(**values | {"account_id": await account(server)} | fields)
+    server.services.ledger.end(record, None)
+    if server.services.events.listening:
+        server.services.events.publish(record)
+    return record.id
+
+
+async def account(server: Administration) -> str:
+    [row] = await server.services.store.fetch("SELECT id FROM users WHERE live_email = ?", (ADMIN_EMAIL,))
+    return str(row["id"])
+
+
+async def test_a_page_is_told_of_what_came_since_and_then_of_what_comes(server: Administration) -> None:
+    cookie = await server.cookie_of()
+    old = await ended(server)
+    await server.services.ledger.recorded()
+    since = await ended(server)
+    async with listening(server, cookie, "?after=1") as page:
+        number, text = await page.message()
+        assert number == "", "whoever loses the feed here begins anew"
+        assert since in text
+        assert old not in text
+        first = await ended(server)
+        number, text = await page.message()
+        assert first in text
+    missed = [await ended(server) for _ in range(3)]
+    async with listening(server, cookie, "?after=1", number) as page:
+        told = [await page.message() for _ in missed]
+        assert [found for found, (_, text) in zip(missed, told, strict=True) if found in text] == missed
+    server.services.events._be_silent()  # as after a restart: the id leads nowhere
+    async with listening(server, cookie, "?after=1", told[-1][0]) as page:
+        _, text = await page.message()
+        assert [found for found in (old, since, first, *missed) if found in text] == [since, first, *missed]
+
+
+async def test_it_keeps_to_the_filters(server: Administration) -> None:
+    async with listening(server, await server.cookie_of(), "?model=small&after=0") as page:
+        await page.message()
+        await ended(server)
+        wanted = await ended(server, alias="small")
+        assert wanted in (await page.message())[1]
+
+
+async def test_it_ends_after_signing_out(server: Administration, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dwctl.doorway.feeds.RECHECK_SECONDS", 0)
+    cookie = await server.cookie_of()
+    async with listening(server, cookie) as page:
+        await page.message()
+        await ended(server)
+        assert (await page.message())[0].partition("-")[2] == "1"
+        await server.ask("POST", "/authentication/logout", cookie=cookie)
+        await ended(server)
+        assert (await page.message())[0] == "event: end"
+
+
+async def test_it_ends_when_the_role_is_lost(server: Administration, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dwctl.doorway.feeds.RECHECK_SECONDS", 0)
+    viewer = await server.password_user(VIEWER, PASSWORD)
+    await users.update_user(server.services, SYSTEM, viewer, users.UserUpdate(roles=["RequestViewer"]))
+    async with listening(server, await server.cookie_of(VIEWER, PASSWORD)) as page:
+        await page.message()
+        foreign = await ended(server)
+        assert foreign in (await page.message())[1]
+        await users.update_user(server.services, SYSTEM, viewer, users.UserUpdate(roles=["StandardUser"]))
+        await ended(server)
+        told = [await page.message()]
+        if told[0][0] != "event: end":
+            # The event of the moment in which the role was looked up anew was on its way already.
+            await ended(server)
+            told.append(await page.message())
+        assert told[-1][0] == "event: end"
+
+
+async def test_nothing_is_left_of_a_page_that_has_gone(server: Administration) -> None:
+    async with listening(server, await server.cookie_of()) as page:
+        await page.message()
+        assert len(server.services.events._subscriptions) == 1
+    async with asyncio.timeout(5):
+        while server.services.events._subscriptions:
+            await ended(server)  # the server notices when it writes
+            await asyncio.sleep(0.01)
