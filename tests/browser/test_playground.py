@@ -9,8 +9,9 @@ import pytest
 from playwright.sync_api import Locator, expect
 
 from tests.appliance import KEY, until
-from tests.browser.conftest import PASSWORD, Site, Watch, Watched
+from tests.browser.conftest import PASSWORD, Site, Watch, Watched, theme
 from tests.browser.talking import MEMBER, recorded, talking
+from tests.browser.test_every_page import look
 
 __all__ = ["talking"]
 
@@ -270,3 +271,35 @@ def test_everything_works_without_scripts(talking: Site, watch: Watch) -> None:
     page.get_by_label("Texts", exact=True).fill("one\ntwo")
     page.get_by_role("button", name="Compare").click()
     expect(page.locator(".foot")).to_contain_text("tokens in")
+
+
+@pytest.mark.parametrize("name", ["light", "dark"])
+def test_pages_in_use_have_no_serious_finding_of_axe(member: Watched, name: str) -> None:
+    findings: list[str] = []
+    page = member.page
+    with theme(member, name):
+        member.open("/playground?model=free&model2=torn")
+        turn = send(member, "Hello")
+        expect(turn.locator(".foot")).to_have_count(2)
+        page.get_by_role("button", name="Code and link").click()
+        expect(page.locator("#code .card")).to_be_visible()
+        findings += look(member, "playground in use")
+        member.open("/playground/embeddings")
+        page.get_by_label("Texts", exact=True).fill("one\ntwo")
+        page.get_by_role("button", name="Compare").click()
+        expect(page.locator(".foot")).to_be_visible()
+        findings += look(member, "embeddings compared")
+        member.open("/keys/new")
+        page.get_by_label("Name").fill(f"looked at in {name}")
+        page.get_by_role("button", name="Create key").click()
+        page.get_by_role("button", name="Send test request").click()
+        expect(page.locator(".answer-card")).to_be_visible()
+        findings += look(member, "secret shown")
+        page.get_by_role("link", name="I have stored it").click()
+        page.get_by_role("button", name="Delete").first.click()
+        expect(page.get_by_role("dialog")).to_be_visible()
+        findings += look(member, "deletion asked")
+        member.open("/keys")
+        expect(page.locator("[data-row]").first).to_be_visible()
+        findings += look(member, "list of keys")
+    assert findings == []
