@@ -14,6 +14,7 @@ import ssl
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from dwctl.clock import MICROSECONDS, monotonic, now_us
 from dwctl.config import Config, secret_key
 from dwctl.demo import Demo
 from dwctl.errors import ConfigurationError, GatewayError
-from dwctl.gateway import Gateway, measure
+from dwctl.gateway import Gateway, InsideCall, measure
 from dwctl.ledger import Ledger
 from dwctl.operations.first_start import ensure_administrator
 from dwctl.operations.services import Services
@@ -300,7 +301,18 @@ async def _serve_in(
     await keyring.load(store)
     gateway = Gateway(config, await load_snapshot(since, sealer, config.timeouts), keyring, ledger, outbound, bodies, directory.node)
     services = Services(
-        config, store, changes, sealer, outbound, ledger, bodies, keyring, lambda: gateway.snapshot, gateway.events, gateway.in_flight
+        config,
+        store,
+        changes,
+        sealer,
+        outbound,
+        ledger,
+        bodies,
+        keyring,
+        lambda: gateway.snapshot,
+        gateway.events,
+        gateway.in_flight,
+        partial(InsideCall, gateway),
     )
     services.origins = origins
     changes.start(lambda rows: _follow(services, gateway, config, rows), since)

@@ -283,6 +283,29 @@ const openPalette = () => {
 };
 addEventListener("click", (event) => { if (event.target.closest("[data-palette]") && openPalette()) event.preventDefault(); });
 
+// The playground: keys that send and stop, and the newest words in view as long as the reader is at the end.
+customElements.define("play-ground", class extends HTMLElement {
+  connectedCallback() {
+    this.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && event.target.name === "prompt") {
+        event.preventDefault();
+        this.querySelector("[data-send]:not([disabled])")?.click();
+      }
+    });
+    this.stop = (event) => { if (event.key === "Escape") this.querySelector("[data-stop]")?.click(); };
+    addEventListener("keydown", this.stop);
+    const conversation = this.querySelector(".conversation");
+    this.watcher = new MutationObserver(() => {
+      if (innerHeight + scrollY > document.documentElement.scrollHeight - 240) scrollTo({ top: document.documentElement.scrollHeight });
+    });
+    this.watcher.observe(conversation, { childList: true, subtree: true });
+  }
+  disconnectedCallback() {
+    removeEventListener("keydown", this.stop);
+    this.watcher.disconnect();
+  }
+});
+
 // Forms: nothing typed is lost by a click beside it, or by a session that has ended meanwhile.
 const draftKey = (form) => `draft:${location.pathname}:${form.getAttribute("action")}`;
 const typed = (form) => [...new FormData(form)].filter(([name, value]) => {

@@ -3,6 +3,7 @@
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from dwctl.accounts import SYSTEM, Keyring
 from dwctl.api.health import State
 from dwctl.config import Config
 from dwctl.config.schema import Auth, Native, Password
-from dwctl.gateway import Gateway
+from dwctl.gateway import Gateway, InsideCall
 from dwctl.ledger import Ledger
 from dwctl.operations import api_keys, users
 from dwctl.operations.first_start import ensure_administrator
@@ -167,7 +168,18 @@ async def serving(database_url: str | None, config: Config, prepare: Prepare | N
         await keyring.load(store)
         gateway = Gateway(config, await load_snapshot(since, sealer, config.timeouts), keyring, ledger, outbound, bodies, "test")
         services = Services(
-            config, store, changes, sealer, outbound, ledger, bodies, keyring, lambda: gateway.snapshot, gateway.events, gateway.in_flight
+            config,
+            store,
+            changes,
+            sealer,
+            outbound,
+            ledger,
+            bodies,
+            keyring,
+            lambda: gateway.snapshot,
+            gateway.events,
+            gateway.in_flight,
+            partial(InsideCall, gateway),
         )
 
         async def follow(rows: Any) -> None:

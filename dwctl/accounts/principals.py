@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from dwctl.accounts.touches import Touches
-from dwctl.config.schema import RateLimits
+from dwctl.config.schema import RateLimit, RateLimits
 
 if TYPE_CHECKING:
     from dwctl.store import Store
@@ -132,6 +132,35 @@ class Keyring:
         Expiry is the caller's to check, by ``expires_us``."""
         return self._principals.get(hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest())
 
+    def principal_of_key(self, key_id: str) -> Principal | None:
+        """As ``find``, by the key's id."""
+        key = self._keys.get(key_id)
+        principal = self._principals.get(key.secret_hash) if key is not None else None
+        return principal if principal is not None and principal.key_id == key_id else None
+
+    def principal_of_person(self, user_id: str, purpose: str) -> Principal | None:
+        """A live user who calls models without a key, with the limits of keys that have none of their own."""
+        person = self._people.get(user_id)
+        if person is None:
+            return None
+        tier = self._tier(person)
+        return Principal(
+            key_id=None,
+            account_id=user_id,
+            holder_id=user_id,
+            purpose=purpose,
+            groups=person.groups,
+            rps=tier.requests_per_second if tier else None,
+            burst=tier.burst_size if tier else None,
+            zero_data_retention=person.zero_data_retention,
+            is_admin=person.is_admin,
+            roles=person.roles,
+        )
+
+    def last_used(self, key_id: str) -> int | None:
+        """When a key was used, as long as that is not in the database yet."""
+        return self.touches.noted(key_id)
+
     def person(self, user_id: str) -> Person | None:
         """A live user, or None."""
         return self._people.get(user_id)
@@ -246,10 +275,15 @@ class Keyring:
         )
 
     def _limits(self, key: _Key, owner: Person) -> tuple[float | None, int | None]:
-        if key.rps is not None or key.owner == NIL or self._rate_limits is None:
+        if key.rps is not None or key.owner == NIL:
             return key.rps, key.burst
-        tier = self._rate_limits.verified if owner.verified else self._rate_limits.unverified
+        tier = self._tier(owner)
         return (tier.requests_per_second, key.burst if key.burst is not None else tier.burst_size) if tier else (None, key.burst)
+
+    def _tier(self, person: Person) -> RateLimit | None:
+        if self._rate_limits is None:
+            return None
+        return self._rate_limits.verified if person.verified else self._rate_limits.unverified
 
 
 _shared_sets: WeakValueDictionary[frozenset[str], frozenset[str]] = WeakValueDictionary()

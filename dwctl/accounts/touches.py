@@ -41,6 +41,10 @@ class Touches:
         """A key was used at ``at_us``."""
         self._keys[key_id] = at_us
 
+    def noted(self, key_id: str) -> int | None:
+        """When a key was used, until that is written."""
+        return self._keys.get(key_id)
+
     def login(self, user_id: str, at_us: int) -> None:
         """A user was seen at ``at_us``; what is written is every five minutes' first."""
         if at_us - self._seen.get(user_id, 0) >= LOGIN_REFRESH_US:

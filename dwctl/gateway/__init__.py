@@ -7,6 +7,7 @@ file of its name; ``exchange`` reads as the story.
 
 from dwctl.gateway.exchange import Exchange
 from dwctl.gateway.gateway import Gateway
+from dwctl.gateway.inside import InsideCall
 from dwctl.gateway.sink import Sink
 
-__all__ = ["Exchange", "Gateway", "Sink"]
+__all__ = ["Exchange", "Gateway", "InsideCall", "Sink"]

@@ -42,12 +42,13 @@ async def admit(exchange: "Exchange") -> None:
     price = exchange.price = _price(exchange, principal, model)
     now = monotonic()
     rates: list[tuple[str, float, int | None, str]] = []
+    caller = f"key:{principal.key_id or principal.holder_id}"
     if principal.rps is not None and principal.account_id != SYSTEM:
-        rates.append((f"key:{principal.key_id}", principal.rps, principal.burst, "API key"))
+        rates.append((caller, principal.rps, principal.burst, "API key" if principal.key_id is not None else "account"))
     if model.requests_per_second is not None:
         rates.append((f"model:{model.id}", model.requests_per_second, model.burst_size, f"model '{model.alias}'"))
     _check_rates(exchange, rates, now)
-    for scope, limit in ((f"key:{principal.key_id}", principal.max_concurrency), (f"model:{model.id}", model.capacity)):
+    for scope, limit in ((caller, principal.max_concurrency), (f"model:{model.id}", model.capacity)):
         enter(exchange, scope, limit)
     if price is not None:
         await _hold(exchange, principal, model, price)

@@ -128,7 +128,9 @@ class Exchange:
         query: str,
         headers: Mapping[str, str],
         client_ip: str | None,
+        principal: "Principal | None" = None,
     ) -> None:
+        """``principal``: who calls, where that is known already; else the headers' key says it."""
         self.gateway = gateway
         self.sink = sink
         self.read_body = read_body
@@ -155,7 +157,7 @@ class Exchange:
         self.expired: str | None = None
         self.snapshot: Snapshot = gateway.snapshot
         self.operation = operation_of(path)
-        self.principal: Principal | None = None
+        self.principal = principal
         self.access_source = "unauthenticated"
         self.origin = "api"
         self.body = b""

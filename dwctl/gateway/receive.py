@@ -47,13 +47,17 @@ async def receive(exchange: "Exchange") -> None:
     if exchange.gateway.closed:
         raise overstayed("shutdown")
     headers = exchange.headers
-    secret = bearer(headers)
-    if secret is not None:
-        exchange.access_source = "unknown_api_key"
-    principal = authenticate(exchange.gateway.keyring, secret)
-    exchange.principal = principal
-    exchange.access_source = "api_key"
-    if principal.purpose == "playground":
+    principal = exchange.principal
+    if principal is None:
+        secret = bearer(headers)
+        if secret is not None:
+            exchange.access_source = "unknown_api_key"
+        principal = exchange.principal = authenticate(exchange.gateway.keyring, secret)
+        exchange.access_source = "api_key"
+        if principal.purpose == "playground":
+            exchange.origin = "frontend"
+    else:
+        exchange.access_source = "session"
         exchange.origin = "frontend"
     check_key(principal, exchange.started_us)
     content_type = headers.get("content-type", "")

@@ -75,7 +75,7 @@ class Record(msgspec.Struct, array_like=True, tag="e", kw_only=True, gc=False):
     purpose: str | None = None
     origin: str = "api"
     access_source: str = "api_key"
-    """api_key | unknown_api_key | unauthenticated."""
+    """api_key | unknown_api_key | unauthenticated | session (a page of ours asked for whoever is signed in)."""
     service_tier: str = "realtime"
     status: int = 0
     """What the client was told; 499 when it left before an answer."""

@@ -12,8 +12,11 @@ from dwctl.accounts.principals import Keyring
 if TYPE_CHECKING:
     import asyncio
 
+    from dwctl.accounts.principals import Principal
     from dwctl.config import Config
+    from dwctl.gateway import InsideCall
     from dwctl.ledger import Begin, Ledger
+    from dwctl.operations.calls import Run
     from dwctl.outbound import Mail, Outbound
     from dwctl.routing.snapshot import Snapshot
     from dwctl.sealing import Sealer
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 @dataclass
 class Services:
     """Everything an operation may need. ``snapshot()`` is the catalog that the gateway serves at this moment, ``events`` tells of its
-    requests (``Begin`` and ``Record``), ``in_flight()`` is what it is at."""
+    requests (``Begin`` and ``Record``), ``in_flight()`` is what it is at, ``call(principal, path, body, client_ip)`` calls a model."""
 
     config: "Config"
     store: "Store"
@@ -37,12 +40,18 @@ class Services:
     snapshot: "Callable[[], Snapshot]"
     events: "Hub"
     in_flight: "Callable[[], Sequence[Begin]]"
+    call: "Callable[[Principal, str, bytes, str | None], InsideCall]"
     origins: Mapping[str, str] = field(default_factory=dict)
     """Where each value of the configuration came from, by its dotted path; those that are not named are defaults."""
 
     @cached_property
     def passwords(self) -> Passwords:
         return Passwords(self.config.auth.native.password)
+
+    @cached_property
+    def runs(self) -> "dict[str, Run]":
+        """What the playground is at, by the run's id."""
+        return {}
 
     @cached_property
     def mail(self) -> "Mail":

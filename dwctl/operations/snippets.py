@@ -5,6 +5,7 @@ A secret is written out only on the page that shows it for the only time; elsewh
 
 import json
 import shlex
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
@@ -13,7 +14,7 @@ Kind = Literal["chat", "stream", "embeddings"]
 KINDS: tuple[Kind, ...] = ("chat", "stream", "embeddings")
 KEY_VARIABLE = "DWCTL_API_KEY"
 
-_QUESTION = "Say hello in one sentence."
+QUESTION = "Say hello in one sentence."
 
 
 class Snippet(msgspec.Struct, frozen=True):
@@ -25,21 +26,32 @@ class Snippet(msgspec.Struct, frozen=True):
     code: str
 
 
-def snippets(base_url: str, model: str, kind: Kind = "chat", *, secret: str | None = None) -> list[Snippet]:
+def snippets(
+    base_url: str, model: str, kind: Kind = "chat", *, secret: str | None = None, request: Mapping[str, object] | None = None
+) -> list[Snippet]:
     """The call of ``model`` in each language. ``base_url`` is the gateway's, with ``/v1`` (e.g. ``https://host/ai/v1``); without
-    ``secret`` the key is taken from the environment variable ``DWCTL_API_KEY``."""
+    ``secret`` the key is taken from the environment variable ``DWCTL_API_KEY``. ``request``: what is sent beside the model."""
     url = base_url.rstrip("/")
+    if request is None:
+        request = {"input": "hello"} if kind == "embeddings" else {"messages": [{"role": "user", "content": QUESTION}]}
+    body = {"model": model, **request} | ({"stream": True} if kind == "stream" else {})
     return [
-        Snippet("curl", "bash", None, _curl(url, model, kind, secret)),
-        Snippet("Python", "python", "pip install openai", _python(url, model, kind, secret)),
-        Snippet("JavaScript", "javascript", "npm install openai", _javascript(url, model, kind, secret)),
+        Snippet("curl", "bash", None, _curl(url, body, kind, secret)),
+        Snippet("Python", "python", "pip install openai", _python(url, body, kind, secret)),
+        Snippet("JavaScript", "javascript", "npm install openai", _javascript(url, body, kind, secret)),
     ]
+
+
+def administration_snippet(root_url: str, *, secret: str | None = None) -> Snippet:
+    """A first call of the administration's API with a platform key. ``root_url`` is the server's."""
+    head = f"curl {shlex.quote(root_url.rstrip('/') + '/admin/api/v1/users/current')} \\\n  -H {_authorization(secret)}\n"
+    return Snippet("curl", "bash", None, head)
 
 
 def replay(base_url: str, path: str, body: str | None, model: str) -> str:
     """A recorded request as curl, with its own body if there is one, else with a new one for its model."""
     if body is None:
-        return _curl(base_url.rstrip("/"), model, "embeddings" if path.endswith("/embeddings") else "chat", None)
+        return snippets(base_url, model, "embeddings" if path.endswith("/embeddings") else "chat")[0].code
     return _call(base_url.rstrip("/") + path, body, None, streams=False)
 
 
@@ -48,25 +60,20 @@ def model_kind(model_type: str) -> Kind:
     return "embeddings" if model_type == "EMBEDDINGS" else "chat"
 
 
-def _curl(url: str, model: str, kind: Kind, secret: str | None) -> str:
-    body: dict[str, object] = {"model": model}
-    if kind == "embeddings":
-        path = "/embeddings"
-        body["input"] = "hello"
-    else:
-        path = "/chat/completions"
-        body["messages"] = [{"role": "user", "content": _QUESTION}]
-        if kind == "stream":
-            body["stream"] = True
+def _authorization(secret: str | None) -> str:
+    return f'"Authorization: Bearer ${KEY_VARIABLE}"' if secret is None else shlex.quote(f"Authorization: Bearer {secret}")
+
+
+def _curl(url: str, body: Mapping[str, object], kind: Kind, secret: str | None) -> str:
+    path = "/embeddings" if kind == "embeddings" else "/chat/completions"
     return _call(url + path, json.dumps(body, indent=2, ensure_ascii=False), secret, streams=kind == "stream")
 
 
 def _call(url: str, body: str, secret: str | None, *, streams: bool) -> str:
-    authorization = f'"Authorization: Bearer ${KEY_VARIABLE}"' if secret is None else shlex.quote(f"Authorization: Bearer {secret}")
     return "\n".join(
         (
             f"curl{' -N' if streams else ''} {shlex.quote(url)} \\",
-            f"  -H {authorization} \\",
+            f"  -H {_authorization(secret)} \\",
             '  -H "Content-Type: application/json" \\',
             f"  -d {shlex.quote(body)}",
             "",
@@ -74,53 +81,42 @@ def _call(url: str, body: str, secret: str | None, *, streams: bool) -> str:
     )
 
 
-def _python(url: str, model: str, kind: Kind, secret: str | None) -> str:
+def _python(url: str, body: Mapping[str, object], kind: Kind, secret: str | None) -> str:
     key = f'os.environ["{KEY_VARIABLE}"]' if secret is None else json.dumps(secret)
     head = ["import os", ""] if secret is None else []
     head += ["from openai import OpenAI", "", f"client = OpenAI(base_url={json.dumps(url)}, api_key={key})"]
-    if kind == "embeddings":
-        call = [
-            f'answer = client.embeddings.create(model={json.dumps(model)}, input="hello")',
-            "print(len(answer.data[0].embedding))",
-        ]
-    else:
-        call = [
-            f"{'stream' if kind == 'stream' else 'answer'} = client.chat.completions.create(",
-            f"    model={json.dumps(model)},",
-            f'    messages=[{{"role": "user", "content": {json.dumps(_QUESTION)}}}],',
-            *(["    stream=True,"] if kind == "stream" else []),
-            ")",
-        ]
-        if kind == "stream":
-            call += [
-                "for chunk in stream:",
-                "    for choice in chunk.choices:",
-                '        print(choice.delta.content or "", end="", flush=True)',
-                "print()",
-            ]
-        else:
-            call.append("print(answer.choices[0].message.content)")
-    return "\n".join((*head, *call, ""))
+    call = [
+        f"{'stream' if kind == 'stream' else 'answer'} = client.{_METHODS[kind]}(",
+        *(f"    {name}={value if isinstance(value, bool) else json.dumps(value)}," for name, value in body.items()),
+        ")",
+    ]
+    return "\n".join((*head, *call, *_PYTHON_ENDS[kind], ""))
 
 
-def _javascript(url: str, model: str, kind: Kind, secret: str | None) -> str:
+def _javascript(url: str, body: Mapping[str, object], kind: Kind, secret: str | None) -> str:
     key = f"process.env.{KEY_VARIABLE}" if secret is None else json.dumps(secret)
     head = ['import OpenAI from "openai";', "", f"const client = new OpenAI({{ baseURL: {json.dumps(url)}, apiKey: {key} }});"]
-    if kind == "embeddings":
-        call = [
-            f'const answer = await client.embeddings.create({{ model: {json.dumps(model)}, input: "hello" }});',
-            "console.log(answer.data[0].embedding.length);",
-        ]
-    else:
-        call = [
-            f"const {'stream' if kind == 'stream' else 'answer'} = await client.chat.completions.create({{",
-            f"  model: {json.dumps(model)},",
-            f'  messages: [{{ role: "user", content: {json.dumps(_QUESTION)} }}],',
-            *(["  stream: true,"] if kind == "stream" else []),
-            "});",
-        ]
-        if kind == "stream":
-            call += ["for await (const chunk of stream) {", '  process.stdout.write(chunk.choices[0]?.delta?.content ?? "");', "}"]
-        else:
-            call.append("console.log(answer.choices[0].message.content);")
-    return "\n".join((*head, *call, ""))
+    call = [
+        f"const {'stream' if kind == 'stream' else 'answer'} = await client.{_METHODS[kind]}({{",
+        *(f"  {name}: {json.dumps(value)}," for name, value in body.items()),
+        "});",
+    ]
+    return "\n".join((*head, *call, *_JAVASCRIPT_ENDS[kind], ""))
+
+
+_METHODS: dict[Kind, str] = {"chat": "chat.completions.create", "stream": "chat.completions.create", "embeddings": "embeddings.create"}
+_PYTHON_ENDS: dict[Kind, tuple[str, ...]] = {
+    "chat": ("print(answer.choices[0].message.content)",),
+    "stream": (
+        "for chunk in stream:",
+        "    for choice in chunk.choices:",
+        '        print(choice.delta.content or "", end="", flush=True)',
+        "print()",
+    ),
+    "embeddings": ("print(len(answer.data[0].embedding))",),
+}
+_JAVASCRIPT_ENDS: dict[Kind, tuple[str, ...]] = {
+    "chat": ("console.log(answer.choices[0].message.content);",),
+    "stream": ("for await (const chunk of stream) {", '  process.stdout.write(chunk.choices[0]?.delta?.content ?? "");', "}"),
+    "embeddings": ("console.log(answer.data[0].embedding.length);",),
+}

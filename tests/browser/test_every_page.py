@@ -4,9 +4,12 @@ A new page is taken in by itself. A page with a parameter in its path is visited
 """
 
 import re
+import sqlite3
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import axe_playwright_python
 import pytest
@@ -18,6 +21,12 @@ from dwctl.web.pages import PageRoute
 from tests.appliance import USER
 from tests.browser.conftest import PASSWORD, SCREENSHOTS, Site, Watch, Watched, email_of, found, logged, page_routes, theme
 
+
+def _a_key(site: Site) -> str:
+    with closing(sqlite3.connect(site.appliance.data_dir / "dwctl.db")) as database:
+        return str(UUID(str(database.execute("SELECT id FROM api_keys WHERE deleted_at IS NULL").fetchone()[0])))
+
+
 VALUES: dict[str, Any] = {
     "endpoint_id": lambda site: found(site, "endpoints", "name", "sim"),
     "user_id": lambda site: found(site, "users?limit=100", "email", USER),
@@ -25,6 +34,7 @@ VALUES: dict[str, Any] = {
     "request_id": logged,
     "component": lambda _: "sanic",
     "document": lambda _: "billing",
+    "key_id": _a_key,
     "model_id": lambda site: found(site, "models?search=chat", "alias", "chat"),
 }
 """Path parameter -> a function of the site that gives a value for it."""
