@@ -109,7 +109,7 @@ async def show_models(context: Context) -> View:
     found = await endpoint_setup.compare(context.services, context.actor, endpoint.id)
     if found.probe.failure is not None:
         failure = found.probe.failure
-        return view("endpoints/connection.html", endpoint=endpoint, failure=failure, advice=ADVICE[failure.kind])
+        return view("endpoints/connection.html", endpoint=endpoint, failure=failure, advice=ADVICE[failure.kind], first=not found.kept)
     return view(
         "endpoints/models.html", endpoint=endpoint, found=found, first=_is_first(found), alias_field=alias_field, ticked=_ticked(found)
     )

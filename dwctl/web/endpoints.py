@@ -61,7 +61,7 @@ async def show_endpoint(context: Context) -> View:
 @page(ROUTES, "GET", f"{BASE}/<endpoint_id>/edit", policy=Needs("Endpoints", "update_all"), summary="Change an endpoint")
 async def edit_endpoint(context: Context) -> View:
     """How it is reached."""
-    return view("endpoints/connection.html", endpoint=await endpoint_of(context), failure=None)
+    return view("endpoints/connection.html", endpoint=await endpoint_of(context), failure=None, first=False)
 
 
 @page(

@@ -165,7 +165,11 @@ def found(site: Site, listing: str, field: str, value: str) -> str:
     connection.request("POST", "/authentication/login", credentials, {"content-type": "application/json"})
     answer = connection.getresponse()
     answer.read()
-    connection.request("GET", f"/admin/api/v1/{listing}", headers={"cookie": str(answer.headers["set-cookie"]).split(";")[0]})
+    connection.request(
+        "GET",
+        f"/admin/api/v1/{listing}{'&' if '?' in listing else '?'}limit=100",
+        headers={"cookie": str(answer.headers["set-cookie"]).split(";")[0]},
+    )
     listed = json.loads(connection.getresponse().read())
     connection.close()
     rows = listed if isinstance(listed, list) else listed.get("data") or listed["entries"]
