@@ -153,10 +153,9 @@ async def measure_pages(server: Administration, words: dict[str, str]) -> None:
             size = len(gzip.compress(answer.body))
         cpu = (time.process_time() - spent) * 1000 / RUNS
         over = statistics.median(times) >= BUDGET_MS or size > BUDGET_BYTES
-        print(
-            f"| {name} | {statistics.median(times):.1f} | {max(times):.1f} | {cpu:.1f} | {size / 1000:.1f} |{'  over the budget' if over else ''}",
-            flush=True,
-        )
+        verdict = "  over the budget" if over else ""
+        median = statistics.median(times)
+        print(f"| {name} | {median:.1f} | {max(times):.1f} | {cpu:.1f} | {size / 1000:.1f} |{verdict}", flush=True)
 
 
 async def run(count: int, directory: Path, *, queries: bool = True) -> None:
