@@ -134,27 +134,28 @@ PAGES = {
 
 
 async def measure_pages(server: Administration, words: dict[str, str]) -> None:
-    """Every page by HTTP, as the administrator's browser asks for it."""
+    """Every page by HTTP, as the administrator's browser asks for it. The CPU time (of all threads, the client's share included) tells
+    a busy machine from a slow page."""
     cookie = await server.cookie_of()
-    print("\n| Page | p50 ms | max ms | gzipped kB |\n|---|---|---|---|")
+    print("\n| Page | p50 ms | max ms | CPU ms | gzipped kB |\n|---|---|---|---|---|")
     for name, template in PAGES.items():
         path, _, block = template.format(**words).partition("#")
         headers = {"accept": "text/html"}
         if block:
             headers |= {"hx-request": "true", "hx-request-type": "partial", "hx-target": f"aside#{block}"}
         await server.ask("GET", path.rstrip("?"), cookie=cookie, headers=headers)  # once for what is compiled at first use
-        times, size = [], 0
+        times, size, spent = [], 0, time.process_time()
         for _ in range(RUNS):
             began = time.perf_counter()
             answer = await server.ask("GET", path.rstrip("?"), cookie=cookie, headers=headers)
             times.append((time.perf_counter() - began) * 1000)
             assert answer.status == 200, (path, answer.status)
             size = len(gzip.compress(answer.body))
-        over = max(times) >= BUDGET_MS or size > BUDGET_BYTES
-        print(
-            f"| {name} | {statistics.median(times):.1f} | {max(times):.1f} | {size / 1000:.1f} |{'  over the budget' if over else ''}",
-            flush=True,
-        )
+        cpu = (time.process_time() - spent) * 1000 / RUNS
+        over = statistics.median(times) >= BUDGET_MS or size > BUDGET_BYTES
+        verdict = "  over the budget" if over else ""
+        median = statistics.median(times)
+        print(f"| {name} | {median:.1f} | {max(times):.1f} | {cpu:.1f} | {size / 1000:.1f} |{verdict}", flush=True)
 
 
 async def run(count: int, directory: Path, *, queries: bool = True) -> None:
