@@ -28,7 +28,7 @@ ROUTES: list[Route] = []
 HIDDEN_COOKIE = "dwctl_checklist"
 _YEAR = 365 * 86400
 _SECONDS_TO_RECORD = 30
-_HOURS = {"24h": 24, "7d": 168, "30d": 720}
+_HOURS = {"24h": 24, "3d": 72, "7d": 168}
 
 REASONS = {
     "database_unavailable": "The database does not answer. Requests are served from memory, and recorded on disk until it is back.",
@@ -57,7 +57,7 @@ _STEPS: dict[str, tuple[str, str, str, str]] = {
 
 
 class HomeQuery(msgspec.Struct, kw_only=True):
-    range: Literal["24h", "7d", "30d"] = "24h"
+    range: Literal["24h", "3d", "7d"] = "24h"
 
 
 class HideForm(msgspec.Struct, kw_only=True):

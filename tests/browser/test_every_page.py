@@ -79,6 +79,7 @@ def look(window: Watched, path: str) -> list[str]:
     ]
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("name", ["light", "dark"])
 def test_nothing_violates_the_policy_and_axe_finds_nothing(site: Site, watch: Watch, name: str) -> None:
     findings: list[str] = []
