@@ -23,7 +23,7 @@ from dwctl.web.pages import PageRoute
 from tests.appliance import ADMIN_EMAIL, ADMIN_PASSWORD, KEY, PRICE, Appliance, Simulator, model, running, setup, until
 
 PASSWORD = "a password of their own"
-_FLAGS = (
+FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"),
 )
@@ -201,16 +201,21 @@ def logged(site: Site) -> str:
     return request_id
 
 
+def chromium() -> str | None:
+    """The browser's program."""
+    return shutil.which("chromium") or shutil.which("google-chrome")
+
+
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    program = shutil.which("chromium") or shutil.which("google-chrome")
+    program = chromium()
     if program is None:
         message = "Chromium is not installed (apt-get install chromium): tests of the pages are skipped"
         if os.environ.get("CI"):
             pytest.fail(message)
         pytest.skip(message)
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=program, args=list(_FLAGS))
+        started = playwright.chromium.launch(executable_path=program, args=list(FLAGS))
         yield started
         started.close()
 

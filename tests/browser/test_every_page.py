@@ -47,11 +47,11 @@ def _axe() -> str:
     return AXE.read_text()
 
 
-def _path(route: PageRoute, site: Site) -> str:
+def _path(route: PageRoute, site: Site, values: dict[str, Any] = VALUES) -> str:
     path = route.template
     for name in route.parameters:
-        assert name in VALUES, f"{route.path}: say in VALUES of {__file__} how a {name} is found"
-        path = path.replace("{" + name + "}", VALUES[name](site))
+        assert name in values, f"{route.path}: say in VALUES of {__file__} how a {name} is found"
+        path = path.replace("{" + name + "}", values[name](site))
     return path
 
 
@@ -60,8 +60,8 @@ def _streams(route: PageRoute) -> bool:
     return route.path.startswith("/events/") or route.path.endswith((".csv", "/raw"))
 
 
-def _pages(site: Site) -> list[str]:
-    return [_path(route, site) for route in page_routes() if not _streams(route)]
+def pages(site: Site, values: dict[str, Any] = VALUES) -> list[str]:
+    return [_path(route, site, values) for route in page_routes() if not _streams(route)]
 
 
 def _public() -> list[str]:
@@ -87,7 +87,7 @@ def test_nothing_violates_the_policy_and_axe_finds_nothing(site: Site, watch: Wa
     member.sign_in()
     with theme(stranger, name), theme(member, name):
         open_to_all = [path for path in _public() if path != "/"]
-        for window, paths in ((stranger, open_to_all), (member, [path for path in _pages(site) if path not in open_to_all])):
+        for window, paths in ((stranger, open_to_all), (member, [path for path in pages(site) if path not in open_to_all])):
             for path in paths:
                 answer = window.open(path)
                 assert answer is not None
@@ -110,7 +110,7 @@ def test_nothing_is_lost_on_a_small_screen(site: Site, watch: Watch, width: int)
     """320 px, and 640 px, which is 1280 px at 200 % zoom."""
     window = watch(width=width)
     window.sign_in()
-    for path in _pages(site):
+    for path in pages(site):
         window.open(path)
         wide = window.page.evaluate(
             "() => [...document.querySelectorAll('body *')].filter(element => element.getBoundingClientRect().right > innerWidth + 1"
