@@ -29,8 +29,8 @@ from tests.browser.test_every_page import VALUES, pages
 
 PEOPLE = ("ann@acme.example", "ben@acme.example", "ci@acme.example")
 MODELS = {
-    "fast-chat": ("sim-chat?tokens=40", "openai-eu", "0.60", "2.40", 55),
-    "smart": ("sim-chat?tokens=90&rate=120", "anthropic", "3.00", "15", 25),
+    "fast-chat": ("sim-chat", "openai-eu", "0.60", "2.40", 55),
+    "smart": ("sim-chat", "anthropic", "3.00", "15", 25),
     "embed": ("sim-embed", "vllm-a", "0.02", "0", 20),
 }
 """Alias -> the provider's name, endpoint, prices, and its share of the traffic."""
@@ -162,7 +162,8 @@ def shown(appliance: Appliance) -> dict[str, Any]:
 def main(target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="dwctl-pictures-") as folder:
-        simulator = Simulator(Path(folder), (sys.executable, str(ROOT / "app.py")), "--api-key", "provider-key")
+        pace = ("--latency", "180", "--token-rate", "150")
+        simulator = Simulator(Path(folder), (sys.executable, str(ROOT / "app.py")), "--api-key", "provider-key", *pace)
         appliance = Appliance(Path(folder))
         try:
             appliance.apply(document(simulator.url))
