@@ -144,6 +144,10 @@ def test_the_address_is_the_state(window: Watched, watch: Watch, server: Applian
     page.wait_for_url(lambda url: "model=chat" in url)
     expect(page.locator(".chip")).to_contain_text("chat")
     assert query(page) == {"live": "off", "model": "chat"}, "what says nothing is not in the address"
+    page.go_back()
+    expect(page.locator(".chip")).to_have_count(0)
+    page.go_forward()
+    expect(page.locator(".chip")).to_contain_text("chat")
     path = f"/requests?status=2xx&outcome=complete&range=24h&live=off&open={some}&tab=replay"
     window.open(path)
     expect(page.locator("#sheet")).to_contain_text("curl")
@@ -159,6 +163,8 @@ def test_the_address_is_the_state(window: Watched, watch: Watch, server: Applian
     window.open("/cost")
     page.go_back()
     page.wait_for_url(lambda url: "before=" in url)
+    # htmx takes up its work a moment after the page has loaded.
+    page.locator("a[rel=prev][data-htmx-powered]").wait_for()
     page.go_back()
     page.wait_for_url(lambda url: "before=" not in url)
     expect(page.locator("#sheet")).to_contain_text("curl")
