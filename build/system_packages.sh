@@ -14,7 +14,7 @@ need postgresql "/usr/lib/postgresql/*/bin/initdb"
 need nginx nginx
 need wrk wrk
 need binutils objdump
-need chromium chromium
+need chromium-headless-shell chromium-headless-shell
 if [ -x /usr/bin/python3.11 ]; then
     /usr/bin/python3.11 -c 'import ensurepip' 2>/dev/null || missing="$missing python3.11-venv"
     need libpython3.11 "/usr/lib/*/libpython3.11.so.1.0"

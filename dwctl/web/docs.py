@@ -66,7 +66,10 @@ def _html(text: str) -> Markup:
         token = tokens[index]
         return str(Markup('<pre tabindex="0"><code>{}</code></pre>').format(highlight(token.content, token.info.strip() or "text")))
 
-    rules = {"heading_open": heading, "table_open": table, "table_close": table_end, "fence": code, "code_block": code}
+    def picture(renderer: Any, tokens: Any, index: int, options: Any, environment: Any) -> str:
+        return ""  # pictures of these pages are in the repository, not in the program
+
+    rules = {"image": picture, "heading_open": heading, "table_open": table, "table_close": table_end, "fence": code, "code_block": code}
     for name, rule in rules.items():
         parser.add_render_rule(name, rule)
     return Markup(parser.render(text))
