@@ -283,7 +283,12 @@ def _usage(context: Context, key: ListedKey, models: list[CallableModel], secret
         examples = [administration_snippet(root, secret=secret)]
     elif model is not None:
         examples = snippets(f"{root}/ai/v1", model.alias, model.kind, secret=secret)
-    return {"examples": examples, "choices": [(each.alias, each.alias) for each in models], "first": model.alias if model else None}
+    return {
+        "examples": examples,
+        "choices": [(each.alias, each.alias) for each in models],
+        "first": model.alias if model else None,
+        "unpaid": model is not None and model.unpaid,
+    }
 
 
 async def _with_secret(context: Context, key: ListedKey, secret: str, *, rotated: api_keys.RotatedKey | None) -> View:
