@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
-from playwright.sync_api import Frame, Locator, expect
+from playwright.sync_api import Locator, expect
 
 from tests.appliance import ADMIN_EMAIL, FROM_SOURCE, Appliance, Simulator, environment, until
 from tests.browser.conftest import PASSWORD, Site, Watched
@@ -63,11 +64,7 @@ class Hand:
     pages: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.window.page.on("framenavigated", self._arrived)
-
-    def _arrived(self, frame: Frame) -> None:
-        if frame == self.window.page.main_frame:
-            self.pages.append(frame.url.removeprefix(self.window.url))
+        self.window.page.on("domcontentloaded", lambda page: self.pages.append(urlsplit(page.url).path))
 
     def press(self, target: Locator) -> None:
         """A link or a button."""
@@ -86,6 +83,12 @@ class Hand:
         """The form that was just written into."""
         self.press(button)
 
+    def linger(self, target: Locator) -> None:
+        """Be there, and do nothing."""
+
+    def look(self) -> None:
+        """See where one is."""
+
     def go(self, name: str, key: str) -> None:
         """A page of the navigation; ``key`` is the one after g."""
         self.press(self.window.page.get_by_role("navigation", name="Pages").get_by_role("link", name=name, exact=True))
@@ -98,30 +101,37 @@ class Keys(Hand):
     unseen: list[str] = field(default_factory=list)
 
     def press(self, target: Locator) -> None:
-        self._reach(target)
-        self._key("Enter")
+        self.reach(target)
+        self.key("Enter")
 
     def toggle(self, target: Locator) -> None:
-        self._reach(target)
-        self._key("Space")
+        self.reach(target)
+        self.key("Space")
         self.look()
 
     def write(self, target: Locator, text: str) -> None:
         self.fields += 1
-        self._reach(target)
-        self._key("Control+A")
+        self.reach(target)
+        self.key("Control+A")
         self.window.page.keyboard.type(text)
         self.look()
 
     def send(self, button: Locator) -> None:
         expect(button).to_be_visible()
-        self._key("Enter")
+        self.key("Enter")
 
     def go(self, name: str, key: str) -> None:
         # Keys of the page are not heard where somebody writes.
         expect(self.window.page.locator("input:focus, textarea:focus")).to_have_count(0)
-        self._key("g")
-        self._key(key)
+        self.key("g")
+        self.key(key)
+
+    def linger(self, target: Locator) -> None:
+        self.reach(target)
+
+    def key(self, key: str) -> None:
+        self.clicks += 1
+        self.window.page.keyboard.press(key)
 
     def look(self) -> None:
         """The focus is somewhere, and can be seen."""
@@ -129,17 +139,14 @@ class Keys(Hand):
         if wrong:
             self.unseen.append(f"{self.window.page.url}: {wrong}")
 
-    def _key(self, key: str) -> None:
-        self.clicks += 1
-        self.window.page.keyboard.press(key)
-
-    def _reach(self, target: Locator) -> None:
+    def reach(self, target: Locator) -> None:
         target.wait_for()
         for _ in range(MOST_KEYS):
             if target.evaluate("element => element === document.activeElement"):
                 return
-            self._key("Tab")
-            if self.window.page.evaluate("document.hasFocus() && document.activeElement !== document.body"):
+            self.key("Tab")
+            # After the last thing of a page comes the browser's own frame.
+            if self.window.page.evaluate("document.activeElement !== document.body"):
                 self.look()
         raise AssertionError(f"not reached by keyboard: {target}")
 
@@ -239,6 +246,7 @@ class Newcomer:
         if scripts:
             expect(step.locator("live-feed")).to_have_attribute("state", "live")
             self.page.evaluate("window.notReloaded = true")
+            hand.linger(step.get_by_role("link", name="Look again"))
         done = run(line)
         assert '"choices"' in done.stdout, done.stdout + done.stderr
         if not scripts:
@@ -249,6 +257,7 @@ class Newcomer:
             expect(step).to_have_attribute("data-done", "yes")
             assert self.page.evaluate("window.notReloaded")
             expect(self.page.locator("#checklist")).to_contain_text("Set-up complete")
+            hand.look()
         else:
             # The last step is done, and the list has gone.
             expect(self.page.locator("[data-step]")).to_have_count(0)

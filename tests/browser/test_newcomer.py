@@ -48,6 +48,26 @@ def test_without_a_mouse(empty: Site, watch: Watch) -> None:
     keys = Keys(watch(url=empty.url))
     newcomer = Newcomer(empty, keys)
     check_charge(newcomer, newcomer.whole_way())
+    page = keys.window.page
+    # What opens beside the page or above it takes the focus, and gives it back.
+    keys.go("Requests", "r")
+    row = page.locator("tr[data-request]").first
+    keys.press(row.get_by_role("link").first)
+    expect(page.locator("#sheet [data-charged]")).to_be_visible()
+    keys.look()
+    keys.key("Escape")
+    expect(page.locator("#sheet [data-charged]")).to_have_count(0)
+    expect(row.get_by_role("link").first).to_be_focused()
+    keys.look()
+    keys.key("Control+k")
+    expect(page.locator("#palette input")).to_be_focused()
+    keys.key("Escape")
+    expect(row.get_by_role("link").first).to_be_focused()
+    keys.key("Control+k")
+    page.keyboard.type("bill")
+    expect(page.locator("#palette [role=option][aria-selected=true]")).to_contain_text("Billing")
+    keys.key("Enter")
+    page.wait_for_url("**/billing")
     assert keys.unseen == []
 
 
