@@ -157,6 +157,11 @@ async def models_for(services: Services, principal: Principal | None) -> list[Ca
     ]
 
 
+def first_model(models: Sequence[CallableModel]) -> CallableModel | None:
+    """The one to begin with: one to talk to, if there is one."""
+    return next((model for model in models if model.kind == "chat"), models[0] if models else None)
+
+
 async def embed(services: Services, actor: Actor, client_ip: str | None, model: str, texts: Sequence[str]) -> Answer:
     """The vectors of some texts. Raises GatewayError 400, 403."""
     if not 2 <= len(texts) <= MOST_TEXTS:

@@ -12,14 +12,13 @@ from sanic.response import HTTPResponse
 from dwctl import __version__
 from dwctl.accounts import policy
 from dwctl.doorway import Authenticated, Context, Message, Public, Route, feed
-from dwctl.operations import attention, catalog_views
-from dwctl.operations.catalog_views import ModelFilter
+from dwctl.operations import attention
+from dwctl.operations.calls import first_model, models_for
 from dwctl.operations.checklist import Step, checklist
 from dwctl.operations.explorer import HomeTiles, Tile, home_tiles
 from dwctl.operations.live import follow
-from dwctl.operations.model_management import obstacles
 from dwctl.operations.request_log import RequestFilter
-from dwctl.operations.snippets import model_kind, snippets
+from dwctl.operations.snippets import snippets
 from dwctl.operations.users import read_user
 from dwctl.web.pages import Nav, go, page, view
 from dwctl.web.request_tail import reads_everybodys, strip
@@ -161,14 +160,13 @@ class First(msgspec.Struct, frozen=True):
 
 
 async def _first(context: Context) -> First | None:
-    """With a model that whoever is signed in may call."""
-    found = await catalog_views.list_models(context.services, context.actor, ModelFilter(accessible=True, sort="alias"), skip=0, limit=1)
-    if not found.models:
+    """With a model that a key of whoever is signed in may call."""
+    services = context.services
+    model = first_model(await models_for(services, services.keyring.principal_of_person(context.actor.user_id, "realtime")))
+    if model is None:
         return None
-    model = found.models[0]
-    base = context.services.config.metadata.ai_api_base_url or f"{context.peer.scheme}://{context.peer.host}/ai/v1"
-    code = snippets(base, model.alias, model_kind(model.model_type or ""))[0].code
-    return First(code, model.alias, "balance" in await obstacles(context.services, context.actor, model.id))
+    base = services.config.metadata.ai_api_base_url or f"{context.peer.scheme}://{context.peer.host}/ai/v1"
+    return First(snippets(base, model.alias, model.kind)[0].code, model.alias, model.unpaid)
 
 
 def _shown(tiles: HomeTiles, span: str, everybody: bool) -> list[Shown]:

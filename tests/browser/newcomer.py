@@ -243,6 +243,7 @@ class Newcomer:
         self.page.wait_for_url(re.compile(r"/keys/[0-9a-f-]+$"))
         hand.go("Home", "h")
         step = self.page.locator("[data-step=request]")
+        expect(step.locator(".snippet")).to_contain_text("/chat/completions")
         if scripts:
             expect(step.locator("live-feed")).to_have_attribute("state", "live")
             self.page.evaluate("window.notReloaded = true")
