@@ -15,9 +15,10 @@ STAMP = ROOT / "dist" / "dwctl.built-from"
 
 def sources() -> list[Path]:
     """Every file that goes into the binary, or decides how it is made."""
-    single = ["app.py", "appliance.spec", "requirements-dev.lock", "build/binary.py", "build/dwctl.unpacked"]
-    package = [path for path in (ROOT / "dwctl").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
-    return sorted([*(ROOT / name for name in single), *package])
+    single = ["app.py", "appliance.spec", "requirements-dev.lock", "requirements.lock", "build/binary.py", "build/dwctl.unpacked"]
+    single += ["build/vendor.json"]
+    folders = [path for name in ("dwctl", "templates", "static", "docs") for path in (ROOT / name).rglob("*")]
+    return sorted([*(ROOT / name for name in single), *(path for path in folders if path.is_file() and "__pycache__" not in path.parts)])
 
 
 def fingerprint() -> str:

@@ -344,6 +344,20 @@ const resume = () => {
   }
 };
 
+// What has the focus may go with a part of the page that is filled anew: then the focus stays with what was around it.
+let around = [];
+addEventListener("htmx:before:swap", () => {
+  around = [];
+  for (let at = document.activeElement; at && at !== document.body; at = at.parentElement) around.push(at);
+});
+addEventListener("htmx:after:swap", () => {
+  if (!around.length || around[0].isConnected || document.activeElement !== document.body) return;
+  const left = around.find((element) => element.isConnected);
+  if (!left) return;
+  if (!left.hasAttribute("tabindex") && left.tabIndex < 0) left.tabIndex = -1;
+  left.focus({ preventScroll: true });
+});
+
 // Keys. Letters are left alone where somebody types, and altogether if they are switched off in the profile.
 let going = false;
 const rows = () => [...document.querySelectorAll("[data-row]")];

@@ -10,13 +10,14 @@ from typing import Any
 
 import msgspec
 
+from dwctl import clock
 from dwctl.accounts import Actor, policy
 from dwctl.accounts.principals import Principal
 from dwctl.dialects.sse import EventSplitter, data_of
 from dwctl.errors import bad_request, forbidden
 from dwctl.gateway import InsideCall
 from dwctl.gateway.admit import accessible
-from dwctl.ledger import Record
+from dwctl.ledger import Record, prices
 from dwctl.operations.key_list import ListedKey
 from dwctl.operations.services import Services
 from dwctl.operations.snippets import QUESTION, Kind, model_kind
@@ -29,10 +30,11 @@ _MOMENT = 0.04
 
 
 class CallableModel(msgspec.Struct, frozen=True):
-    """A model that somebody may call; ``kind`` is what it is called with."""
+    """A model that somebody may call; ``kind`` is what it is called with. ``unpaid``: it costs something, and nothing is left to pay."""
 
     alias: str
     kind: Kind
+    unpaid: bool = False
 
 
 class Answer(msgspec.Struct, kw_only=True):
@@ -139,12 +141,25 @@ async def models_for(services: Services, principal: Principal | None) -> list[Ca
         "SELECT alias, model_type FROM deployed_models WHERE deleted_at IS NULL AND status = 'active' AND model_type <> 'RERANKER'"
         " ORDER BY alias"
     )
+    if principal is None:
+        return []
     served = services.snapshot().models
+    broke = services.ledger.balances.balance(principal.account_id) <= 0
+
+    def costs(alias: str) -> bool:
+        price = prices.select(served[alias].prices, principal.purpose, clock.now_us())
+        return price is not None and not price.is_free
+
     return [
-        CallableModel(row["alias"], model_kind(row["model_type"]))
+        CallableModel(row["alias"], model_kind(row["model_type"]), broke and costs(row["alias"]))
         for row in rows
-        if principal is not None and row["alias"] in served and accessible(principal, served[row["alias"]])
+        if row["alias"] in served and accessible(principal, served[row["alias"]])
     ]
+
+
+def first_model(models: Sequence[CallableModel]) -> CallableModel | None:
+    """The one to begin with: one to talk to, if there is one."""
+    return next((model for model in models if model.kind == "chat"), models[0] if models else None)
 
 
 async def embed(services: Services, actor: Actor, client_ip: str | None, model: str, texts: Sequence[str]) -> Answer:

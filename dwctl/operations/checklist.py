@@ -8,13 +8,14 @@ import msgspec
 from dwctl.accounts import Actor, policy
 from dwctl.operations.services import Services
 
-Name = Literal["password", "endpoint", "model", "share", "key", "request", "price"]
+Name = Literal["password", "endpoint", "model", "share", "credit", "key", "request", "price"]
 
 _ANSWERED = "SELECT 1 FROM usage_hourly WHERE requests > errors"
 _FACTS: tuple[tuple[Name, str], ...] = (
     ("endpoint", "SELECT 1 FROM inference_endpoints WHERE deleted_at IS NULL"),
     ("model", "SELECT 1 FROM deployed_models WHERE deleted_at IS NULL"),
     ("share", "SELECT 1 FROM deployment_groups d JOIN deployed_models m ON m.id = d.model_id WHERE m.deleted_at IS NULL"),
+    ("credit", "SELECT 1 FROM account_balances WHERE balance_nano > 0"),
     ("key", "SELECT 1 FROM api_keys WHERE deleted_at IS NULL AND NOT hidden AND purpose = 'realtime'"),
     ("request", _ANSWERED),
     (
@@ -28,8 +29,9 @@ _FACTS: tuple[tuple[Name, str], ...] = (
 class Step(msgspec.Struct, frozen=True):
     """One line of the list, in the order in which it makes sense to do them.
 
-    password: the administrator has a password of their own. endpoint, model: there is one. share: a group may call a model. key: there
-    is one for model calls. request: one was answered. price: a model costs something.
+    password: the administrator has a password of their own. endpoint, model: there is one. share: a group may call a model. credit:
+    an account has some; asked for only where a model costs something. key: there is one for model calls. request: one was answered.
+    price: a model costs something.
     """
 
     name: Name
@@ -50,7 +52,8 @@ async def checklist(services: Services, actor: Actor) -> list[Step]:
         **dict(_FACTS),
     }
     [row] = await services.store.fetch(f"SELECT {_exist(facts)}", (services.config.admin_email.strip().lower(),))
-    return [Step("password", bool(row["step_password"])), *(Step(name, bool(row[f"step_{name}"])) for name, _ in _FACTS)]
+    steps = [Step("password", bool(row["step_password"])), *(Step(name, bool(row[f"step_{name}"])) for name, _ in _FACTS)]
+    return [step for step in steps if step.name != "credit" or row["step_price"]]
 
 
 def _exist(facts: Mapping[Any, str]) -> str:

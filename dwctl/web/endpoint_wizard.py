@@ -16,6 +16,7 @@ from dwctl.errors import GatewayError
 from dwctl.operations import endpoint_setup, endpoints
 from dwctl.operations.endpoint_setup import Comparison
 from dwctl.operations.groups import list_groups
+from dwctl.operations.model_management import obstacles
 from dwctl.web.endpoint_forms import BLANK, BY_KEY, PRESETS, ConnectionForm, PriceFields, split_words
 from dwctl.web.endpoints import BASE, endpoint_of
 from dwctl.web.forms import FormError, wrong
@@ -216,7 +217,8 @@ async def show_ready(context: Context) -> View:
     """Step 4: what can be done now."""
     endpoint = await endpoint_of(context)
     held = await endpoint_setup.held_models(context.services, context.actor, endpoint.id)
-    return view("endpoints/ready.html", endpoint=endpoint, held=held)
+    unpaid = bool(held) and "balance" in await obstacles(context.services, context.actor, held[0].id)
+    return view("endpoints/ready.html", endpoint=endpoint, held=held, unpaid=unpaid)
 
 
 def _is_first(found: Comparison) -> bool:

@@ -12,13 +12,13 @@ from sanic.response import HTTPResponse
 from dwctl import __version__
 from dwctl.accounts import policy
 from dwctl.doorway import Authenticated, Context, Message, Public, Route, feed
-from dwctl.operations import attention, catalog_views
-from dwctl.operations.catalog_views import ModelFilter
+from dwctl.operations import attention
+from dwctl.operations.calls import first_model, models_for
 from dwctl.operations.checklist import Step, checklist
 from dwctl.operations.explorer import HomeTiles, Tile, home_tiles
 from dwctl.operations.live import follow
 from dwctl.operations.request_log import RequestFilter
-from dwctl.operations.snippets import model_kind, snippets
+from dwctl.operations.snippets import snippets
 from dwctl.operations.users import read_user
 from dwctl.web.pages import Nav, go, page, view
 from dwctl.web.request_tail import reads_everybodys, strip
@@ -49,6 +49,12 @@ _STEPS: dict[str, tuple[str, str, str, str]] = {
         "/admin/endpoints",
     ),
     "share": ("Let a group call them", "A model is seen by nobody until a group may call it.", "Access", "/admin/access"),
+    "credit": (
+        "Give an account credits",
+        "Models have a price: requests of an account without credits are refused.",
+        "Give credits",
+        "/billing",
+    ),
     "key": ("Create an API key", "Programs sign in with a key; every request is booked to its owner.", "New key", "/keys/new"),
     "request": ("Send a first request", "With your key in the variable DWCTL_API_KEY, from any terminal.", "Playground", "/playground"),
     "price": ("Set a price", "So that each request shows what it costs. Without one, models are free.", "Models", "/admin/models"),
@@ -99,7 +105,7 @@ async def home(context: Context) -> Any:
         shown=not hidden and (not _all_done(steps) or "hx-request" in context.request.headers),
         hidden=hidden and not _all_done(steps),
         complete=_all_done(steps),
-        snippet=await _snippet(context) if waiting and not hidden else None,
+        first=await _first(context) if waiting and not hidden else None,
         tiles=_shown(await home_tiles(services, actor, hours=_HOURS[query.range]), query.range, everybody),
         everybody=everybody,
         range=query.range,
@@ -145,14 +151,22 @@ def _all_done(steps: list[Step]) -> bool:
     return all(step.done for step in steps)
 
 
-async def _snippet(context: Context) -> str | None:
-    """The first request as a line for a terminal, with a model that whoever is signed in may call."""
-    found = await catalog_views.list_models(context.services, context.actor, ModelFilter(accessible=True, sort="alias"), skip=0, limit=1)
-    if not found.models:
+class First(msgspec.Struct, frozen=True):
+    """The first request as a line for a terminal. ``unpaid``: it costs something, and whoever is signed in has nothing to pay with."""
+
+    code: str
+    model: str
+    unpaid: bool
+
+
+async def _first(context: Context) -> First | None:
+    """With a model that a key of whoever is signed in may call."""
+    services = context.services
+    model = first_model(await models_for(services, services.keyring.principal_of_person(context.actor.user_id, "realtime")))
+    if model is None:
         return None
-    model = found.models[0]
-    base = context.services.config.metadata.ai_api_base_url or f"{context.peer.scheme}://{context.peer.host}/ai/v1"
-    return snippets(base, model.alias, model_kind(model.model_type or ""))[0].code
+    base = services.config.metadata.ai_api_base_url or f"{context.peer.scheme}://{context.peer.host}/ai/v1"
+    return First(snippets(base, model.alias, model.kind)[0].code, model.alias, model.unpaid)
 
 
 def _shown(tiles: HomeTiles, span: str, everybody: bool) -> list[Shown]:

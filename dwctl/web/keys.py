@@ -10,7 +10,7 @@ from dwctl import clock
 from dwctl.accounts.policy import allows
 from dwctl.doorway import Context, Needs, Route
 from dwctl.operations import api_keys, key_list
-from dwctl.operations.calls import Answer, CallableModel, models_for, try_key
+from dwctl.operations.calls import Answer, CallableModel, first_model, models_for, try_key
 from dwctl.operations.key_list import KeyFilter, ListedKey, Sort, State
 from dwctl.operations.snippets import Snippet, administration_snippet, snippets
 from dwctl.operations.users import read_user
@@ -277,13 +277,18 @@ def _sentences(deletion: key_list.Deletion) -> list[str]:
 def _usage(context: Context, key: ListedKey, models: list[CallableModel], secret: str | None) -> dict[str, Any]:
     """What the pages say about how a key is used. First a model to talk to is tried, if there is one."""
     root = f"{context.peer.scheme}://{context.peer.host}"
-    model = next((model for model in models if model.kind == "chat"), models[0] if models else None)
+    model = first_model(models)
     examples: list[Snippet] = []
     if key.purpose == "platform":
         examples = [administration_snippet(root, secret=secret)]
     elif model is not None:
         examples = snippets(f"{root}/ai/v1", model.alias, model.kind, secret=secret)
-    return {"examples": examples, "choices": [(each.alias, each.alias) for each in models], "first": model.alias if model else None}
+    return {
+        "examples": examples,
+        "choices": [(each.alias, each.alias) for each in models],
+        "first": model.alias if model else None,
+        "unpaid": model is not None and model.unpaid,
+    }
 
 
 async def _with_secret(context: Context, key: ListedKey, secret: str, *, rotated: api_keys.RotatedKey | None) -> View:

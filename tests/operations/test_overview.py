@@ -16,6 +16,7 @@ from dwctl.errors import GatewayError
 from dwctl.ledger import Charge, Record
 from dwctl.operations import access, checklist, consequences, explorer, palette
 from dwctl.operations.explorer import METRICS, Exploration, Question, Sums
+from dwctl.operations.transactions import TransactionCreate, create_transaction
 from tests.administration import ADMIN_EMAIL, Administration, configuration, serving
 
 HOUR = clock.HOUR
@@ -160,9 +161,15 @@ async def test_the_checklist_follows_the_database(server: Administration) -> Non
     price = {"name": "list", "input_price_per_token": "0.000001", "output_price_per_token": "0", "api_key_purpose": "realtime"}
     _, model = await catalog(server)
     assert await done() == ["endpoint", "model"]
+    assert "credit" not in [step.name for step in await checklist.checklist(server.services, SYSTEM)]
     await access.set_access(server.services, SYSTEM, NIL, model, allowed=True)
     await server.admin("PATCH", f"/models/{model}", json={"tariffs": [price]})
     assert await done() == ["endpoint", "model", "share", "price"]
+    # Credits are asked for where something has a price.
+    assert "credit" in [step.name for step in await checklist.checklist(server.services, SYSTEM)]
+    gift = TransactionCreate(user_id=await server.person(), transaction_type="admin_grant", amount="1")
+    await create_transaction(server.services, SYSTEM, gift)
+    assert await done() == ["endpoint", "model", "share", "credit", "price"]
     account = await server.person()
     assert await done(standard(account)) == []
     await server.key_of(account, "realtime")
@@ -173,7 +180,7 @@ async def test_the_checklist_follows_the_database(server: Administration) -> Non
     await server.services.ledger.recorded()
     assert await done(standard(account)) == ["key", "request"]
     assert await done(standard(await server.person())) == []
-    assert await done() == ["endpoint", "model", "share", "key", "request", "price"]
+    assert await done() == ["endpoint", "model", "share", "credit", "key", "request", "price"]
 
 
 async def test_access_is_explained_and_granted(server: Administration) -> None:
