@@ -13,7 +13,7 @@ from tests.browser.conftest import Site, Watched, email_of
 MEMBER = email_of("StandardUser")
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def talking(site: Site) -> Site:
     """The site with models that answer in many ways, and credit for the member."""
     models = [
