@@ -272,6 +272,7 @@ def test_sessions_are_listed_and_can_be_ended(watch: Watch) -> None:
     there.open("/me")
     assert "/login" in there.page.url
     there.sign_in(email_of("PlatformManager"), PASSWORD)
+    here.open("/me")
     here.page.get_by_role("button", name="Sign out everywhere else").click()
     there.open("/me")
     assert "/login" in there.page.url

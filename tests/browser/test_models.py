@@ -116,7 +116,7 @@ def test_a_new_price_begins_a_new_version_and_what_was_charged_stays(site: Site,
     expect(page.get_by_role("status")).to_contain_text("This is the price that holds already.")
     expect(versions).to_have_count(2)
     # Another purpose has a price of its own, which can end again.
-    page.get_by_role("link", name="Playground").click()
+    page.get_by_role("navigation", name="Purposes").get_by_role("link", name="Playground").click()
     expect(page.locator("main")).to_contain_text("There is no price of its own: the one for API keys holds here too.")
     page.get_by_label("Input").fill("0")
     page.get_by_role("button", name="Begin this price").click()

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Response, expect
 
 from tests.appliance import ROOT
-from tests.browser.conftest import Site, Watch
+from tests.browser.conftest import PASSWORD, Site, Watch, email_of
 from tests.browser.newcomer import Hand, Keys, Newcomer, booked, first_start
 
 PROGRAM = ROOT / "dist" / "dwctl"
@@ -74,6 +74,19 @@ def test_without_a_mouse(empty: Site, watch: Watch) -> None:
 def test_without_scripts(empty: Site, watch: Watch) -> None:
     newcomer = Newcomer(empty, Hand(watch(url=empty.url, scripts=False)))
     check_charge(newcomer, newcomer.whole_way(scripts=False))
+
+
+def test_who_has_no_credits_is_told_before_a_request_is_refused(watch: Watch) -> None:
+    """The shared server's models have prices, and this user has never been given anything."""
+    window = watch()
+    page = window.page
+    window.sign_in(email_of("StandardUser"), PASSWORD)
+    expect(page.locator("[data-step=request]")).to_contain_text("chat costs credits and your account has none")
+    window.open("/keys/new")
+    page.get_by_label("Name", exact=True).fill("told beforehand")
+    page.get_by_role("button", name="Create key").click()
+    expect(page.locator("main")).to_contain_text("has none: the request would be refused. Somebody who manages credits can give it some.")
+    expect(page.get_by_role("link", name="Give it credits in another tab")).to_have_count(0)
 
 
 TYPES = {

@@ -90,7 +90,7 @@ def test_mistakes_in_the_form_of_a_user_are_told_beside_the_fields(site: Site, a
         error.wait_for()
         assert sentence in error.inner_text(), fields
         assert page.locator(f"#f-{wrong}").get_attribute("aria-invalid") == "true"
-        assert page.evaluate("document.activeElement.id") == f"f-{wrong}"
+        expect(page.locator(f"#f-{wrong}")).to_be_focused()
         for name, value in fields.items():
             if name not in ("way", "password"):
                 assert page.locator(f"#f-{name}").input_value() == value
