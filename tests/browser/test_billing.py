@@ -4,6 +4,8 @@ import csv
 import io
 from decimal import Decimal
 
+from playwright.sync_api import expect
+
 from tests.appliance import USER
 from tests.browser.conftest import PASSWORD, Site, Watch, Watched, email_of
 from tests.browser.test_people import create_user, fresh
@@ -86,7 +88,7 @@ def test_mistakes_are_told_beside_the_fields_and_nothing_is_booked(site: Site, a
         error.wait_for()
         assert sentence in error.inner_text(), amount
         assert page.locator("#f-amount").input_value() == amount
-        assert page.evaluate("document.activeElement.id") == f"f-{wrong}"
+        expect(page.locator(f"#f-{wrong}")).to_be_focused()
         assert balance(admin) == "0"
     page.locator("#f-amount").fill("2")
     page.locator("#f-reason").fill("mended")
