@@ -8,9 +8,8 @@ from dwctl.doorway import Context, Needs, Route
 from dwctl.operations import catalog_views, endpoint_setup, endpoints
 from dwctl.operations.catalog_views import EndpointView
 from dwctl.operations.consequences import consequences
-from dwctl.web.deletion import sentences
+from dwctl.web.deletion import DeleteForm, check_confirmed, deletion
 from dwctl.web.endpoint_forms import ConnectionForm
-from dwctl.web.forms import wrong
 from dwctl.web.pages import Nav, View, go, page, view
 
 ROUTES: list[Route] = []
@@ -21,10 +20,6 @@ _TIMEOUTS = ("connection", "first byte", "between bytes", "in all")
 
 class ListQuery(msgspec.Struct, kw_only=True):
     page: int = 1
-
-
-class DeleteForm(msgspec.Struct, kw_only=True):
-    confirm: str
 
 
 async def endpoint_of(context: Context) -> EndpointView:
@@ -88,7 +83,7 @@ async def ask_deletion(context: Context) -> View:
     """What goes with it."""
     endpoint = await endpoint_of(context)
     found = await consequences(context.services, context.actor, "endpoint", endpoint.id)
-    return view("endpoints/delete.html", endpoint=endpoint, sentences=sentences(found))
+    return deletion("endpoint", f"{BASE}/{endpoint.id}", found, trail=("Endpoints", BASE))
 
 
 @page(
@@ -103,7 +98,6 @@ async def ask_deletion(context: Context) -> View:
 async def delete_endpoint(context: Context) -> Any:
     """Delete it with its models, once its name has been typed."""
     endpoint = await endpoint_of(context)
-    if context.body.confirm.strip() != endpoint.name:
-        raise wrong("confirm", "This is not the name of the endpoint. Nothing was deleted.")
+    check_confirmed(context.body, endpoint.name)
     await endpoints.delete_endpoint(context.services, context.actor, endpoint.id)
     return go(BASE, f"The endpoint {endpoint.name} and its models are deleted.")

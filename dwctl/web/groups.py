@@ -11,7 +11,7 @@ from dwctl.operations.access import access_matrix, set_access
 from dwctl.operations.account_views import UserResponse
 from dwctl.operations.consequences import consequences
 from dwctl.operations.groups import GroupCreate, GroupUpdate
-from dwctl.web.deleting import ConfirmForm, check_confirmed, deletion
+from dwctl.web.deletion import DeleteForm, check_confirmed, deletion
 from dwctl.web.forms import wrong
 from dwctl.web.pages import Nav, View, go, page, view
 
@@ -190,7 +190,7 @@ async def ask_delete(context: Context) -> View:
     "POST",
     "/admin/groups/<group_id>/delete",
     policy=Needs("Groups", "delete_all"),
-    form=ConfirmForm,
+    form=DeleteForm,
     again=ask_delete,
     summary="Delete a group",
 )

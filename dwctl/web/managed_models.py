@@ -12,7 +12,7 @@ from dwctl.operations.catalog_views import ModelView
 from dwctl.operations.consequences import consequences
 from dwctl.operations.groups import list_groups
 from dwctl.operations.model_management import Lacking, Purpose
-from dwctl.web.deletion import sentences
+from dwctl.web.deletion import DeleteForm, check_confirmed, sentences
 from dwctl.web.endpoint_forms import PriceFields, per_million, split_words
 from dwctl.web.forms import FormError, wrong
 from dwctl.web.models import PURPOSES
@@ -75,10 +75,6 @@ class EndForm(msgspec.Struct, kw_only=True):
 
 class PriceQuery(msgspec.Struct, kw_only=True):
     purpose: Purpose = "realtime"
-
-
-class DeleteForm(msgspec.Struct, kw_only=True):
-    confirm: str
 
 
 async def _model(context: Context, *include: str) -> ModelView:
@@ -256,7 +252,7 @@ async def ask_deletion(context: Context) -> View:
     """What goes with it."""
     model = await _model(context)
     found = await consequences(context.services, context.actor, "model", model.id)
-    return await _section(context, "danger", model, sentences=sentences(found))
+    return await _section(context, "danger", model, sentences=sentences("model", found))
 
 
 @page(
@@ -271,7 +267,6 @@ async def ask_deletion(context: Context) -> View:
 async def delete_model(context: Context) -> Any:
     """Delete it, once its alias has been typed."""
     model = await _model(context)
-    if context.body.confirm.strip() != model.alias:
-        raise wrong("confirm", "This is not the alias of the model. Nothing was deleted.")
+    check_confirmed(context.body, model.alias)
     await models.delete_model(context.services, context.actor, model.id)
     return go(BASE, f"The model {model.alias} is deleted.")

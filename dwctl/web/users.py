@@ -12,7 +12,7 @@ from dwctl.operations import groups, sign_in, users
 from dwctl.operations.account_views import UserResponse
 from dwctl.operations.consequences import consequences
 from dwctl.operations.users import UserCreate, UserUpdate
-from dwctl.web.deleting import ConfirmForm, check_confirmed, deletion
+from dwctl.web.deletion import DeleteForm, check_confirmed, deletion
 from dwctl.web.formats import role_words
 from dwctl.web.forms import wrong
 from dwctl.web.pages import Nav, View, go, page, view
@@ -156,7 +156,7 @@ async def ask_delete(context: Context) -> View:
     "POST",
     "/admin/users/<user_id>/delete",
     policy=Needs("Users", "delete_all"),
-    form=ConfirmForm,
+    form=DeleteForm,
     again=ask_delete,
     summary="Delete a user",
 )

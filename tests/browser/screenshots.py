@@ -34,6 +34,8 @@ MODELS = {
     "embed": ("sim-embed", "vllm-a", "0.02", "0", 20),
 }
 """Alias -> the provider's name, endpoint, prices, and its share of the traffic."""
+STRANGERS = ("/login", "/forgot", "/reset")
+"""Pages for people who are not signed in."""
 ROWS = 3_000
 HOURS = 40
 
@@ -175,11 +177,15 @@ def main(target: Path) -> None:
             with sync_playwright() as playwright:
                 browser = playwright.chromium.launch(executable_path=chromium(), args=list(FLAGS))
                 for name in ("light", "dark"):
+                    signed_in = False
                     context = browser.new_context(viewport={"width": 1280, "height": 800})
                     window = Watched(context.new_page(), appliance.url)
-                    window.sign_in()
+                    seen = pages(Site(appliance, simulator), values)
                     with theme(window, name):
-                        for path in pages(Site(appliance, simulator), values):
+                        for path in sorted(seen, key=lambda path: path not in STRANGERS):
+                            if path not in STRANGERS and not signed_in:
+                                window.sign_in()
+                                signed_in = True
                             window.open(path)
                             title = re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "one", path)
                             title = re.sub(r"\W+", "-", title).strip("-") or "home"

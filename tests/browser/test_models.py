@@ -224,7 +224,7 @@ def test_a_model_is_deleted_once_its_alias_is_typed(site: Site, admin: Watched, 
     expect(page.locator("main")).to_contain_text("1 group loses access to it.")
     page.get_by_label("Type gone to confirm").fill("Gone")
     page.get_by_role("button", name="Delete model").click()
-    expect(page.get_by_role("alert")).to_contain_text("This is not the alias of the model. Nothing was deleted.")
+    expect(page.get_by_role("alert")).to_contain_text("This is not the name. Nothing was deleted")
     page.get_by_label("Type gone to confirm").fill("gone")
     page.get_by_role("button", name="Delete model").click()
     page.wait_for_url("**/admin/models")
