@@ -1,5 +1,6 @@
 """The machine: cores, processes and what they have used."""
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -28,9 +29,15 @@ def tree(pid: int) -> list[int]:
     """A process and all its descendants."""
     found = [pid]
     for parent in found:
-        for task in Path(f"/proc/{parent}/task").iterdir():
-            found.extend(int(child) for child in (task / "children").read_text().split())
+        with _ended():
+            for task in Path(f"/proc/{parent}/task").iterdir():
+                found.extend(int(child) for child in (task / "children").read_text().split())
     return found
+
+
+def _ended() -> contextlib.suppress:
+    """What a process or thread has that ended since it was listed: nothing."""
+    return contextlib.suppress(FileNotFoundError, ProcessLookupError)
 
 
 def cpu_seconds(pid: int) -> float:
@@ -40,7 +47,8 @@ def cpu_seconds(pid: int) -> float:
     """
     total = 0
     for member in tree(pid):
-        total += sum(int((task / "schedstat").read_text().split()[0]) for task in Path(f"/proc/{member}/task").iterdir())
+        with _ended():
+            total += sum(int((task / "schedstat").read_text().split()[0]) for task in Path(f"/proc/{member}/task").iterdir())
     return total / 1e9
 
 
@@ -48,11 +56,12 @@ def memory(pid: int) -> tuple[float, float]:
     """RSS and PSS of a process tree, in MB (10^6 bytes)."""
     rss = pss = 0
     for member in tree(pid):
-        for line in Path(f"/proc/{member}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Rss:"):
-                rss += int(line.split()[1])
-            elif line.startswith("Pss:"):
-                pss += int(line.split()[1])
+        with _ended():
+            for line in Path(f"/proc/{member}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Rss:"):
+                    rss += int(line.split()[1])
+                elif line.startswith("Pss:"):
+                    pss += int(line.split()[1])
     return rss * 1024 / 1e6, pss * 1024 / 1e6
 
 

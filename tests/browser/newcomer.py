@@ -5,6 +5,7 @@ import re
 import sqlite3
 import subprocess
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -251,7 +252,7 @@ class Newcomer:
         done = run(line)
         assert '"choices"' in done.stdout, done.stdout + done.stderr
         if not scripts:
-            until(lambda: self.site.simulator.served(), 10, "the provider was asked")
+            until(self._recorded, 10, "the request is in the log")
             expect(step).to_have_attribute("data-done", "no")
             hand.press(self._link("Look again"))
         if scripts:
@@ -262,6 +263,10 @@ class Newcomer:
         else:
             # The last step is done, and the list has gone.
             expect(self.page.locator("[data-step]")).to_have_count(0)
+
+    def _recorded(self) -> bool:
+        with closing(sqlite3.connect(self.site.appliance.data_dir / "dwctl.db")) as database:
+            return bool(database.execute("SELECT count(*) FROM requests").fetchone()[0])
 
     def inspect(self) -> str:
         """From the newest requests of Home to the one that was made; the charge that its page shows."""
