@@ -5,7 +5,6 @@ import re
 import sqlite3
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -265,7 +264,7 @@ class Newcomer:
             expect(self.page.locator("[data-step]")).to_have_count(0)
 
     def _recorded(self) -> bool:
-        with closing(sqlite3.connect(self.site.appliance.data_dir / "dwctl.db")) as database:
+        with contextlib.closing(sqlite3.connect(self.site.appliance.data_dir / "dwctl.db")) as database:
             return bool(database.execute("SELECT count(*) FROM requests").fetchone()[0])
 
     def inspect(self) -> str:
