@@ -121,6 +121,8 @@ def _handler(keeper: Doorkeeper, route: Route, surface: Surface) -> Any:
             return await surface.serve(route, context)
         except GatewayError as raised:
             error = raised
+            if error.status == 403:
+                _note_refusal(route, context, error)
         except IntegrityError:
             error = conflict("Somebody else has just stored the same. Please look again, and repeat what is still missing.")
         except StoreUnavailable:
@@ -143,6 +145,19 @@ def _handler(keeper: Doorkeeper, route: Route, surface: Surface) -> Any:
         return response
 
     return handle
+
+
+def _note_refusal(route: Route, context: Context, error: GatewayError) -> None:
+    """Whoever tries what they may not leaves a line in the log."""
+    visitor = context.visitor
+    _log.warning(
+        "forbidden",
+        method=route.method,
+        path=route.path,
+        code=error.code,
+        user_id=visitor.user_id if visitor is not None else None,
+        client_ip=context.peer.ip,
+    )
 
 
 def _check(policy: Needs, context: Context) -> None:

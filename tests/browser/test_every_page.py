@@ -154,6 +154,7 @@ def test_each_role_gets_what_the_table_says(site: Site, watch: Watch, role: str)
         token = window.page.locator("input[name=_csrf]").first.get_attribute("value") or ""
         forged = window.page.request.post(window.url + path, form={"_csrf": token}, headers={"accept": "text/html"})
         assert forged.status == 403, f"{role}: POST {path}"
+        assert any((entry["method"], entry["path"]) == ("POST", route.path) for entry in site.appliance.events("forbidden")), path
 
 
 def test_nobody_gets_a_page_without_signing_in(site: Site, watch: Watch) -> None:
