@@ -59,6 +59,15 @@ CREATE TABLE IF NOT EXISTS bodies (
 )
 """
 
+_INTO_BLOCKS = (
+    "BEGIN IMMEDIATE",
+    "ALTER TABLE bodies RENAME TO single_bodies",
+    _TABLE,
+    "INSERT INTO bodies SELECT request_id, at, NULL, content, truncated FROM single_bodies",
+    "DROP TABLE single_bodies",
+)
+"""Makes a file from before there were blocks one that may hold some."""
+
 
 def _insert_into(table: str, rows: int) -> str:
     """One statement for all rows of a block: the thread keeps the interpreter's lock for less, and the statements stay compiled."""
@@ -103,7 +112,7 @@ class _Entry(msgspec.Struct, frozen=True):
 
 _StoredRow = tuple[str, int, str | None, bytes | None, bool]
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(list[tuple[str, bytes | None, bytes | None]]).decode
+_decode = msgspec.msgpack.Decoder().decode
 
 
 def _compressed(block: list[_Entry]) -> bytes:
@@ -137,7 +146,11 @@ def _stored(block: list[_Entry]) -> list[_StoredRow]:
 
 
 def _read(request_id: str, content: bytes | None, truncated: object) -> Bodies | None:
-    for name, request, response in _decode(zlib.decompress(content)) if content is not None else ():
+    kept = _decode(zlib.decompress(content)) if content is not None else []
+    if kept and not isinstance(kept[0], list):
+        request, response = kept  # a row from before there were blocks
+        return Bodies(request, response, bool(truncated))
+    for name, request, response in kept:
         if name == request_id:
             return Bodies(request, response, bool(truncated))
     return None
@@ -219,6 +232,10 @@ class _DayFiles:
                 connection.execute("PRAGMA journal_mode=WAL")
                 connection.execute("PRAGMA synchronous=NORMAL")
                 connection.execute(_TABLE)
+                if "block" not in [column[1] for column in connection.execute("PRAGMA table_info(bodies)")]:
+                    with connection:
+                        for statement in _INTO_BLOCKS:
+                            connection.execute(statement)
             except sqlite3.Error:
                 connection.close()
                 raise

@@ -5,9 +5,11 @@ import contextlib
 import sqlite3
 import stat
 import threading
+import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from dwctl import ids
@@ -142,3 +144,20 @@ async def test_a_batch_that_is_written_twice_is_whole(body_store: BodyStore) -> 
     body_store.put(second, NOON + 1, b"two", None, False)
     assert await body_store.get(first, NOON) == Bodies(b"one", None, False)
     assert await body_store.get(second, NOON + 1) == Bodies(b"two", None, False)
+
+
+async def test_a_day_that_began_before_there_were_blocks_goes_on(sqlite_url: str, data_dir: Path) -> None:
+    store = await Store.open(sqlite_url, data_dir)
+    before, after = ids.new_text(), ids.new_text()
+    with contextlib.closing(sqlite3.connect(data_dir / "bodies-20261120.sqlite")) as old, old:
+        old.execute(
+            "CREATE TABLE bodies (request_id TEXT PRIMARY KEY, at INTEGER NOT NULL, content BLOB NOT NULL, truncated INTEGER NOT NULL)"
+        )
+        content = zlib.compress(msgspec.msgpack.encode((b"asked", None)))
+        old.execute("INSERT INTO bodies VALUES (?, ?, ?, ?)", (before, NOON, content, True))
+    body_store = BodyStore(store)
+    body_store.put(after, NOON + 1, b"asked later", b"answered", False)
+    assert await body_store.get(after, NOON + 1) == Bodies(b"asked later", b"answered", False)
+    assert await body_store.get(before, NOON) == Bodies(b"asked", None, True)
+    await body_store.close()
+    await store.close()
