@@ -12,8 +12,7 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -141,16 +140,6 @@ _REFUSALS = {
     408: GatewayError(408, "invalid_request_error", "request_timeout", "The request did not arrive in time."),
     413: GatewayError(413, "invalid_request_error", "payload_too_large", "The request is too large."),
 }
-
-
-@dataclass
-class Running:
-    """A server that answers: where, and how to stop it."""
-
-    url: str
-    services: Services
-    gateway: Gateway
-    stop: "Callable[[], object]"
 
 
 class DataDirectory:
