@@ -1,0 +1,43 @@
+"""What a provider wants back with a thought, carried through a client of another dialect and back unchanged.
+
+Anthropic signs its thinking and OpenAI encrypts its reasoning; both refuse a thought without that, and neither takes the other's.
+The client sees one opaque text, which says whose it is.
+"""
+
+import base64
+import binascii
+
+import msgspec
+
+from dwctl.dialects.canonical import Reasoning
+from dwctl.dialects.names import DialectName
+
+_PREFIX = "dwctl."
+
+
+class _Sealed(msgspec.Struct, array_like=True):
+    origin: DialectName
+    signature: str | None
+    id: str | None
+    redacted: bool
+    summary: bool
+
+
+_DECODER = msgspec.json.Decoder(_Sealed)
+
+
+def wrap(origin: DialectName | None, signature: str | None, *, id: str | None = None, redacted: bool = False, summary: bool = False) -> str:
+    """The text that a client keeps with a thought."""
+    sealed = _Sealed(origin or "openai-chat", signature, id, redacted, summary)
+    return _PREFIX + base64.urlsafe_b64encode(msgspec.json.encode(sealed)).decode()
+
+
+def unwrap(thought: str, carried: str | None, client: DialectName) -> Reasoning:
+    """The thought that a client of dialect ``client`` brings back; ``carried`` is what `wrap` gave it, or a provider's own."""
+    if carried is not None and carried.startswith(_PREFIX):
+        try:
+            sealed = _DECODER.decode(base64.urlsafe_b64decode(carried[len(_PREFIX) :]))
+        except (binascii.Error, msgspec.DecodeError, UnicodeError, ValueError):
+            return Reasoning(thought, origin=client)
+        return Reasoning(thought, sealed.summary, sealed.signature, sealed.origin, sealed.id, sealed.redacted)
+    return Reasoning(thought, signature=carried, origin=client)

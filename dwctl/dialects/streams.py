@@ -1,0 +1,263 @@
+"""Streams on their way from a provider to a client: translated, or watched while they pass.
+
+Both offer what `openai_stream.CompletionStream` does, which is the same for chat to chat at the least cost.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from dwctl.dialects import sse
+from dwctl.dialects.answers import (
+    Counted,
+    Ended,
+    Event,
+    Failed,
+    Finished,
+    MalformedAnswer,
+    ReasoningDelta,
+    RefusalDelta,
+    Started,
+    TextDelta,
+    ToolDelta,
+    ToolStart,
+)
+from dwctl.dialects.codec import StreamParser, StreamRenderer
+from dwctl.dialects.openai_stream import KEPT_BYTES, MalformedStream
+from dwctl.dialects.usage import Usage
+from dwctl.errors import GatewayError
+
+_ANY = msgspec.json.Decoder()
+
+
+def decode_object(data: bytes) -> dict[str, Any]:
+    """A JSON object, also one with text that is not quite UTF-8. Raises MalformedAnswer."""
+    try:
+        value = _ANY.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        try:
+            value = json.loads(data.decode("utf-8", "replace"))
+        except (ValueError, RecursionError):
+            raise MalformedAnswer("what should be a JSON object is none") from None
+    if not isinstance(value, dict):
+        raise MalformedAnswer("what should be a JSON object is another value")
+    return value
+
+
+class SseParser:
+    """Base of parsers of server-sent events; ``on`` and ``on_done`` are the dialect's."""
+
+    def __init__(self) -> None:
+        self._splitter = sse.EventSplitter()
+
+    def split(self, chunk: bytes) -> list[bytes]:
+        try:
+            return self._splitter.feed(chunk)
+        except sse.EventTooLarge:
+            raise MalformedAnswer("an event that is too large") from None
+
+    def rest(self) -> bytes:
+        return self._splitter.rest
+
+    def take(self, unit: bytes) -> list[Event]:
+        data = sse.data_of(unit)
+        if not data or not (data := data.strip()):
+            return []
+        if data == b"[DONE]":
+            return self.on_done()
+        return self.on(decode_object(data))
+
+    def on(self, data: dict[str, Any]) -> list[Event]:
+        """What one event means. Raises MalformedAnswer."""
+        raise NotImplementedError
+
+    def on_done(self) -> list[Event]:
+        """What the event ``[DONE]`` means."""
+        return [Ended()]
+
+
+class LineParser:
+    """Base of parsers of newline-delimited JSON; ``on`` is the dialect's."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def split(self, chunk: bytes) -> list[bytes]:
+        lines = (self._rest + chunk).splitlines(keepends=True) if b"\n" in chunk else []
+        if not lines:
+            self._rest += chunk
+        else:
+            self._rest = b"" if lines[-1].endswith(b"\n") else lines.pop()
+        if len(self._rest) > sse.MAX_EVENT:
+            raise MalformedAnswer("a line that is too large")
+        return lines
+
+    def rest(self) -> bytes:
+        return self._rest
+
+    def take(self, unit: bytes) -> list[Event]:
+        return self.on(decode_object(unit)) if unit.strip() else []
+
+    def on(self, data: dict[str, Any]) -> list[Event]:
+        """What one line means. Raises MalformedAnswer."""
+        raise NotImplementedError
+
+
+class _Stream:
+    """What is learned of a stream: see `openai_stream.CompletionStream`."""
+
+    def __init__(self, parser: StreamParser, choices: int = 1) -> None:
+        self._parser = parser
+        self._choices = choices
+        self._finished: set[int] = set()
+        self._texts: list[str] = []
+        self._kept: list[bytes] = []
+        self._kept_size = 0
+        self._text_size = 0
+        self.unkept = 0
+        self.done = False
+        self.error: GatewayError | None = None
+        self.said: str | None = None
+        """The provider's words for its error."""
+        self.finish_reason: str | None = None
+        self.model: str | None = None
+        self.output_seen = False
+        self.raw_usage: bytes | None = None
+        self.usage: Usage | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether the answer may count as whole: the terminal event was there, or every choice said why it finished."""
+        return self.done or len(self._finished) >= self._choices
+
+    @property
+    def error_status(self) -> int | None:
+        return self.error.status if self.error is not None else None
+
+    def kept(self) -> bytes:
+        """The first ``KEPT_BYTES`` of what the client was sent."""
+        return b"".join(self._kept)
+
+    def written_text(self) -> str:
+        """What the model wrote, for counting its tokens."""
+        return "".join(self._texts)
+
+    def feed(self, chunk: bytes) -> bytes:
+        """What may be released now. Raises MalformedStream; what came before it in the same chunk is in ``args[0]``."""
+        released: list[bytes] = []
+        try:
+            for unit in self._parser.split(chunk):
+                if self.done:
+                    break
+                released.append(self._pass(unit))
+        except MalformedAnswer as fault:
+            raise MalformedStream(b"".join(released), str(fault)) from None
+        return self._keep(b"".join(released))
+
+    def finish(self) -> bytes:
+        """The provider ended the message: what was held back. Raises MalformedStream if a unit had begun and is not whole."""
+        if self.done:
+            return b""
+        try:
+            released = self._pass(rest) if (rest := self._parser.rest()) else b""
+            if not self.done and self.error is None and self.complete:
+                released += self._close()
+        except MalformedAnswer as fault:
+            raise MalformedStream(b"", str(fault)) from None
+        return self._keep(released)
+
+    def fail(self, error: GatewayError) -> bytes:
+        """The end of a stream that failed, after whatever was released."""
+        raise NotImplementedError
+
+    def _pass(self, unit: bytes) -> bytes:
+        raise NotImplementedError
+
+    def _close(self) -> bytes:
+        """The end of an answer whose provider forgot the terminal event."""
+        return b""
+
+    def _learn(self, event: Event) -> None:
+        text = ""
+        match event:
+            case TextDelta() | ReasoningDelta() | RefusalDelta():
+                text = event.text
+            case ToolStart():
+                text = event.name
+            case ToolDelta():
+                text = event.fragment
+            case Started():
+                self.model = event.model or self.model
+                if event.usage is not None:
+                    self.usage = event.usage
+            case Finished():
+                self.output_seen = True
+                self.finish_reason = event.finish
+                self._finished.add(event.choice)
+            case Counted():
+                self.usage, self.raw_usage = event.usage, event.raw
+            case Failed():
+                self.error, self.said = self.error or event.error, self.said or event.said
+            case Ended():
+                self.done = True
+        if text:
+            self.output_seen = True
+            if self._text_size < KEPT_BYTES:
+                self._texts.append(text)
+                self._text_size += len(text)
+            else:
+                self.unkept += len(text)
+
+    def _keep(self, released: bytes) -> bytes:
+        if released and self._kept_size < KEPT_BYTES:
+            self._kept.append(released)
+            self._kept_size += len(released)
+        return released
+
+
+class WatchedStream(_Stream):
+    """A stream whose client speaks as its provider does: what passes is the provider's own bytes."""
+
+    def __init__(self, parser: StreamParser, stream_error: Callable[[GatewayError], bytes]) -> None:
+        super().__init__(parser)
+        self._stream_error = stream_error
+
+    def fail(self, error: GatewayError) -> bytes:
+        return self._stream_error(error)
+
+    def _pass(self, unit: bytes) -> bytes:
+        for event in self._parser.take(unit):
+            self._learn(event)
+        return unit
+
+
+class TranslatedStream(_Stream):
+    """A stream that is read in one dialect and written in another."""
+
+    def __init__(self, parser: StreamParser, renderer: StreamRenderer, choices: int = 1) -> None:
+        super().__init__(parser, choices)
+        self._renderer = renderer
+
+    def fail(self, error: GatewayError) -> bytes:
+        return self._renderer.fail(error)
+
+    def _pass(self, unit: bytes) -> bytes:
+        parts = []
+        for event in self._parser.take(unit):
+            self._learn(event)
+            if isinstance(event, Ended):
+                parts.append(self._renderer.end())
+            elif isinstance(event, Failed):
+                self.done = True
+                parts.append(self._renderer.fail(event.error))
+            else:
+                parts.append(self._renderer.render(event))
+                continue
+            break
+        return b"".join(parts)
+
+    def _close(self) -> bytes:
+        self.done = True
+        return self._renderer.end()
