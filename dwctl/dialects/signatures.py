@@ -32,9 +32,14 @@ def wrap(origin: DialectName | None, signature: str | None, *, id: str | None = 
     return _PREFIX + base64.urlsafe_b64encode(msgspec.json.encode(sealed)).decode()
 
 
+def is_wrapped(carried: str) -> bool:
+    """Whether it is ours, and not a provider's own."""
+    return carried.startswith(_PREFIX)
+
+
 def unwrap(thought: str, carried: str | None, client: DialectName) -> Reasoning:
     """The thought that a client of dialect ``client`` brings back; ``carried`` is what `wrap` gave it, or a provider's own."""
-    if carried is not None and carried.startswith(_PREFIX):
+    if carried is not None and is_wrapped(carried):
         try:
             sealed = _DECODER.decode(base64.urlsafe_b64decode(carried[len(_PREFIX) :]))
         except (binascii.Error, msgspec.DecodeError, UnicodeError, ValueError):
