@@ -57,6 +57,18 @@ def shown_to_client(status: int, content_type: str, answer: bytes, retry_after: 
     that dwctl has there or the body is not an error in JSON, an error of ours.
     """
     retry = float(retry_after) if retry_after and retry_after.isascii() and retry_after.isdigit() and len(retry_after) < 8 else None
+    if 400 <= status < 600 and status not in _MASKED and len(answer) <= _SHOWN_BODY and "json" in content_type:
+        try:
+            decoded = msgspec.json.decode(answer)
+        except (msgspec.DecodeError, RecursionError):
+            decoded = None
+        if isinstance(decoded, dict) and (error_object(decoded.get("error")) or "message" in decoded or "detail" in decoded):
+            return answer
+    return of_status(status, retry)
+
+
+def of_status(status: int, retry: float | None = None) -> GatewayError:
+    """What the client is told of a provider's error in our words; ``retry`` in seconds."""
     if status >= 600:
         return bad_redirect(status)
     if status in _MASKED:
@@ -66,13 +78,6 @@ def shown_to_client(status: int, content_type: str, answer: bytes, retry_after: 
             "provider_refused_gateway",
             "The model's provider refused the gateway's own credentials or account. Please tell your administrator.",
         )
-    if status >= 400 and len(answer) <= _SHOWN_BODY and "json" in content_type:
-        try:
-            decoded = msgspec.json.decode(answer)
-        except (msgspec.DecodeError, RecursionError):
-            decoded = None
-        if isinstance(decoded, dict) and (error_object(decoded.get("error")) or "message" in decoded or "detail" in decoded):
-            return answer
     if status == 408:
         return GatewayError(504, "internal_error", "gateway_timeout", "The upstream service took too long to respond. Please try again.")
     if status == 429:
