@@ -87,7 +87,7 @@ FIELDS: tuple[Field, ...] = (
     Field(
         "thinking",
         _says(anthropic="thinking.type", ollama="think"),
-        note="Without an effort of its own it becomes one. Ollama is not asked for what is `adaptive`: models that cannot think would refuse.",
+        note="Without an effort of its own it becomes one. For Ollama `adaptive` is left out: a model that cannot think would refuse it.",
     ),
     Field("thinking_budget", _says(anthropic="thinking.budget_tokens"), note="Up to 2,048 tokens are low effort, up to 8,192 medium."),
     Field("reasoning_summary", _says(responses="reasoning.summary", anthropic="thinking.display"), dropped=frozenset({CHAT, OLLAMA})),
