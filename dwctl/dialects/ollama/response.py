@@ -30,7 +30,12 @@ def beside(thinking: str, calls: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def head(answering: Answering) -> dict[str, Any]:
-    return {"model": answering.model, "created_at": datetime.fromtimestamp(answering.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
+    return {"model": answering.model, "created_at": time(answering.created)}
+
+
+def time(seconds: int) -> str:
+    """Seconds since the epoch as RFC 3339 has it."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def tool_call(call: ToolCall, index: int, finish: Finish | None) -> dict[str, Any]:
