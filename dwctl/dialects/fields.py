@@ -84,7 +84,11 @@ FIELDS: tuple[Field, ...] = (
         _says("reasoning_effort", "reasoning.effort", "output_config.effort", "think"),
         note="To the nearest word that the provider knows.",
     ),
-    Field("thinking", _says(anthropic="thinking.type", ollama="think"), note="Without an effort of its own it becomes one."),
+    Field(
+        "thinking",
+        _says(anthropic="thinking.type", ollama="think"),
+        note="Without an effort of its own it becomes one. For Ollama `adaptive` is left out: a model that cannot think would refuse it.",
+    ),
     Field("thinking_budget", _says(anthropic="thinking.budget_tokens"), note="Up to 2,048 tokens are low effort, up to 8,192 medium."),
     Field("reasoning_summary", _says(responses="reasoning.summary", anthropic="thinking.display"), dropped=frozenset({CHAT, OLLAMA})),
     Field(
@@ -143,6 +147,9 @@ OTHERS: dict[DialectName, dict[str, tuple[Fate, str]]] = {
         "suffix": ("refused", NO_EQUIVALENT),
         "context": ("refused", "send the conversation to /api/chat"),
         "keep_alive": ("dropped", "the provider decides which models are loaded"),
+        "options.num_ctx": ("dropped", "the provider decides how models are loaded"),
+        "truncate": ("dropped", "the provider decides what fits"),
+        "shift": ("dropped", "the provider decides what fits"),
     },
 }
 """Fields that only one dialect has. Every field that is in no table is dropped with a note."""

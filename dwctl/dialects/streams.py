@@ -46,6 +46,14 @@ def decode_object(data: bytes) -> dict[str, Any]:
     return value
 
 
+def encode_object(value: dict[str, Any]) -> bytes:
+    """The object as JSON; half of a surrogate pair, which a provider may send where it cuts an emoji in two, is escaped again."""
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return json.dumps(value, separators=(",", ":")).encode()
+
+
 class SseParser:
     """Base of parsers of server-sent events; ``on`` and ``on_done`` are the dialect's."""
 
@@ -95,7 +103,8 @@ class LineParser:
         return lines
 
     def rest(self) -> bytes:
-        return self._rest
+        """Made a line, so that what is written after it is one of its own."""
+        return self._rest + b"\n" if self._rest else b""
 
     def take(self, unit: bytes) -> list[Event]:
         return self.on(decode_object(unit)) if unit.strip() else []
