@@ -57,6 +57,8 @@ async def _attempt(exchange: "Exchange", candidate: "Candidate") -> None:
     for name in (*_FORWARDED, *endpoint.forward_headers):
         if (value := exchange.headers.get(name)) is not None and ((value.isascii() and value.isprintable()) or _can_be_sent(value)):
             headers.setdefault(name, value)
+    for name, value in endpoint.headers.items():
+        headers.setdefault(name, value)
     if exchange.request is not None:
         headers.setdefault("content-type", "application/json")
     headers["x-request-id"] = exchange.id
