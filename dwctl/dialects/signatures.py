@@ -21,14 +21,23 @@ class _Sealed(msgspec.Struct, array_like=True):
     id: str | None
     redacted: bool
     summary: bool
+    thought: str | None = None
 
 
 _DECODER = msgspec.json.Decoder(_Sealed)
 
 
-def wrap(origin: DialectName | None, signature: str | None, *, id: str | None = None, redacted: bool = False, summary: bool = False) -> str:
-    """The text that a client keeps with a thought."""
-    sealed = _Sealed(origin or "openai-chat", signature, id, redacted, summary)
+def wrap(
+    origin: DialectName | None,
+    signature: str | None,
+    *,
+    id: str | None = None,
+    redacted: bool = False,
+    summary: bool = False,
+    thought: str | None = None,
+) -> str:
+    """The text that a client keeps with a thought; with the ``thought`` itself for a client that brings back nothing else."""
+    sealed = _Sealed(origin or "openai-chat", signature, id, redacted, summary, thought)
     return _PREFIX + base64.urlsafe_b64encode(msgspec.json.encode(sealed)).decode()
 
 
@@ -44,5 +53,6 @@ def unwrap(thought: str, carried: str | None, client: DialectName) -> Reasoning:
             sealed = _DECODER.decode(base64.urlsafe_b64decode(carried[len(_PREFIX) :]))
         except (binascii.Error, msgspec.DecodeError, UnicodeError, ValueError):
             return Reasoning(thought, origin=client)
-        return Reasoning(thought, sealed.summary, sealed.signature, sealed.origin, sealed.id, sealed.redacted)
+        known = thought if sealed.thought is None else sealed.thought
+        return Reasoning(known, sealed.summary, sealed.signature, sealed.origin, sealed.id, sealed.redacted)
     return Reasoning(thought, signature=carried, origin=client)
