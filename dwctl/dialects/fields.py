@@ -43,7 +43,11 @@ def _all_but(*dialects: DialectName) -> frozenset[DialectName]:
 
 
 FIELDS: tuple[Field, ...] = (
-    Field("max_output", _says("max_completion_tokens", "max_output_tokens", "max_tokens", "options.num_predict")),
+    Field(
+        "max_output",
+        _says("max_completion_tokens", "max_output_tokens", "max_tokens", "options.num_predict"),
+        note="Responses takes no bound below 16 tokens: a lower one is sent as 16.",
+    ),
     Field(
         "temperature",
         _says("temperature", "temperature", "temperature", "options.temperature"),
