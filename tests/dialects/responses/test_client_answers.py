@@ -209,6 +209,11 @@ def test_custom_tools_are_called_with_their_text() -> None:
     assert whole(ToolCall("c", "patch", '{"input":"*** Begin"}'), finish="tool_calls", tools=TOOLS)["output"] == native.response["output"]
 
 
+def test_custom_text_that_a_model_did_not_wrap_is_told_at_the_end() -> None:
+    (call,) = streamed(ToolStart(0, "c", "patch"), ToolDelta(0, "*** Begin"), tools=TOOLS).response["output"]
+    assert call["input"] == "*** Begin"
+
+
 def test_thoughts_are_content_and_summaries_are_summaries() -> None:
     machine = streamed(
         ReasoningDelta("I "), ReasoningDelta("think."), ReasoningDelta("Short.", summary=True), TextDelta("Hello"), Finished("stop")

@@ -200,7 +200,7 @@ def test_function_tools_are_the_clients_own() -> None:
 
 
 def test_choices_of_tools() -> None:
-    assert [parsed(tool_choice=mode).tool_choice.mode for mode in ("auto", "none", "required")] == ["auto", "none", "required"]  # type: ignore[union-attr]
+    assert [parsed(tool_choice=mode).tool_choice.mode for mode in ("auto", "none", "required")] == ["auto", "none", "required"]
     named = parsed(tool_choice={"type": "custom", "name": "patch"}).tool_choice
     assert named is not None
     assert (named.mode, named.names) == ("named", ["patch"])

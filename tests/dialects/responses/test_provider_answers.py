@@ -127,7 +127,7 @@ EVENTS: list[Event] = [
     ReasoningEnd(0, "gAAA", "openai-responses", "rs_1"),
     TextDelta("Hi ", logprobs={"content": [LOGPROB]}),
     TextDelta("Zoë"),
-    TextDelta("", annotations=PARTS[1].annotations),  # type: ignore[union-attr]
+    TextDelta("", annotations=PARTS[1].annotations),
     ToolStart(0, "call_1", "f"),
     ToolStart(1, "call_2", "patch", custom=True),
     ToolDelta(0, '{"a"'),
@@ -241,7 +241,7 @@ def test_incomplete(reason: str, finish: str) -> None:
     body = {**BODY, "status": "incomplete", "incomplete_details": {"reason": reason}}
     assert responses.parse_response(body).choices[0].finish == finish
     events = read(wire(("response.incomplete", {"response": body})))
-    assert Finished(finish) in events  # type: ignore[arg-type]
+    assert Finished(finish) in events
     assert events[-1] == Ended()
 
 
