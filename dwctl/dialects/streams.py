@@ -117,8 +117,9 @@ class LineParser:
 class _Stream:
     """What is learned of a stream: see `openai_stream.CompletionStream`."""
 
-    def __init__(self, parser: StreamParser, choices: int = 1) -> None:
+    def __init__(self, parser: StreamParser, ping: bytes, choices: int = 1) -> None:
         self._parser = parser
+        self.ping = ping
         self._choices = choices
         self._finished: set[int] = set()
         self._texts: list[str] = []
@@ -229,8 +230,8 @@ class _Stream:
 class WatchedStream(_Stream):
     """A stream whose client speaks as its provider does: what passes is the provider's own bytes."""
 
-    def __init__(self, parser: StreamParser, stream_error: Callable[[GatewayError], bytes]) -> None:
-        super().__init__(parser)
+    def __init__(self, parser: StreamParser, ping: bytes, stream_error: Callable[[GatewayError], bytes]) -> None:
+        super().__init__(parser, ping)
         self._stream_error = stream_error
 
     def fail(self, error: GatewayError) -> bytes:
@@ -245,8 +246,8 @@ class WatchedStream(_Stream):
 class TranslatedStream(_Stream):
     """A stream that is read in one dialect and written in another."""
 
-    def __init__(self, parser: StreamParser, renderer: StreamRenderer, choices: int = 1) -> None:
-        super().__init__(parser, choices)
+    def __init__(self, parser: StreamParser, renderer: StreamRenderer, ping: bytes, choices: int = 1) -> None:
+        super().__init__(parser, ping, choices)
         self._renderer = renderer
 
     def fail(self, error: GatewayError) -> bytes:
