@@ -233,7 +233,7 @@ def _is_anthropic(request: Request) -> bool:
 
 def _id_headers(request: Request) -> dict[str, str]:
     id_ = ids.new_text()
-    return {"x-request-id": id_, "request-id": id_} if _codec(request) is anthropic else {"x-request-id": id_}
+    return {"x-request-id": id_, "request-id": f"req_{id_}"} if _codec(request) is anthropic else {"x-request-id": id_}
 
 
 def _named(models: list[ModelEntry], name: str) -> ModelEntry:

@@ -294,7 +294,7 @@ class Exchange:
         """The headers that every answer has."""
         headers = {"x-request-id": self.id, **self.limit_headers}
         if self.surface.dialect == "anthropic":
-            headers["request-id"] = self.id
+            headers["request-id"] = f"req_{self.id}"
         return headers
 
     def enter_phase(self, phase: str, limit: float) -> None:

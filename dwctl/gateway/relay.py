@@ -17,7 +17,7 @@ from dwctl.dialects.openai_usage import read
 from dwctl.dialects.streams import TranslatedStream, WatchedStream, decode_object
 from dwctl.errors import GatewayError
 from dwctl.gateway.dispatch import provider_fault
-from dwctl.gateway.translate import EmbedTranslation, Translation, answering, came_back, provider_error
+from dwctl.gateway.translate import EmbedTranslation, Translation, answering, came_back, for_client, provider_error
 from dwctl.outbound import OutboundError
 from dwctl.telemetry.redaction import HIDDEN
 
@@ -210,8 +210,8 @@ async def _events(exchange: "Exchange", upstream: "OutboundResponse", first: byt
     if stream.error_status is not None:
         if isinstance(stream.error, GatewayError):
             came_back(exchange, concealed(exchange, (stream.said or "").encode()))
-            if not exchange.sink.started and exchange.translation is not None:
-                raise stream.error
+            if not stream.output_seen and not exchange.sink.started and exchange.translation is not None:
+                raise for_client(exchange, stream.error)
         released = concealed(exchange, released)
         exchange.outcome = "failed"
         exchange.status = stream.error_status

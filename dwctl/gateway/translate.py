@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dwctl.gateway.exchange import Exchange
     from dwctl.routing import Candidate
 
+_OVERLOADED = 529
 _SHOWN = 300
 """Characters of what a provider said that are kept for the record."""
 
@@ -143,7 +144,15 @@ def provider_error(exchange: "Exchange", status: int, content_type: str, answer:
         return openai_errors.shown_to_client(status, "", b"", retry_after)  # type: ignore[return-value]  # no body, no bytes
     retry = float(retry_after) if retry_after and retry_after.isascii() and retry_after.isdigit() and len(retry_after) < 8 else None
     kind = "invalid_request_error" if status < 500 and status != 429 else "rate_limit_error" if status == 429 else "api_error"
-    return GatewayError(status, said.type or kind, said.code or "upstream_error", said.message, param=said.param, retry_after=retry)
+    error = GatewayError(status, said.type or kind, said.code or "upstream_error", said.message, param=said.param, retry_after=retry)
+    return for_client(exchange, error)
+
+
+def for_client(exchange: "Exchange", error: GatewayError) -> GatewayError:
+    """The error with a status that the client's dialect knows: 529 (overloaded) is Anthropic's alone."""
+    if error.status == _OVERLOADED and exchange.surface.dialect != "anthropic":
+        error.status = 503
+    return error
 
 
 def came_back(exchange: "Exchange", answer: bytes) -> None:
