@@ -139,10 +139,12 @@ def events_of(response: Response) -> Iterator[Event]:
     yield Started(response.id, response.model, service_tier=response.service_tier)
     for index, choice in enumerate(response.choices):
         calls = 0
+        logprobs = choice.logprobs
         for part in choice.parts:
             match part:
                 case Text():
-                    yield TextDelta(part.text, index, annotations=part.annotations)
+                    yield TextDelta(part.text, index, logprobs, part.annotations)
+                    logprobs = None
                 case Refusal():
                     yield RefusalDelta(part.text, index)
                 case Reasoning():
