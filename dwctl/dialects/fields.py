@@ -98,7 +98,12 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field("verbosity", _says("verbosity", "text.verbosity"), dropped=frozenset({ANTHROPIC, OLLAMA})),
     Field("user", _says("user", "user", "metadata.user_id"), dropped=frozenset({OLLAMA})),
-    Field("metadata", _says("metadata", "metadata"), dropped=frozenset({ANTHROPIC, OLLAMA})),
+    Field(
+        "metadata",
+        _says("metadata", "metadata"),
+        dropped=frozenset({CHAT, ANTHROPIC, OLLAMA}),
+        note="It marks what the provider stores; OpenAI's chat refuses it where nothing is.",
+    ),
     Field(
         "service_tier",
         _says("service_tier", "service_tier", "service_tier"),
@@ -206,11 +211,12 @@ def settle(request: Request, client: DialectName, provider: DialectName) -> tupl
         if (path := field.says.get(client)) is None:
             continue
         value = getattr(request, field.name)
-        if value is None or (field.name == "n" and value == 1):
+        if value is None:
             continue
         match field.fate(provider):
             case "refused":
-                raise refused(path, NO_EQUIVALENT)
+                if value and not (field.name == "n" and value == 1):  # `logprobs: false` wishes for nothing
+                    raise refused(path, NO_EQUIVALENT)
             case "dropped":
                 left_out[field.name] = None
                 notes.append(f"'{path}' was dropped: {NO_EQUIVALENT}")
