@@ -96,11 +96,15 @@ def test_a_conversation_that_the_assistant_begins() -> None:
 
 
 def test_ids_of_calls_are_made_fit_and_unique() -> None:
-    turn = [said("assistant", ToolCall("functions.f:0", "f", "{}")), said("tool", ToolResult("functions.f:0", [Text("1")]))]
-    messages = sent(USER, *turn, *turn, tools=[TOOL])["messages"]
-    assert [message["content"][0].get("id") or message["content"][0]["tool_use_id"] for message in messages[1:]] == [
-        "functions_f_0", "functions_f_0", "functions_f_0_2", "functions_f_0_2",
-    ]  # fmt: skip
+    names = ("functions.f:0", "functions.f:1")
+    calls, results = [ToolCall(name, "f", "{}") for name in names], [ToolResult(name, [Text("1")]) for name in names]
+    messages = sent(USER, *[said("assistant", *calls), said("tool", *results)] * 2, tools=[TOOL])["messages"]
+    assert [[block.get("id") or block["tool_use_id"] for block in message["content"]] for message in messages[1:]] == [
+        ["functions_f_0", "functions_f_1"],
+        ["functions_f_0", "functions_f_1"],
+        ["functions_f_0_2", "functions_f_1_2"],
+        ["functions_f_0_2", "functions_f_1_2"],
+    ]
 
 
 def test_only_thoughts_that_anthropic_signed_go_back_and_only_where_they_may() -> None:
