@@ -43,14 +43,27 @@ def _all_but(*dialects: DialectName) -> frozenset[DialectName]:
 
 
 FIELDS: tuple[Field, ...] = (
-    Field("max_output", _says("max_completion_tokens", "max_output_tokens", "max_tokens", "options.num_predict")),
+    Field(
+        "max_output",
+        _says("max_completion_tokens", "max_output_tokens", "max_tokens", "options.num_predict"),
+        note="Anthropic demands one: without it, 32,000.",
+    ),
     Field(
         "temperature",
         _says("temperature", "temperature", "temperature", "options.temperature"),
-        note="Anthropic's scale ends at 1: a higher one is sent as 1.",
+        note="Anthropic's scale ends at 1: a higher one is sent as 1; none is sent with thinking, nor to models from Claude 4.7 on.",
     ),
-    Field("top_p", _says("top_p", "top_p", "top_p", "options.top_p")),
-    Field("top_k", _says("top_k", "top_k", "top_k", "options.top_k"), dropped=frozenset({RESPONSES})),
+    Field(
+        "top_p",
+        _says("top_p", "top_p", "top_p", "options.top_p"),
+        note="To Anthropic under the same conditions as `temperature`, and not beside it.",
+    ),
+    Field(
+        "top_k",
+        _says("top_k", "top_k", "top_k", "options.top_k"),
+        dropped=frozenset({RESPONSES}),
+        note="To Anthropic under the same conditions as `temperature`.",
+    ),
     Field("min_p", _says("min_p", ollama="options.min_p"), dropped=frozenset({RESPONSES, ANTHROPIC})),
     Field(
         "presence_penalty",
@@ -63,7 +76,12 @@ FIELDS: tuple[Field, ...] = (
         dropped=frozenset({RESPONSES, ANTHROPIC}),
     ),
     Field("seed", _says("seed", "seed", ollama="options.seed"), dropped=frozenset({RESPONSES, ANTHROPIC})),
-    Field("stop", _says("stop", "stop", "stop_sequences", "options.stop"), refused=frozenset({RESPONSES})),
+    Field(
+        "stop",
+        _says("stop", "stop", "stop_sequences", "options.stop"),
+        refused=frozenset({RESPONSES}),
+        note="Anthropic takes none of white space alone.",
+    ),
     Field("n", _says("n"), refused=_all_but(CHAT), note="1 is the same as nothing."),
     Field("logprobs", _says("logprobs", "include", ollama="logprobs"), refused=frozenset({ANTHROPIC})),
     Field("top_logprobs", _says("top_logprobs", "top_logprobs", ollama="top_logprobs"), refused=frozenset({ANTHROPIC})),
@@ -82,7 +100,7 @@ FIELDS: tuple[Field, ...] = (
     Field(
         "effort",
         _says("reasoning_effort", "reasoning.effort", "output_config.effort", "think"),
-        note="To the nearest word that the provider knows.",
+        note="To the nearest word that the provider knows; up to Claude 4.5 as a budget. A tool that must be called goes before thinking.",
     ),
     Field(
         "thinking",

@@ -63,7 +63,7 @@ class _Turns:
         self.called: dict[str, None] = {}
         """The names of the tools that were called, in order."""
         self._ids: dict[str, str] = {}
-        """The calls of the last turn that had any, from the client's id to the one that is sent."""
+        """From the client's id of a call to the one that is sent, the last one where it is used again."""
         self._taken: set[str] = set()
 
     def add(self, message: Message) -> None:
@@ -120,8 +120,6 @@ class _Turns:
         return _media(part)
 
     def _call(self, call: ToolCall) -> Block:
-        if self.turns and self.turns[-1][0] == "user":
-            self._ids = {}
         self.called[call.name] = None
         name = wanted = _NOT_IN_AN_ID.sub("_", call.id) or "toolu"
         count = 1
