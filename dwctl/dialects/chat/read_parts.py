@@ -1,16 +1,12 @@
 """The parts of messages: of users and systems, of the model's earlier turns, of tools."""
 
-import base64
-import binascii
 import itertools
-import re
 from typing import Any
 
 from dwctl.dialects import answers, reading
 from dwctl.dialects.canonical import Audio, CacheControl, File, Foreign, Image, Part, Refusal, Text, ToolCall, ToolResult
 from dwctl.dialects.chat.reasoning import thoughts_of
-
-_DATA_URL = re.compile(r"data:([^;,]*)(?:;[^;,]*)*?;base64,", re.IGNORECASE)
+from dwctl.dialects.media import is_data_url, plain_text, split_data_url
 
 
 class Calls:
@@ -64,9 +60,9 @@ def _image(image: Any, path: str, cache: CacheControl | None) -> Image:
         image = {"url": image}  # as many clients write it
     url = reading.string(reading.an_object(image, path), "url", f"{path}.url")
     detail = reading.optional_string(image, "detail", f"{path}.detail")
-    if not url.lower().startswith("data:"):
+    if not is_data_url(url):
         return Image(f"{path}.url", url=url, detail=detail, cache=cache)
-    media_type, data = _base64(url, f"{path}.url")
+    media_type, data = split_data_url(url, f"{path}.url")
     return Image(f"{path}.url", data=data, media_type=media_type or "image/png", detail=detail, cache=cache)
 
 
@@ -78,26 +74,12 @@ def _file(file: dict[str, Any], path: str, cache: CacheControl | None) -> File:
     path = f"{path}.file_data"
     data = reading.string(file, "file_data", path)
     media_type = None
-    if data.lower().startswith("data:"):
-        media_type, data = _base64(data, path)
+    if is_data_url(data):
+        media_type, data = split_data_url(data, path)
     media_type = media_type or "application/pdf"
-    if media_type.startswith("text/") and (text := _text(data)) is not None:
+    if (text := plain_text(media_type, data)) is not None:
         return File(path, media_type=media_type, text=text, name=name, cache=cache)
     return File(path, data=data, media_type=media_type, name=name, cache=cache)
-
-
-def _base64(url: str, path: str) -> tuple[str, str]:
-    found = _DATA_URL.match(url)
-    if found is None:
-        raise reading.wrong_value(path, "a URL, or base64 data as 'data:<media type>;base64,<data>'")
-    return found[1].lower(), url[found.end() :]
-
-
-def _text(data: str) -> str | None:
-    try:
-        return base64.b64decode(data, validate=True).decode()
-    except (binascii.Error, ValueError):
-        return None
 
 
 def assistant_parts(message: dict[str, Any], path: str, calls: Calls) -> list[Part]:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from dwctl.dialects import efforts
 from dwctl.dialects.canonical import Message, OutputFormat, Request, Text, Tool, ToolChoice
 from dwctl.dialects.reading import (
     a_string,
@@ -23,7 +24,6 @@ from dwctl.dialects.responses import input_items
 
 ENCRYPTED_REASONING = "reasoning.encrypted_content"
 LOGPROBS = "message.output_text.logprobs"
-EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _SUMMARIES = ("auto", "concise", "detailed")
 _VERBOSITIES = ("low", "medium", "high")
 MAX_TOP_LOGPROBS = 20
@@ -212,7 +212,7 @@ def _read_include(body: dict[str, Any], request: Request) -> None:
 
 def _read_reasoning(body: dict[str, Any], request: Request) -> None:
     reasoning = optional_object(body, "reasoning", "reasoning") or {}
-    request.effort = _one_of(reasoning, "effort", "reasoning.effort", EFFORTS)
+    request.effort = _one_of(reasoning, "effort", "reasoning.effort", efforts.WORDS)
     request.reasoning_summary = _one_of(reasoning, "summary", "reasoning.summary", _SUMMARIES)
     if request.reasoning_summary is None:
         request.reasoning_summary = _one_of(reasoning, "generate_summary", "reasoning.generate_summary", _SUMMARIES)

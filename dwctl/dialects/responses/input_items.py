@@ -3,8 +3,10 @@
 import mimetypes
 from typing import Any
 
+from dwctl.dialects.answers import MalformedAnswer, arguments_object
 from dwctl.dialects.canonical import Audio, File, Foreign, Image, Message, Part, Reasoning, Refusal, Role, Text, ToolCall, ToolResult
 from dwctl.dialects.fields import RESPONSES
+from dwctl.dialects.media import is_data_url, plain_text, split_data_url
 from dwctl.dialects.reading import (
     a_string,
     an_object,
@@ -89,8 +91,9 @@ def _add_message(messages: list[Message], item: dict[str, Any], path: str) -> No
 
 def _parts(content: str | list[Any], path: str) -> list[Part]:
     if isinstance(content, str):
-        return [Text(content)]
-    return [_part(an_object(part, f"{path}[{index}]"), f"{path}[{index}]") for index, part in enumerate(content)]
+        return [Text(content)] if content else []
+    parts = [_part(an_object(part, f"{path}[{index}]"), f"{path}[{index}]") for index, part in enumerate(content)]
+    return [part for part in parts if not isinstance(part, Text) or part.text]
 
 
 def _part(part: dict[str, Any], path: str) -> Part:
@@ -119,9 +122,9 @@ def _image(part: dict[str, Any], path: str) -> Image:
     detail = optional_string(part, "detail", f"{path}.detail")
     url = optional_string(part, "image_url", f"{path}.image_url")
     if url is not None:
-        if not url.startswith("data:"):
+        if not is_data_url(url):
             return Image(f"{path}.image_url", url=url, detail=detail)
-        media_type, data = _data_url(url, f"{path}.image_url")
+        media_type, data = split_data_url(url, f"{path}.image_url")
         return Image(f"{path}.image_url", data, media_type or "image/png", detail=detail)
     file_id = optional_string(part, "file_id", f"{path}.file_id")
     if file_id is None:
@@ -132,10 +135,12 @@ def _image(part: dict[str, Any], path: str) -> Image:
 def _file(part: dict[str, Any], path: str) -> File:
     name = optional_string(part, "filename", f"{path}.filename")
     if (data := optional_string(part, "file_data", f"{path}.file_data")) is not None:
-        media_type: str | None = None
-        if data.startswith("data:"):
-            media_type, data = _data_url(data, f"{path}.file_data")
+        media_type = ""
+        if is_data_url(data):
+            media_type, data = split_data_url(data, f"{path}.file_data")
         media_type = media_type or (mimetypes.guess_type(name)[0] if name else None) or "application/pdf"
+        if (text := plain_text(media_type, data)) is not None:
+            return File(f"{path}.file_data", media_type=media_type, text=text, name=name)
         return File(f"{path}.file_data", data, media_type, name=name)
     if (url := optional_string(part, "file_url", f"{path}.file_url")) is not None:
         return File(f"{path}.file_url", url=url, name=name)
@@ -144,23 +149,16 @@ def _file(part: dict[str, Any], path: str) -> File:
     raise missing(f"{path}.file_data")
 
 
-def _data_url(url: str, path: str) -> tuple[str | None, str]:
-    """The media type, if it is said, and the base64 text."""
-    head, comma, data = url.removeprefix("data:").partition(",")
-    media_type, *parameters = head.split(";")
-    if not comma or not data or "base64" not in parameters:
-        raise wrong_value(path, "a URL, or a data URL in base64 ('data:image/png;base64,...')")
-    return media_type or None, data
-
-
 def _call(item: dict[str, Any], path: str, *, custom: bool) -> ToolCall:
-    said = "input" if custom else "arguments"
-    return ToolCall(
-        string(item, "call_id", f"{path}.call_id"),
-        string(item, "name", f"{path}.name"),
-        string(item, said, f"{path}.{said}"),
-        custom,
-    )
+    call_id, name = string(item, "call_id", f"{path}.call_id"), string(item, "name", f"{path}.name")
+    if custom:
+        return ToolCall(call_id, name, string(item, "input", f"{path}.input"), custom=True)
+    arguments = string(item, "arguments", f"{path}.arguments")
+    try:
+        whole = arguments_object(arguments, None)
+    except MalformedAnswer:
+        raise wrong_value(f"{path}.arguments", "a JSON object as text") from None
+    return ToolCall(call_id, name, arguments if whole else "{}")
 
 
 def _result(item: dict[str, Any], path: str, *, custom: bool) -> ToolResult:
@@ -169,9 +167,9 @@ def _result(item: dict[str, Any], path: str, *, custom: bool) -> ToolResult:
     if not isinstance(output, str | list):
         raise wrong_type(f"{path}.output", "a string or an array", output)
     parts: list[Text | Image | File] = []
-    for index, part in enumerate(_parts(output, f"{path}.output")):
+    for part in _parts(output, f"{path}.output"):
         if not isinstance(part, Text | Image | File):
-            raise wrong_value(f"{path}.output[{index}].type", "one of 'input_text', 'input_image', 'input_file'")
+            raise wrong_value(getattr(part, "path", f"{path}.output"), "a text, a picture or a file")
         parts.append(part)
     return ToolResult(call_id, parts, custom=custom)
 

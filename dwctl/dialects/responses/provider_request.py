@@ -1,7 +1,5 @@
 """A request, written for a provider that speaks Responses. Nothing is stored there: every request holds its whole conversation."""
 
-import base64
-import binascii
 import hashlib
 import mimetypes
 from collections.abc import Iterable
@@ -10,14 +8,13 @@ from typing import Any
 from dwctl.dialects.canonical import File, Foreign, Image, Message, Reasoning, Refusal, Request, Text, Tool, ToolCall, ToolResult
 from dwctl.dialects.efforts import effort_of
 from dwctl.dialects.fields import NO_EQUIVALENT, RESPONSES
-from dwctl.dialects.reading import refused, wrong_value
+from dwctl.dialects.reading import refused
 from dwctl.dialects.responses.client_request import ENCRYPTED_REASONING, LOGPROBS
+from dwctl.dialects.responses.resource import SERVICE_TIERS
 
 LEAST_OUTPUT = 16
 """The API refuses a lower bound on output tokens; a lower one is sent as this."""
 _LONGEST_CALL_ID = 64
-_SERVICE_TIERS = frozenset({"auto", "default", "flex", "scale", "priority", "fast", "ultrafast"})
-
 Item = dict[str, Any]
 
 
@@ -41,7 +38,7 @@ def render_request(request: Request, model: str) -> dict[str, Any]:
         "text": _text(request),
         "user": request.user,
         "metadata": request.metadata,
-        "service_tier": request.service_tier if request.service_tier in _SERVICE_TIERS else None,
+        "service_tier": request.service_tier if request.service_tier in SERVICE_TIERS else None,
         "prompt_cache_key": request.prompt_cache_key,
         "prompt_cache_retention": request.prompt_cache_retention,
         "safety_identifier": request.safety_identifier,
@@ -122,11 +119,6 @@ def _content(part: Any) -> Item:
             return _picture(part, url)
         case File(text=str(text)):
             return _document(part, text)
-        case File(data=str(data), media_type=str(media_type)) if media_type.startswith("text/"):
-            try:
-                return _document(part, base64.b64decode(data, validate=True).decode())
-            except (binascii.Error, UnicodeDecodeError):
-                raise wrong_value(part.path, "base64 of text in UTF-8") from None
         case File(data=str()):
             media_type = part.media_type or "application/pdf"
             name = part.name or f"document{mimetypes.guess_extension(media_type) or ''}"
@@ -144,7 +136,7 @@ def _picture(part: Image, url: str) -> Item:
 
 
 def _document(part: File, text: str) -> Item:
-    return {"type": "input_text", "text": "\n\n".join(said for said in (part.name, part.context, text) if said)}
+    return {"type": "input_text", "text": "\n".join(said for said in (part.name, part.context, text) if said)}
 
 
 def _call_id(call_id: str) -> str:

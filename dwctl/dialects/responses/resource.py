@@ -8,7 +8,7 @@ from dwctl.dialects.usage import Usage
 
 Item = dict[str, Any]
 
-_SERVICE_TIERS = frozenset({"auto", "default", "flex", "scale", "priority", "fast", "ultrafast"})
+SERVICE_TIERS = frozenset({"auto", "default", "flex", "scale", "priority", "fast", "ultrafast"})
 
 
 def response_id(answering: Answering) -> str:
@@ -51,7 +51,7 @@ def resource(
         "frequency_penalty": said.get("frequency_penalty", 0.0),
         "reasoning": {"effort": None, "summary": None, **said.get("reasoning", {})},
         "safety_identifier": said.get("safety_identifier"),
-        "service_tier": service_tier if service_tier in _SERVICE_TIERS else "default",
+        "service_tier": service_tier if service_tier in SERVICE_TIERS else "default",
         "store": said.get("store", False),
         "temperature": said.get("temperature", 1.0),
         "text": _text(said.get("text", {})),

@@ -26,7 +26,6 @@ from dwctl.dialects.canonical import Part, Reasoning, Refusal, Text, ToolCall
 from dwctl.dialects.responses.answer_reading import annotation, call_of, finish_of, logprobs_of, objects, parts_of, text, usage_of
 from dwctl.dialects.responses.errors import provider_error
 from dwctl.dialects.streams import SseParser
-from dwctl.errors import GatewayError
 
 Item = dict[str, Any]
 Place = int | str | None
@@ -175,6 +174,6 @@ def _counted(response: Item) -> list[Event]:
 def _failed(said: Item) -> Failed:
     """What the client may be told follows from the status that the error stands for; the provider's words are for the record."""
     error = provider_error(said)
-    shown = openai_errors.shown_to_client(error.status or 500, "", b"", None)
-    assert isinstance(shown, GatewayError)
-    return Failed(shown, ": ".join(word for word in (error.code or error.type, error.message) if word))
+    return Failed(
+        openai_errors.of_status(error.status or 500), ": ".join(word for word in (error.code or error.type, error.message) if word)
+    )
