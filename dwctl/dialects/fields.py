@@ -241,7 +241,9 @@ def settle(request: Request, client: DialectName, provider: DialectName) -> tupl
     known = OTHERS[client]
     for path, value in request.others.items():
         fate, reason = known.get(path, ("dropped", "it is not known here"))
-        if fate == "refused" and value not in (None, False):
+        if fate == "refused":
+            if value in (None, False):
+                continue  # what is not wanted need not be there
             raise refused(path, reason)
         notes.append(f"'{path}' was dropped: {reason}")
     for tool in request.tools:
