@@ -219,7 +219,7 @@ CONTENT: dict[str, Content] = {
 
 
 def settle(request: Request, client: DialectName, provider: DialectName) -> tuple[Request, list[str]]:
-    """The request with what ``provider`` can be told, and notes on what was left out. Raises GatewayError 400 that names a field.
+    """The request with what ``provider`` can be told, and its ``notes`` on what was left out. Raises GatewayError 400 that names a field.
 
     ``client`` and ``provider`` are different.
     """
@@ -252,7 +252,7 @@ def settle(request: Request, client: DialectName, provider: DialectName) -> tupl
     for message in request.messages:
         for part in message.parts:
             _check(part, provider)
-    return msgspec.structs.replace(request, **left_out) if left_out else request, notes
+    return msgspec.structs.replace(request, notes=notes, **left_out), notes
 
 
 def _check(part: Part, provider: DialectName) -> None:

@@ -397,7 +397,7 @@ def test_parallel_calls_may_grow_in_any_order(pieces: list[tuple[int, str]]) -> 
 def test_a_failed_stream_ends_with_a_line_of_its_own() -> None:
     """Though the provider's last line had no end."""
     for cut in range(len(CAPTURED)):
-        watched = WatchedStream(ollama.parse_stream(), lambda error: ollama.stream_error(error, "id"))
+        watched = WatchedStream(ollama.parse_stream(), b"", lambda error: ollama.stream_error(error, "id"))
         machine = _Lenient()
         machine.feed(watched.feed(CAPTURED[:cut]))
         try:
@@ -420,7 +420,7 @@ class _Lenient:
 
 
 def test_a_translated_stream_that_the_provider_ends_with_an_error() -> None:
-    stream = TranslatedStream(ollama.parse_stream(), ollama.render_stream(REQUEST, ANSWERING))
+    stream = TranslatedStream(ollama.parse_stream(), ollama.render_stream(REQUEST, ANSWERING), b"")
     machine = Machine()
     machine.feed(stream.feed((line('"content":"I"') + '{"error":"secret"}\n' + LAST).encode()))
     machine.end()
