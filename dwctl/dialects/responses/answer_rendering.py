@@ -25,44 +25,48 @@ def render_response(response: Response, request: Request, answering: Answering) 
 
 
 class Renderer:
-    """A stream: created, in progress, the items, and how it ended. ``[DONE]``, which Open Responses wants, is the last line."""
+    """A stream: created, in progress, the items, and how it ended. ``[DONE]``, which Open Responses wants, is the last line.
+
+    What an event tells is numbered as it goes out: of one that raises, `fail` sends what it told before.
+    """
 
     def __init__(self, request: Request, answering: Answering) -> None:
         self._output = Output(request, answering)
         self._sequence = 0
+        self._begun = False
         self._over = False
 
     def render(self, event: Event) -> bytes:
         if self._over:
             return b""
-        begun = self._begin()
+        self._begin()
         self._output.add(event)
-        return begun + self._told()
+        return self._told()
 
     def end(self) -> bytes:
         if self._over:
             return b""
-        begun = self._begin()
+        self._begin()
         self._output.end()
-        response = self._output.response()
-        told = self._told()
         self._over = True
-        return begun + told + self._event({"type": "response." + response["status"], "response": response}) + DONE
+        response = self._output.response()
+        self._output.told.append({"type": "response." + response["status"], "response": response})
+        return self._told() + DONE
 
     def fail(self, error: GatewayError) -> bytes:
         if self._over:
             return b""
-        begun = self._begin()
-        self._output.told.clear()
+        self._begin()
         self._over = True
         failed = {"type": "response.failed", "response": self._output.response("failed", failure(error))}
-        return begun + self._event(error_event(error)) + self._event(failed) + DONE
+        self._output.told += [error_event(error), failed]
+        return self._told() + DONE
 
-    def _begin(self) -> bytes:
-        if self._sequence:
-            return b""
-        response = self._output.response("in_progress")
-        return b"".join(self._event({"type": kind, "response": response}) for kind in ("response.created", "response.in_progress"))
+    def _begin(self) -> None:
+        if not self._begun:
+            self._begun = True
+            response = self._output.response("in_progress")
+            self._output.told += [{"type": kind, "response": response} for kind in ("response.created", "response.in_progress")]
 
     def _told(self) -> bytes:
         told, self._output.told = self._output.told, []

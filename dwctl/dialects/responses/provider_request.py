@@ -75,10 +75,9 @@ def _items(message: Message) -> Iterable[Item]:
 def _said(part: Any) -> Item | None:
     """What the assistant said, thought or called; None for a thought that this provider did not have."""
     match part:
-        case Text():
+        case Text() | Refusal():
+            # As parts of their own they would need the id of an answer that the provider keeps.
             return {"type": "message", "role": "assistant", "content": part.text}
-        case Refusal():
-            return {"type": "message", "role": "assistant", "content": [{"type": "refusal", "refusal": part.text}]}
         case ToolCall(custom=True):
             return {"type": "custom_tool_call", "call_id": _call_id(part.id), "name": part.name, "input": part.arguments}
         case ToolCall():
