@@ -214,6 +214,19 @@ def response_of(events: Iterable[Event]) -> Response:
     return response
 
 
+def text_of(response: Response) -> str:
+    """All that the model wrote, for counting its tokens."""
+    texts = []
+    for choice in response.choices:
+        for part in choice.parts:
+            match part:
+                case Text() | Reasoning() | Refusal():
+                    texts.append(part.text)
+                case ToolCall():
+                    texts.append(part.name + part.arguments)
+    return "".join(texts)
+
+
 def _open_reasoning(parts: list[Part], summary: bool | None) -> Reasoning:
     """The thought that is being thought; a new one after one that has ended (has an ``origin``)."""
     if parts and isinstance(last := parts[-1], Reasoning) and last.origin is None and summary in (None, last.summary):

@@ -46,15 +46,24 @@ FIELDS: tuple[Field, ...] = (
     Field(
         "max_output",
         _says("max_completion_tokens", "max_output_tokens", "max_tokens", "options.num_predict"),
-        note="Responses takes no bound below 16 tokens: a lower one is sent as 16.",
+        note="Anthropic demands one: without it, 32,000. Responses takes none below 16 tokens: a lower one is sent as 16.",
     ),
     Field(
         "temperature",
         _says("temperature", "temperature", "temperature", "options.temperature"),
-        note="Anthropic's scale ends at 1: a higher one is sent as 1.",
+        note="Anthropic's scale ends at 1: a higher one is sent as 1; none is sent with thinking, nor to models from Claude 4.7 on.",
     ),
-    Field("top_p", _says("top_p", "top_p", "top_p", "options.top_p")),
-    Field("top_k", _says("top_k", "top_k", "top_k", "options.top_k"), dropped=frozenset({RESPONSES})),
+    Field(
+        "top_p",
+        _says("top_p", "top_p", "top_p", "options.top_p"),
+        note="To Anthropic under the same conditions as `temperature`, and not beside it.",
+    ),
+    Field(
+        "top_k",
+        _says("top_k", "top_k", "top_k", "options.top_k"),
+        dropped=frozenset({RESPONSES}),
+        note="To Anthropic under the same conditions as `temperature`.",
+    ),
     Field("min_p", _says("min_p", ollama="options.min_p"), dropped=frozenset({RESPONSES, ANTHROPIC})),
     Field(
         "presence_penalty",
@@ -67,7 +76,12 @@ FIELDS: tuple[Field, ...] = (
         dropped=frozenset({RESPONSES, ANTHROPIC}),
     ),
     Field("seed", _says("seed", "seed", ollama="options.seed"), dropped=frozenset({RESPONSES, ANTHROPIC})),
-    Field("stop", _says("stop", "stop", "stop_sequences", "options.stop"), refused=frozenset({RESPONSES})),
+    Field(
+        "stop",
+        _says("stop", "stop", "stop_sequences", "options.stop"),
+        refused=frozenset({RESPONSES}),
+        note="Anthropic takes none of white space alone.",
+    ),
     Field("n", _says("n"), refused=_all_but(CHAT), note="1 is the same as nothing."),
     Field("logprobs", _says("logprobs", "include", ollama="logprobs"), refused=frozenset({ANTHROPIC})),
     Field("top_logprobs", _says("top_logprobs", "top_logprobs", ollama="top_logprobs"), refused=frozenset({ANTHROPIC})),
@@ -86,7 +100,7 @@ FIELDS: tuple[Field, ...] = (
     Field(
         "effort",
         _says("reasoning_effort", "reasoning.effort", "output_config.effort", "think"),
-        note="To the nearest word that the provider knows.",
+        note="To the nearest word that the provider knows; up to Claude 4.5 as a budget. A tool that must be called goes before thinking.",
     ),
     Field(
         "thinking",
@@ -102,7 +116,12 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field("verbosity", _says("verbosity", "text.verbosity"), dropped=frozenset({ANTHROPIC, OLLAMA})),
     Field("user", _says("user", "user", "metadata.user_id"), dropped=frozenset({OLLAMA})),
-    Field("metadata", _says("metadata", "metadata"), dropped=frozenset({ANTHROPIC, OLLAMA})),
+    Field(
+        "metadata",
+        _says("metadata", "metadata"),
+        dropped=frozenset({CHAT, ANTHROPIC, OLLAMA}),
+        note="It marks what the provider stores; OpenAI's chat refuses it where nothing is.",
+    ),
     Field(
         "service_tier",
         _says("service_tier", "service_tier", "service_tier"),
@@ -200,7 +219,7 @@ CONTENT: dict[str, Content] = {
 
 
 def settle(request: Request, client: DialectName, provider: DialectName) -> tuple[Request, list[str]]:
-    """The request with what ``provider`` can be told, and notes on what was left out. Raises GatewayError 400 that names a field.
+    """The request with what ``provider`` can be told, and its ``notes`` on what was left out. Raises GatewayError 400 that names a field.
 
     ``client`` and ``provider`` are different.
     """
@@ -210,18 +229,21 @@ def settle(request: Request, client: DialectName, provider: DialectName) -> tupl
         if (path := field.says.get(client)) is None:
             continue
         value = getattr(request, field.name)
-        if value is None or (field.name == "n" and value == 1):
+        if value is None:
             continue
         match field.fate(provider):
             case "refused":
-                raise refused(path, NO_EQUIVALENT)
+                if value and not (field.name == "n" and value == 1):  # `logprobs: false` wishes for nothing
+                    raise refused(path, NO_EQUIVALENT)
             case "dropped":
                 left_out[field.name] = None
                 notes.append(f"'{path}' was dropped: {NO_EQUIVALENT}")
     known = OTHERS[client]
     for path, value in request.others.items():
         fate, reason = known.get(path, ("dropped", "it is not known here"))
-        if fate == "refused" and value not in (None, False):
+        if fate == "refused":
+            if value in (None, False):
+                continue  # what is not wanted need not be there
             raise refused(path, reason)
         notes.append(f"'{path}' was dropped: {reason}")
     for tool in request.tools:
@@ -230,7 +252,7 @@ def settle(request: Request, client: DialectName, provider: DialectName) -> tupl
     for message in request.messages:
         for part in message.parts:
             _check(part, provider)
-    return msgspec.structs.replace(request, **left_out) if left_out else request, notes
+    return msgspec.structs.replace(request, notes=notes, **left_out), notes
 
 
 def _check(part: Part, provider: DialectName) -> None:

@@ -90,6 +90,10 @@ class ModelEntry:
     always_stream_usage: bool
     created: int
     """Seconds since the epoch."""
+    display_name: str | None
+    kind: str
+    """CHAT, EMBEDDINGS or RERANKER."""
+    capabilities: tuple[str, ...]
 
 
 @dataclass(slots=True, frozen=True, eq=False)
@@ -163,6 +167,9 @@ def compile_snapshot(
             bodies=model.bodies,
             always_stream_usage=model.always_stream_usage,
             created=model.created_at // MICROSECONDS,
+            display_name=model.display_name,
+            kind=model.model_type,
+            capabilities=tuple(str(name) for name in model.capabilities),
         )
     listing = tuple(entry for _, entry in sorted(entries.items()) if entry.active)
     return Snapshot(version, entries, listing)

@@ -313,7 +313,10 @@ async def test_each_dialect_has_its_list(server: Administration, provider: Scrip
     ]
     tried = await server.admin("POST", "/endpoints/validate", json=asked | {"dialect": "anthropic"})
     assert [model["id"] for model in tried.body["models"]["data"]] == ["claude"]
-    # Another dialect leads to another list, which is followed.
+    # Another dialect leads to another list, which is followed, also where the key is sent as before.
+    provider.answers["GET /models"] = reply(b'{"data": [{"id": "gpt"}]}')
+    await server.admin("PATCH", f"/endpoints/{created.body['id']}", json={"dialect": "openai-chat"})
+    assert await _aliases(server) == ["gpt"]
     await server.admin("PATCH", f"/endpoints/{created.body['id']}", json={"dialect": "anthropic"})
     assert await _aliases(server) == ["claude"]
     provider.answers["GET /v1/models?limit=1000"] = reply(b'{"data": [{"id": "claude"}, {"id": "claude-2"}]}')

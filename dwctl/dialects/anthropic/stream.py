@@ -143,9 +143,8 @@ class Parser(SseParser):
         if isinstance(reason, str):
             sequence = delta.get("stop_sequence")
             events.append(Finished(blocks.STOPS.get(reason, "stop"), 0, sequence if isinstance(sequence, str) else None))
-        merged = self._count(counted)
-        if (read := usage.read(merged)) is not None:
-            events.append(Counted(read, msgspec.json.encode(merged)))
+        if isinstance(counted, dict) and (read := usage.read(self._count(counted))) is not None:
+            events.append(Counted(read, msgspec.json.encode(self._usage)))
         return events
 
 

@@ -28,7 +28,7 @@ _READ: dict[str, Finish] = {
     "content_filter": "refusal",
 }
 _BROKEN = {"error", "abort", "insufficient_system_resource"}
-_WRITTEN: dict[Finish, str] = {"length": "length", "context_overflow": "length", "tool_calls": "tool_calls", "refusal": "content_filter"}
+_WRITTEN: dict[Finish, str] = {"length": "length", "context_overflow": "length", "refusal": "content_filter"}
 _TIERS = {"auto", "default", "flex", "scale", "priority", "fast"}
 
 
@@ -146,7 +146,7 @@ def read_finish(choice: dict[str, Any], *, called: bool, refused: bool) -> tuple
 
 
 def written_finish(finish: Finish | None, *, called: bool, refused: bool) -> str:
-    if finish is None:
+    if finish in (None, "stop", "tool_calls"):
         return "tool_calls" if called else "stop"
     if finish == "refusal" and refused:
         return "stop"  # so it is where the model says its refusal; the other is for what a filter took away

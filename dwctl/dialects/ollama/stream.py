@@ -156,8 +156,8 @@ class Renderer:
     def end(self) -> bytes:
         if self._over:
             return b""
-        self._over = True
         calls = [tool_call(call, index, self._finish) for index, (_, call) in enumerate(sorted(self._calls.items()))]
+        self._over = True
         last = self._line(beside={**ending(self._finish), **usage.written(self._usage)})
         return self._line(calls=calls) + last if calls else last
 
