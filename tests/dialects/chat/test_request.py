@@ -499,7 +499,7 @@ def test_reasoning_goes_back_to_a_provider() -> None:
         Message(
             "assistant",
             [
-                Reasoning("one", signature="theirs", origin="anthropic"),
+                Reasoning("one", signature='[{"data":"theirs"}]', origin="anthropic"),
                 Reasoning("two", signature=details, origin="openai-chat"),
                 Text("a"),
             ],

@@ -208,6 +208,10 @@ def test_a_ciphertext_that_comes_after_the_answer_is_kept() -> None:
     ]
 
 
+def test_details_that_say_nothing_are_no_thought() -> None:
+    assert parsed(delta(reasoning_details=[{"type": "reasoning.text", "index": 0}]), delta(content="hi"))[1:] == [TextDelta("hi")]
+
+
 def test_content_in_parts() -> None:
     thinking = [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}]
     assert parsed(delta(content=thinking), delta(content="hi"))[1:3] == [ReasoningDelta("hm"), ReasoningEnd(0, None, "openai-chat")]
@@ -359,6 +363,8 @@ def test_a_custom_tool_at_a_provider_that_knows_functions_only() -> None:
     events = [ToolStart(0, "a", "patch"), ToolDelta(0, '{"inp'), ToolDelta(0, 'ut": "x\\ny"}'), Finished("tool_calls")]
     [call] = rendered(events, tools=[Tool("tools[0]", "patch", custom=True)]).choices[0].calls
     assert (call.kind, call.arguments) == ("custom", "x\ny")
+    bare = [ToolStart(0, "a", "patch"), ToolDelta(0, "x = 1")]
+    assert rendered(bare, tools=[Tool("tools[0]", "patch", custom=True)]).choices[0].calls[0].arguments == "x = 1"
 
 
 def test_a_refusal_is_told_as_one() -> None:
