@@ -1,4 +1,4 @@
-"""Writes the reference pages of docs/ that are made from the code: configuration, command line, errors, metrics.
+"""Writes the reference pages of docs/ that are made from the code: configuration, command line, errors, metrics, dialects.
 
 usage: python -m build.reference [--check]        --check: exit 1 if a page is not what it would be written as
 """
@@ -15,6 +15,8 @@ import click
 from build.raised_errors import Raised, raised
 from dwctl import config, money
 from dwctl.cli import program
+from dwctl.dialects import fields
+from dwctl.dialects.names import DIALECTS, DialectName
 from dwctl.telemetry import metrics
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -187,11 +189,66 @@ callers, so that their number is bounded. Counters end in `_total`; histograms h
     return MADE + head + _table(columns, ours) + "\n## The process\n\n" + _table(columns, runtime)
 
 
+_DIALECT_WORDS: dict[DialectName, str] = {
+    "openai-chat": "OpenAI Chat",
+    "openai-responses": "OpenAI Responses",
+    "anthropic": "Anthropic Messages",
+    "ollama": "Ollama",
+}
+
+
+def dialects() -> str:
+    head = """# Dialects
+
+A client speaks the dialect it knows, an endpoint the dialect of its provider. Where they are the same, the request and the answer
+pass byte for byte (only `model` is replaced, and usage asked for in streams of chat chunks). Where they differ, the request is
+read once and written in the provider's words, and the answer comes back in the client's, streamed or not.
+
+| A client of | calls | with its key in | and its base URL is |
+| --- | --- | --- | --- |
+| OpenAI Chat | `POST /ai/v1/chat/completions`, `/embeddings` | `Authorization: Bearer` | `https://HOST/ai/v1` |
+| OpenAI Responses | `POST /ai/v1/responses` | `Authorization: Bearer` | `https://HOST/ai/v1` |
+| Anthropic Messages | `POST /ai/v1/messages`, `/messages/count_tokens`, `GET /models` | `x-api-key`, or as OpenAI's | `https://HOST/ai` |
+| Ollama | `POST /ai/api/chat`, `/api/generate`, `/api/embed`, `/api/show`, `GET /api/tags` | `Authorization: Bearer` | `https://HOST/ai` |
+
+`/v1` and `/api` at the root of the host are the same as those under `/ai`. Errors have the shape of the client's dialect, before the
+answer and within a stream. Token counts of `/messages/count_tokens` are the provider's if it speaks Anthropic's dialect, and otherwise
+counted by the model's tokenizer.
+
+Each field and each kind of content is **translated**; or **dropped** with a note in the request's record, where the answer is the same
+without it; or **refused** with a 400 that names the field, where it would not be. The columns say what becomes of it on the way to
+a provider *of another dialect* than the client's.
+
+"""
+    columns = ["Said by clients as", *(f"to {_DIALECT_WORDS[dialect]}" for dialect in DIALECTS), "Note"]
+    out = io.StringIO()
+    out.write(MADE + head + "## Fields\n\n")
+    rows = []
+    for field in fields.FIELDS:
+        said = dict.fromkeys(field.says.values())
+        fates = ["" if set(field.says) == {dialect} else field.fate(dialect) for dialect in DIALECTS]
+        rows.append([", ".join(f"`{path}`" for path in said), *fates, field.note])
+    out.write(_table(columns, rows))
+    out.write("\n## Content\n\n")
+    out.write(
+        _table(
+            ["Content", *columns[1:]],
+            [[content.name, *(content.fate(dialect) for dialect in DIALECTS), content.note] for content in fields.CONTENT.values()],
+        )
+    )
+    for dialect, others in fields.OTHERS.items():
+        out.write(f"\n## Fields of {_DIALECT_WORDS[dialect]} alone\n\n")
+        out.write(_table(["Field", "Fate", "Why"], [[f"`{path}`", fate, reason] for path, (fate, reason) in others.items()]))
+    out.write("\nEvery other field is dropped with a note, and passes untouched where client and provider speak the same dialect.\n")
+    return out.getvalue()
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "configuration.md": configuration,
     "cli.md": command_line,
     "errors.md": errors,
     "metrics.md": metric_list,
+    "dialects.md": dialects,
 }
 
 

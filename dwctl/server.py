@@ -55,7 +55,6 @@ EXIT_DATABASE = 3
 _RETENTION_PERIOD_SECONDS = 3600
 _FLUSH_SECONDS = 5
 _SAME_SIGNAL_SECONDS = 0.5
-_INFERENCE_PREFIXES = ("/ai/", "/v1/")
 
 
 def run(config: Config, *, origins: Mapping[str, str] | None = None, demo: bool = False, copy: bool = True) -> int:
@@ -123,9 +122,9 @@ class Errors(ErrorHandler):
             log.error("request_failed", exc_info=exception)
             error = GatewayError(500, "internal_error", "internal_error", "An internal error occurred. Please try again later.")
         path = request.path if request is not None and request.method != "NONE" else ""
-        if path.startswith(_INFERENCE_PREFIXES):
+        if inference.serves(path):
             request.app.ctx.record_refusal(request, error)
-            return inference.render_error(error)
+            return inference.render_error(request, error)
         if request is not None and web.wants_page(request):
             page: HTTPResponse = request.app.ctx.refusal_page(request, error)  # Sanic awaits what can be awaited
             return page

@@ -24,8 +24,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from dwctl.store import Store
+
+# How long an example takes is the machine's business: it may be busy with the other tests.
+settings.register_profile("dwctl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("dwctl")
 
 T = TypeVar("T")
 

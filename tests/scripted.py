@@ -2,29 +2,41 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator
 
 
 class Scripted:
-    """``answer`` is what the next connection gets; None: silence until the client leaves. ``requests`` are the heads that came."""
+    """``answer`` is what the next connection gets; None: silence until the client leaves. ``answers`` go before it where one is for the
+    request line and body (``GET /v1/models``, ``POST /api/show {"model":"a"}``). ``requests`` are the heads that came."""
 
     def __init__(self) -> None:
         self.answer: bytes | None = b""
+        self.answers: dict[str, bytes | None] = {}
         self.requests: list[str] = []
         self.url = ""
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            self.requests.append((await reader.readuntil(b"\r\n\r\n")).decode("latin-1"))
-            if self.answer is None:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            self.requests.append(head)
+            length = re.search(r"\r\ncontent-length: (\d+)", head, re.IGNORECASE)
+            body = await reader.readexactly(int(length[1])) if length else b""
+            answer = self.answers.get(f"{head.splitlines()[0].removesuffix(' HTTP/1.1')} {body.decode()}".strip(), self.answer)
+            if answer is None:
                 await reader.read()
             else:
-                writer.write(self.answer)
+                writer.write(answer)
                 await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
             writer.close()
+
+    @property
+    def root(self) -> str:
+        """The URL without a path."""
+        return self.url.removesuffix("/v1")
 
     def models(self, *names: str) -> None:
         """Answer with a list of these models."""

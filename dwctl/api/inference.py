@@ -1,10 +1,10 @@
-"""The inference surface, ``/ai/v1`` (also ``/v1``): a thin edge between Sanic and the gateway.
+"""The inference surface, ``/ai/v1`` (also ``/v1``), and Ollama's under ``/ai/api`` (also ``/api``): a thin edge between Sanic and the
+gateway.
 
 These are plain Sanic handlers with streamed bodies, outside the doorway's wrapper: every model call passes here.
 """
 
 import asyncio
-import uuid
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 from urllib.parse import unquote
@@ -16,10 +16,12 @@ from sanic.request import Request
 from sanic.response import HTTPResponse
 
 from dwctl import ids
+from dwctl.api import listing
 from dwctl.api.sanic_sink import SanicSink
 from dwctl.clock import now_us
-from dwctl.dialects import openai_errors
-from dwctl.doorway import InferenceKey, TrustedProxies, declare
+from dwctl.dialects import anthropic, surfaces
+from dwctl.dialects.codec import Codec
+from dwctl.doorway import InferenceKey, Public, TrustedProxies, declare
 from dwctl.errors import GatewayError, bad_request, not_found
 from dwctl.gateway import Exchange, Gateway
 from dwctl.gateway.admit import accessible
@@ -28,7 +30,7 @@ from dwctl.ledger.records import Record
 from dwctl.routing import ModelEntry
 
 ROOTS = ("/ai/v1", "/v1")
-MODEL_PATHS = ("/chat/completions", "/completions", "/embeddings")
+OLLAMA_ROOTS = ("/ai", "")
 _DRAIN_SECONDS = 10
 _DRAIN_BYTES = 64 * 1024 * 1024
 
@@ -131,7 +133,7 @@ def register(app: Sanic, gateway: Gateway, proxies: TrustedProxies) -> None:
         secret = bearer(request.headers)
         known = "unauthenticated" if secret is None else "unknown_api_key" if gateway.keyring.find(secret) is None else "api_key"
         record_refusal(request, path, error, known)
-        return render_error(error)
+        return render_error(request, error)
 
     def visible(request: Request) -> list[ModelEntry]:
         try:
@@ -145,55 +147,97 @@ def register(app: Sanic, gateway: Gateway, proxies: TrustedProxies) -> None:
         check_key(principal, now_us())
         return [model for model in gateway.snapshot.listing if accessible(principal, model)]
 
-    async def list_models(request: Request) -> HTTPResponse:
-        try:
-            models = visible(request)
-            if (groups := request.args.get("group")) is not None:
-                wanted = _groups(groups)
-                models = [model for model in models if not wanted.isdisjoint(model.groups)]
-        except GatewayError as error:
-            return refused(request, "/models", error)
-        body = {"object": "list", "data": [_listed(model) for model in models]}
-        return HTTPResponse(msgspec.json.encode(body), 200, {"x-request-id": ids.new_text()}, "application/json")
+    def answers(
+        path: str, answer: Callable[[Request, list[ModelEntry]], dict[str, Any]]
+    ) -> Callable[..., Coroutine[Any, Any, HTTPResponse]]:
+        """A handler of a question about the models that the caller may see."""
 
-    async def get_model(request: Request, model_id: str) -> HTTPResponse:
-        model_id = unquote(model_id)  # clients encode the slash of a name
+        async def handle(request: Request, **_: str) -> HTTPResponse:
+            try:
+                body = answer(request, visible(request))
+            except GatewayError as error:
+                return refused(request, path, error)
+            return HTTPResponse(msgspec.json.encode(body), 200, _id_headers(request), "application/json")
+
+        return declare(handle, InferenceKey())
+
+    def list_models(request: Request, models: list[ModelEntry]) -> dict[str, Any]:
+        query = {name: values[0] for name, values in request.args.items()}
+        return listing.anthropic_list(models, query) if _is_anthropic(request) else listing.openai_list(models, query)
+
+    def get_model(request: Request, models: list[ModelEntry]) -> dict[str, Any]:
+        model = _named(models, unquote(request.match_info["model_id"]))  # clients encode the slash of a name
+        return listing.anthropic_model(model) if _is_anthropic(request) else listing.openai_model(model)
+
+    def list_ollama(request: Request, models: list[ModelEntry]) -> dict[str, Any]:
+        return listing.ollama_list(models)
+
+    def show_ollama(request: Request, models: list[ModelEntry]) -> dict[str, Any]:
         try:
-            for model in visible(request):
-                if model.alias == model_id:
-                    return HTTPResponse(msgspec.json.encode(_listed(model)), 200, {"x-request-id": ids.new_text()}, "application/json")
-            raise not_found(
-                f"The model `{model_id[:128]}` does not exist or you do not have access to it.", code="model_not_found", param="model"
-            )
-        except GatewayError as error:
-            return refused(request, "/models", error)
+            asked = msgspec.json.decode(request.body)
+            name = asked.get("model") or asked["name"]
+        except (msgspec.DecodeError, UnicodeDecodeError, AttributeError, KeyError):
+            raise bad_request("Send a JSON object whose 'model' is the model's name.", param="model") from None
+        return listing.ollama_model(_named(models, str(name)))
+
+    async def ollama_version(_: Request) -> HTTPResponse:
+        return HTTPResponse(msgspec.json.encode(listing.ollama_version()), 200, content_type="application/json")
+
+    def add(handler: Any, method: str, path: str) -> None:
+        name = f"inference_{method}_{path}".translate(str.maketrans("/<>:", "____"))
+        app.add_route(handler, path, methods=[method], name=name)
 
     for root in ROOTS:
-        handler = handler_of(root)
-        name = root.strip("/").replace("/", "_")
-        for path in MODEL_PATHS:
-            app.add_route(
-                declare(handler, InferenceKey()), root + path, methods=["POST"], name=f"{name}_{path.strip('/').replace('/', '_')}"
-            )
-        app.add_route(declare(handler, InferenceKey()), root + "/<path:path>", methods=["POST"], name=f"{name}_other")
-        app.add_route(declare(list_models, InferenceKey()), root + "/models", methods=["GET"], name=f"{name}_models")
-        app.add_route(declare(get_model, InferenceKey()), root + "/models/<model_id:path>", methods=["GET"], name=f"{name}_model")
+        handler = declare(handler_of(root), InferenceKey())
+        for path in surfaces.PATHS:
+            add(handler, "POST", root + path)
+        add(handler, "POST", root + "/<path:path>")
+        add(answers("/models", list_models), "GET", root + "/models")
+        add(answers("/models", get_model), "GET", root + "/models/<model_id:path>")
+    for root in OLLAMA_ROOTS:
+        handler = declare(handler_of(root), InferenceKey())
+        for path in surfaces.OLLAMA_PATHS:
+            add(handler, "POST", root + path)
+        add(answers("/api/tags", list_ollama), "GET", root + "/api/tags")
+        add(answers("/api/show", show_ollama), "POST", root + "/api/show")
+        add(declare(ollama_version, Public()), "GET", root + "/api/version")
 
 
-def render_error(error: GatewayError) -> HTTPResponse:
-    """An error as an OpenAI client expects it."""
-    headers = {"x-request-id": ids.new_text(), **error.headers}
+def serves(path: str) -> bool:
+    """Whether a path is of the inference surface."""
+    return path.startswith(("/ai/", "/v1/", "/api/"))
+
+
+def render_error(request: Request, error: GatewayError) -> HTTPResponse:
+    """An error in the words of the dialect that the path belongs to."""
+    headers = {**_id_headers(request), **error.headers}
     if error.retry_after is not None:
         headers["retry-after"] = str(max(1, -int(-error.retry_after // 1)))
-    return HTTPResponse(openai_errors.body(error), error.status, headers, "application/json")
+    body = _codec(request).render_error(error, headers["x-request-id"])
+    return HTTPResponse(body, error.status, headers, "application/json")
 
 
-def _listed(model: ModelEntry) -> dict[str, object]:
-    return {"id": model.alias, "object": "model", "created": model.created, "owned_by": ""}
+def _codec(request: Request) -> Codec:
+    if _is_anthropic(request):
+        return anthropic
+    path = request.path
+    if path.startswith(("/api/", "/ai/api/")):
+        return surfaces.PROVIDERS["ollama"]
+    return surfaces.surface_of(path).codec
 
 
-def _groups(text: str) -> set[str]:
-    try:
-        return {str(uuid.UUID(part.strip())) for part in text.split(",")}
-    except ValueError:
-        raise bad_request("'group' must be a list of group ids, separated by commas.", code="invalid_group", param="group") from None
+def _is_anthropic(request: Request) -> bool:
+    """Whether a question that several dialects ask at one path comes from a client of Anthropic's."""
+    return "anthropic-version" in request.headers
+
+
+def _id_headers(request: Request) -> dict[str, str]:
+    id_ = ids.new_text()
+    return {"x-request-id": id_, "request-id": f"req_{id_}"} if _codec(request) is anthropic else {"x-request-id": id_}
+
+
+def _named(models: list[ModelEntry], name: str) -> ModelEntry:
+    for model in models:
+        if model.alias == name:
+            return model
+    raise not_found(f"The model `{name[:128]}` does not exist or you do not have access to it.", code="model_not_found", param="model")

@@ -5,7 +5,7 @@ decisions: which models to create, revive, retire or delete; which prices to kee
 caller may see. Rows are read and written by the operations above; this room decides.
 """
 
-from dwctl.catalog.discovery import Credentials, DiscoveryError, ProviderModel, discover
+from dwctl.catalog.discovery import Credentials, DiscoveryError, ProviderModel, describe, discover
 from dwctl.catalog.model_types import MODEL_TYPES, guess_model_type
 from dwctl.catalog.resync import HeldModel, Resync, plan_resync
 from dwctl.catalog.tariffs import (
@@ -29,6 +29,7 @@ __all__ = [
     "Rights",
     "TariffChange",
     "TariffTerms",
+    "describe",
     "discover",
     "guess_model_type",
     "hidden_fields",

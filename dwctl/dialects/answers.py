@@ -139,10 +139,12 @@ def events_of(response: Response) -> Iterator[Event]:
     yield Started(response.id, response.model, service_tier=response.service_tier)
     for index, choice in enumerate(response.choices):
         calls = 0
+        logprobs = choice.logprobs
         for part in choice.parts:
             match part:
                 case Text():
-                    yield TextDelta(part.text, index, annotations=part.annotations)
+                    yield TextDelta(part.text, index, logprobs, part.annotations)
+                    logprobs = None
                 case Refusal():
                     yield RefusalDelta(part.text, index)
                 case Reasoning():
@@ -210,6 +212,19 @@ def response_of(events: Iterable[Event]) -> Response:
             case Ended():
                 break
     return response
+
+
+def text_of(response: Response) -> str:
+    """All that the model wrote, for counting its tokens."""
+    texts = []
+    for choice in response.choices:
+        for part in choice.parts:
+            match part:
+                case Text() | Reasoning() | Refusal():
+                    texts.append(part.text)
+                case ToolCall():
+                    texts.append(part.name + part.arguments)
+    return "".join(texts)
 
 
 def _open_reasoning(parts: list[Part], summary: bool | None) -> Reasoning:

@@ -195,5 +195,7 @@ class Request(msgspec.Struct, kw_only=True):
     """The client wants the reasoning in a form that it can hand back."""
     others: dict[str, Any] = {}
     """Fields, by their path, that have no meaning outside the client's dialect, and those nobody knows."""
+    notes: list[str] = []
+    """What was left out on the way to a provider; whoever writes for it may add to this."""
     echo: dict[str, Any] = {}
     """Fields as the client wrote them, for answers that repeat them (Responses)."""

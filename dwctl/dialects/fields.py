@@ -46,7 +46,7 @@ FIELDS: tuple[Field, ...] = (
     Field(
         "max_output",
         _says("max_completion_tokens", "max_output_tokens", "max_tokens", "options.num_predict"),
-        note="Anthropic demands one: without it, 32,000.",
+        note="Anthropic demands one: without it, 32,000. Responses takes none below 16 tokens: a lower one is sent as 16.",
     ),
     Field(
         "temperature",
@@ -102,7 +102,11 @@ FIELDS: tuple[Field, ...] = (
         _says("reasoning_effort", "reasoning.effort", "output_config.effort", "think"),
         note="To the nearest word that the provider knows; up to Claude 4.5 as a budget. A tool that must be called goes before thinking.",
     ),
-    Field("thinking", _says(anthropic="thinking.type", ollama="think"), note="Without an effort of its own it becomes one."),
+    Field(
+        "thinking",
+        _says(anthropic="thinking.type", ollama="think"),
+        note="Without an effort of its own it becomes one. For Ollama `adaptive` is left out: a model that cannot think would refuse it.",
+    ),
     Field("thinking_budget", _says(anthropic="thinking.budget_tokens"), note="Up to 2,048 tokens are low effort, up to 8,192 medium."),
     Field("reasoning_summary", _says(responses="reasoning.summary", anthropic="thinking.display"), dropped=frozenset({CHAT, OLLAMA})),
     Field(
@@ -112,7 +116,12 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field("verbosity", _says("verbosity", "text.verbosity"), dropped=frozenset({ANTHROPIC, OLLAMA})),
     Field("user", _says("user", "user", "metadata.user_id"), dropped=frozenset({OLLAMA})),
-    Field("metadata", _says("metadata", "metadata"), dropped=frozenset({ANTHROPIC, OLLAMA})),
+    Field(
+        "metadata",
+        _says("metadata", "metadata"),
+        dropped=frozenset({CHAT, ANTHROPIC, OLLAMA}),
+        note="It marks what the provider stores; OpenAI's chat refuses it where nothing is.",
+    ),
     Field(
         "service_tier",
         _says("service_tier", "service_tier", "service_tier"),
@@ -161,6 +170,9 @@ OTHERS: dict[DialectName, dict[str, tuple[Fate, str]]] = {
         "suffix": ("refused", NO_EQUIVALENT),
         "context": ("refused", "send the conversation to /api/chat"),
         "keep_alive": ("dropped", "the provider decides which models are loaded"),
+        "options.num_ctx": ("dropped", "the provider decides how models are loaded"),
+        "truncate": ("dropped", "the provider decides what fits"),
+        "shift": ("dropped", "the provider decides what fits"),
     },
 }
 """Fields that only one dialect has. Every field that is in no table is dropped with a note."""
@@ -207,7 +219,7 @@ CONTENT: dict[str, Content] = {
 
 
 def settle(request: Request, client: DialectName, provider: DialectName) -> tuple[Request, list[str]]:
-    """The request with what ``provider`` can be told, and notes on what was left out. Raises GatewayError 400 that names a field.
+    """The request with what ``provider`` can be told, and its ``notes`` on what was left out. Raises GatewayError 400 that names a field.
 
     ``client`` and ``provider`` are different.
     """
@@ -217,18 +229,21 @@ def settle(request: Request, client: DialectName, provider: DialectName) -> tupl
         if (path := field.says.get(client)) is None:
             continue
         value = getattr(request, field.name)
-        if value is None or (field.name == "n" and value == 1):
+        if value is None:
             continue
         match field.fate(provider):
             case "refused":
-                raise refused(path, NO_EQUIVALENT)
+                if value and not (field.name == "n" and value == 1):  # `logprobs: false` wishes for nothing
+                    raise refused(path, NO_EQUIVALENT)
             case "dropped":
                 left_out[field.name] = None
                 notes.append(f"'{path}' was dropped: {NO_EQUIVALENT}")
     known = OTHERS[client]
     for path, value in request.others.items():
         fate, reason = known.get(path, ("dropped", "it is not known here"))
-        if fate == "refused" and value not in (None, False):
+        if fate == "refused":
+            if value in (None, False):
+                continue  # what is not wanted need not be there
             raise refused(path, reason)
         notes.append(f"'{path}' was dropped: {reason}")
     for tool in request.tools:
@@ -237,7 +252,7 @@ def settle(request: Request, client: DialectName, provider: DialectName) -> tupl
     for message in request.messages:
         for part in message.parts:
             _check(part, provider)
-    return msgspec.structs.replace(request, **left_out) if left_out else request, notes
+    return msgspec.structs.replace(request, notes=notes, **left_out), notes
 
 
 def _check(part: Part, provider: DialectName) -> None:

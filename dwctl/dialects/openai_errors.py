@@ -37,12 +37,17 @@ def error_object(value: Any) -> dict[str, Any] | None:
 _WORDS = {"rate_limit": 429, "rate_limit_error": 429, "rate_limit_exceeded": 429}
 
 
-def embedded_status(error: dict[str, Any]) -> int:
-    """The HTTP status that an error object inside a 200 stands for: its numeric code, 429 by name, else 500."""
+def said_status(error: dict[str, Any]) -> int | None:
+    """The HTTP status that an error object names: its numeric code, or 429 by name."""
     code = error.get("code")
     if isinstance(code, str):
         code = int(code) if code.isascii() and code.isdigit() and len(code) == 3 else _WORDS.get(code)
-    return code if isinstance(code, int) and not isinstance(code, bool) and 400 <= code <= 599 else 500
+    return code if isinstance(code, int) and not isinstance(code, bool) and 400 <= code <= 599 else None
+
+
+def embedded_status(error: dict[str, Any]) -> int:
+    """The HTTP status that an error object inside a 200 stands for; 500 if it names none."""
+    return said_status(error) or 500
 
 
 def shown_to_client(status: int, content_type: str, answer: bytes, retry_after: str | None) -> GatewayError | bytes:

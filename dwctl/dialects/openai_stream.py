@@ -14,6 +14,7 @@ import msgspec
 from dwctl.dialects import openai_errors, sse
 from dwctl.dialects.openai_usage import read
 from dwctl.dialects.usage import Usage
+from dwctl.errors import GatewayError
 
 KEPT_BYTES = 1024 * 1024
 """How much of a stream is kept for an estimate or a stored body."""
@@ -39,7 +40,7 @@ _ANY = msgspec.json.Decoder()
 
 
 class MalformedStream(Exception):
-    """An event is not JSON, or larger than any event may be."""
+    """An event is not of its dialect, or larger than any event may be. ``args``: what may be released before, and what is wrong."""
 
 
 def _decode(data: bytes) -> _Chunk:
@@ -126,7 +127,7 @@ class CompletionStream:
         try:
             events = self._splitter.feed(chunk)
         except sse.EventTooLarge:
-            raise MalformedStream(b"") from None
+            raise MalformedStream(b"", "an event that is too large") from None
         if len(events) == 1:
             return events[0] if self._take(events[0], b"") else b""
         released: list[bytes] = []
@@ -147,6 +148,21 @@ class CompletionStream:
             return b""
         self._splitter.rest = b""
         return rest if self._take(rest, b"") else b""
+
+    ping = sse.PING
+
+    def fail(self, error: GatewayError) -> bytes:
+        """The end of a stream that failed, after whatever was released."""
+        return openai_errors.stream_end(error)
+
+    @property
+    def error_status(self) -> int | None:
+        """The HTTP status that the error in the stream stands for."""
+        return openai_errors.embedded_status(self.error) if self.error is not None else None
+
+    def written_text(self) -> str:
+        """What the model wrote, as far as it was kept, for counting its tokens."""
+        return output_text(self.kept())
 
     @property
     def complete(self) -> bool:
@@ -170,7 +186,7 @@ class CompletionStream:
         except (ValueError, RecursionError):
             if self._lenient:
                 return True
-            raise MalformedStream(released if isinstance(released, bytes) else b"".join(released)) from None
+            raise MalformedStream(released if isinstance(released, bytes) else b"".join(released), "an event that is not JSON") from None
         if self._kept_size < KEPT_BYTES:
             self._kept.append(event)
             self._kept_size += len(event)

@@ -24,6 +24,8 @@ class _Plain(msgspec.Struct):
     completion_tokens: int = 0
     prompt_tokens_details: _Details | None = None
     completion_tokens_details: _Details | None = None
+    cache_creation_input_tokens: int | None = None
+    cache_creation: Any = None
 
 
 _PLAIN = msgspec.json.Decoder(_Plain)
@@ -72,6 +74,8 @@ def read(raw: bytes) -> Usage | None:
         or cached + written > prompt
         or reasoning > completion
         or max(prompt, completion) > MAX_TOKENS
+        or plain.cache_creation_input_tokens
+        or plain.cache_creation
     ):
         return normalise(_ANY.decode(raw))
     return Usage(prompt - cached - written, cached, written, 0, completion, reasoning)
@@ -81,17 +85,20 @@ def normalise(usage: Mapping[str, Any]) -> Usage:
     """Disjoint classes that add up to the provider's totals.
 
     ``prompt_tokens`` includes what was read from or written to a cache; a part that is larger than the whole is cut to it.
+    Gateways to Anthropic's models keep its ``cache_creation_input_tokens`` and, by lifetime, ``cache_creation`` beside OpenAI's names.
     """
     prompt = _count(usage.get("prompt_tokens", usage.get("input_tokens")))
     completion = _count(usage.get("completion_tokens", usage.get("output_tokens")))
     prompt_details = _details(usage, "prompt_tokens_details", "input_tokens_details")
     completion_details = _details(usage, "completion_tokens_details", "output_tokens_details")
     read = min(_count(prompt_details.get("cached_tokens")), prompt)
-    written = min(_count(prompt_details.get("cache_write_tokens")), prompt - read)
+    written = min(_count(prompt_details.get("cache_write_tokens")) or _count(usage.get("cache_creation_input_tokens")), prompt - read)
+    long_lived = min(_count(_details(usage, "cache_creation").get("ephemeral_1h_input_tokens")), written)
     return Usage(
         uncached_input=prompt - read - written,
         cache_read=read,
-        cache_write_5m=written,
+        cache_write_5m=written - long_lived,
+        cache_write_1h=long_lived,
         output=completion,
         reasoning=min(_count(completion_details.get("reasoning_tokens")), completion),
     )

@@ -21,23 +21,38 @@ class _Sealed(msgspec.Struct, array_like=True):
     id: str | None
     redacted: bool
     summary: bool
+    thought: str | None = None
 
 
 _DECODER = msgspec.json.Decoder(_Sealed)
 
 
-def wrap(origin: DialectName | None, signature: str | None, *, id: str | None = None, redacted: bool = False, summary: bool = False) -> str:
-    """The text that a client keeps with a thought."""
-    sealed = _Sealed(origin or "openai-chat", signature, id, redacted, summary)
+def wrap(
+    origin: DialectName | None,
+    signature: str | None,
+    *,
+    id: str | None = None,
+    redacted: bool = False,
+    summary: bool = False,
+    thought: str | None = None,
+) -> str:
+    """The text that a client keeps with a thought; with the ``thought`` itself for a client that brings back nothing else."""
+    sealed = _Sealed(origin or "openai-chat", signature, id, redacted, summary, thought)
     return _PREFIX + base64.urlsafe_b64encode(msgspec.json.encode(sealed)).decode()
+
+
+def is_wrapped(carried: str) -> bool:
+    """Whether it is ours, and not a provider's own."""
+    return carried.startswith(_PREFIX)
 
 
 def unwrap(thought: str, carried: str | None, client: DialectName) -> Reasoning:
     """The thought that a client of dialect ``client`` brings back; ``carried`` is what `wrap` gave it, or a provider's own."""
-    if carried is not None and carried.startswith(_PREFIX):
+    if carried is not None and is_wrapped(carried):
         try:
             sealed = _DECODER.decode(base64.urlsafe_b64decode(carried[len(_PREFIX) :]))
         except (binascii.Error, msgspec.DecodeError, UnicodeError, ValueError):
             return Reasoning(thought, origin=client)
-        return Reasoning(thought, sealed.summary, sealed.signature, sealed.origin, sealed.id, sealed.redacted)
+        known = thought if sealed.thought is None else sealed.thought
+        return Reasoning(known, sealed.summary, sealed.signature, sealed.origin, sealed.id, sealed.redacted)
     return Reasoning(thought, signature=carried, origin=client)

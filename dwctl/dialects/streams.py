@@ -46,6 +46,14 @@ def decode_object(data: bytes) -> dict[str, Any]:
     return value
 
 
+def encode_object(value: dict[str, Any]) -> bytes:
+    """The object as JSON; half of a surrogate pair, which a provider may send where it cuts an emoji in two, is escaped again."""
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return json.dumps(value, separators=(",", ":")).encode()
+
+
 class SseParser:
     """Base of parsers of server-sent events; ``on`` and ``on_done`` are the dialect's."""
 
@@ -95,7 +103,8 @@ class LineParser:
         return lines
 
     def rest(self) -> bytes:
-        return self._rest
+        """Made a line, so that what is written after it is one of its own."""
+        return self._rest + b"\n" if self._rest else b""
 
     def take(self, unit: bytes) -> list[Event]:
         return self.on(decode_object(unit)) if unit.strip() else []
@@ -108,8 +117,9 @@ class LineParser:
 class _Stream:
     """What is learned of a stream: see `openai_stream.CompletionStream`."""
 
-    def __init__(self, parser: StreamParser, choices: int = 1) -> None:
+    def __init__(self, parser: StreamParser, ping: bytes, choices: int = 1) -> None:
         self._parser = parser
+        self.ping = ping
         self._choices = choices
         self._finished: set[int] = set()
         self._texts: list[str] = []
@@ -151,7 +161,7 @@ class _Stream:
             for unit in self._parser.split(chunk):
                 if self.done:
                     break
-                released.append(self._pass(unit))
+                self._pass(unit, released)
         except MalformedAnswer as fault:
             raise MalformedStream(b"".join(released), str(fault)) from None
         return self._keep(b"".join(released))
@@ -160,19 +170,22 @@ class _Stream:
         """The provider ended the message: what was held back. Raises MalformedStream if a unit had begun and is not whole."""
         if self.done:
             return b""
+        released: list[bytes] = []
         try:
-            released = self._pass(rest) if (rest := self._parser.rest()) else b""
+            if rest := self._parser.rest():
+                self._pass(rest, released)
             if not self.done and self.error is None and self.complete:
-                released += self._close()
+                released.append(self._close())
         except MalformedAnswer as fault:
-            raise MalformedStream(b"", str(fault)) from None
-        return self._keep(released)
+            raise MalformedStream(b"".join(released), str(fault)) from None
+        return self._keep(b"".join(released))
 
     def fail(self, error: GatewayError) -> bytes:
         """The end of a stream that failed, after whatever was released."""
         raise NotImplementedError
 
-    def _pass(self, unit: bytes) -> bytes:
+    def _pass(self, unit: bytes, released: list[bytes]) -> None:
+        """Add what one unit releases; what it released before a fault in it counts, too, for a renderer remembers it."""
         raise NotImplementedError
 
     def _close(self) -> bytes:
@@ -220,43 +233,41 @@ class _Stream:
 class WatchedStream(_Stream):
     """A stream whose client speaks as its provider does: what passes is the provider's own bytes."""
 
-    def __init__(self, parser: StreamParser, stream_error: Callable[[GatewayError], bytes]) -> None:
-        super().__init__(parser)
+    def __init__(self, parser: StreamParser, ping: bytes, stream_error: Callable[[GatewayError], bytes]) -> None:
+        super().__init__(parser, ping)
         self._stream_error = stream_error
 
     def fail(self, error: GatewayError) -> bytes:
         return self._stream_error(error)
 
-    def _pass(self, unit: bytes) -> bytes:
+    def _pass(self, unit: bytes, released: list[bytes]) -> None:
         for event in self._parser.take(unit):
             self._learn(event)
-        return unit
+        released.append(unit)
 
 
 class TranslatedStream(_Stream):
     """A stream that is read in one dialect and written in another."""
 
-    def __init__(self, parser: StreamParser, renderer: StreamRenderer, choices: int = 1) -> None:
-        super().__init__(parser, choices)
+    def __init__(self, parser: StreamParser, renderer: StreamRenderer, ping: bytes, choices: int = 1) -> None:
+        super().__init__(parser, ping, choices)
         self._renderer = renderer
 
     def fail(self, error: GatewayError) -> bytes:
         return self._renderer.fail(error)
 
-    def _pass(self, unit: bytes) -> bytes:
-        parts = []
+    def _pass(self, unit: bytes, released: list[bytes]) -> None:
         for event in self._parser.take(unit):
             self._learn(event)
             if isinstance(event, Ended):
-                parts.append(self._renderer.end())
+                released.append(self._renderer.end())
             elif isinstance(event, Failed):
                 self.done = True
-                parts.append(self._renderer.fail(event.error))
+                released.append(self._renderer.fail(event.error))
             else:
-                parts.append(self._renderer.render(event))
+                released.append(self._renderer.render(event))
                 continue
             break
-        return b"".join(parts)
 
     def _close(self) -> bytes:
         self.done = True

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from dwctl import tokens
 from dwctl.clock import monotonic
-from dwctl.dialects import openai_request
+from dwctl.dialects import raw_request
 from dwctl.errors import INVALID, GatewayError, forbidden, not_found, unavailable
 from dwctl.ledger import prices
 from dwctl.routing.limits import RateState
@@ -149,20 +149,20 @@ async def _hold(exchange: "Exchange", principal: "Principal", model: "ModelEntry
                 limit = min(model.max_output_tokens or default, default)
         output_bound = limit * request.choices
         if exchange.operation == "text_completion":
-            output_bound *= openai_request.prompts(request)
+            output_bound *= raw_request.prompts(request)
     if request is None or exchange.operation == "other":
         exchange.hold = balances.take(principal.account_id, prices.hold(price, 0, 0))
         return
-    input_bound = openai_request.input_bound(exchange.body)
+    input_bound = raw_request.input_bound(exchange.body)
     if input_bound is not None:
         amount = prices.hold(price, input_bound, output_bound)
         if amount <= balances.available(principal.account_id):
             exchange.hold = balances.take(principal.account_id, amount)
             return
-    text, media = openai_request.input_text(request)
+    text, media = raw_request.input_text(request)
     counted = await tokens.count_in_thread(text, model.tokenizer)
     # Roles and separators of a chat template are tokens too, a handful for each message.
-    counted += 16 + 8 * exchange.body.count(b'"role"') + media * openai_request.TOKENS_PER_MEDIA_PART
+    counted += 16 + 8 * exchange.body.count(b'"role"') + media * raw_request.TOKENS_PER_MEDIA_PART
     if input_bound is not None:
         counted = min(counted, input_bound)
     exchange.hold = balances.take(principal.account_id, prices.hold(price, counted, output_bound))

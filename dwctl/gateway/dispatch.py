@@ -4,9 +4,10 @@ import re
 from typing import TYPE_CHECKING
 
 from dwctl.clock import MICROSECONDS, monotonic
-from dwctl.dialects import multipart, openai_request
+from dwctl.dialects import multipart, raw_request, surfaces
 from dwctl.errors import GatewayError
 from dwctl.gateway.admit import enter
+from dwctl.gateway.translate import translated
 from dwctl.ledger.records import Attempt, Begin
 from dwctl.outbound import OutboundError
 
@@ -14,8 +15,10 @@ if TYPE_CHECKING:
     from dwctl.gateway.exchange import Exchange
     from dwctl.routing import Candidate
 
-_FORWARDED = ("accept", "content-type", "user-agent", "openai-beta", "anthropic-beta", "idempotency-key", "traceparent", "tracestate")
+_FORWARDED = ("user-agent", "traceparent", "tracestate")
 """Request headers that any provider may see; an endpoint can add names of its own."""
+_OF_DIALECT = ("accept", "content-type", "openai-beta", "anthropic-beta", "anthropic-version", "idempotency-key")
+"""Those that mean something only to a provider that speaks as the client does."""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
@@ -40,6 +43,7 @@ async def dispatch(exchange: "Exchange") -> None:
     """Send the request; on return the provider's status and headers are there. Raises GatewayError."""
     for candidate in exchange.candidates:
         exchange.candidate = candidate
+        exchange.translation = None
         enter(exchange, f"endpoint:{candidate.endpoint.id}", candidate.endpoint.max_concurrency)
         await _attempt(exchange, candidate)
         return
@@ -47,16 +51,23 @@ async def dispatch(exchange: "Exchange") -> None:
 
 async def _attempt(exchange: "Exchange", candidate: "Candidate") -> None:
     gateway, endpoint = exchange.gateway, candidate.endpoint
-    body = exchange.body
-    if exchange.request is not None:
-        asks_usage = exchange.request.stream and exchange.operation in ("chat", "text_completion")
-        body = openai_request.outgoing(exchange.request, candidate.model_json, ask_usage=asks_usage, max_tokens=exchange.strict_max_tokens)
+    path, query, body = exchange.path, exchange.query, exchange.body
+    forwarded: tuple[str, ...] = (*_OF_DIALECT, *_FORWARDED)
+    if not surfaces.native(exchange.surface, endpoint.dialect):
+        (path, body), query, forwarded = translated(exchange, candidate), "", _FORWARDED
+    elif exchange.request is not None:
+        asks_usage = (
+            exchange.request.stream and exchange.request.dialect == "openai-chat" and exchange.operation in ("chat", "text_completion")
+        )
+        body = raw_request.outgoing(exchange.request, candidate.model_json, ask_usage=asks_usage, max_tokens=exchange.strict_max_tokens)
     elif exchange.form_model is not None:
         body = multipart.with_value(body, exchange.form_model, candidate.model_name)
     headers = endpoint.auth()
-    for name in (*_FORWARDED, *endpoint.forward_headers):
+    for name in (*forwarded, *endpoint.forward_headers):
         if (value := exchange.headers.get(name)) is not None and ((value.isascii() and value.isprintable()) or _can_be_sent(value)):
             headers.setdefault(name, value)
+    for name, value in endpoint.headers.items():
+        headers.setdefault(name, value)
     if exchange.request is not None:
         headers.setdefault("content-type", "application/json")
     headers["x-request-id"] = exchange.id
@@ -74,7 +85,7 @@ async def _attempt(exchange: "Exchange", candidate: "Candidate") -> None:
         exchange.upstream = await gateway.outbound.send(
             pool=endpoint.id,
             method="POST",
-            url=endpoint.url(exchange.path, exchange.query),
+            url=endpoint.url(path, query),
             headers=headers,
             body=body,
             connect_timeout=endpoint.connect_timeout,

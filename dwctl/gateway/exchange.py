@@ -7,13 +7,12 @@ breaks off, a client that leaves, a deadline), the exchange is settled once, and
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
 
 import structlog
 
 from dwctl import errors, ids
 from dwctl.clock import monotonic, now_us
-from dwctl.dialects import openai_errors, sse
+from dwctl.dialects.surfaces import native, surface_of
 from dwctl.errors import GatewayError
 from dwctl.gateway.admit import admit
 from dwctl.gateway.deadlines import overstayed
@@ -23,14 +22,19 @@ from dwctl.gateway.receive import receive
 from dwctl.gateway.relay import relay
 from dwctl.gateway.settle import prepare, settle
 from dwctl.gateway.sink import Sink
+from dwctl.gateway.translate import count_tokens
 
 if TYPE_CHECKING:
     from dwctl.accounts.principals import Principal
+    from dwctl.dialects.answers import Response
+    from dwctl.dialects.canonical import Request
     from dwctl.dialects.multipart import FormField
-    from dwctl.dialects.openai_request import ModelRequest
     from dwctl.dialects.openai_stream import CompletionStream
+    from dwctl.dialects.raw_request import ModelRequest
+    from dwctl.dialects.streams import TranslatedStream, WatchedStream
     from dwctl.dialects.usage import Usage
     from dwctl.gateway.gateway import Gateway
+    from dwctl.gateway.translate import EmbedTranslation, Translation
     from dwctl.ledger import Hold
     from dwctl.ledger.prices import Price
     from dwctl.ledger.records import Attempt
@@ -40,21 +44,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 HEARTBEAT_SECONDS = 15.0
-
-_OPERATIONS = {"/chat/completions": "chat", "/completions": "text_completion", "/embeddings": "embeddings"}
-"""The paths that count tokens, and what GenAI conventions call them."""
-
-
-def operation_of(path: str) -> str:
-    """What a path asks of a model; ``other`` for all that is not priced by tokens.
-
-    Any spelling that a provider may take for one of those paths counts as it, so that none is cheaper than the plain one.
-    """
-    operation = _OPERATIONS.get(path)
-    if operation is None:
-        plain = unquote(path).rstrip("/").lower()
-        operation = next((name for end, name in _OPERATIONS.items() if plain.endswith(end)), "other")
-    return operation
 
 
 class Exchange:
@@ -71,6 +60,7 @@ class Exchange:
         "body",
         "candidate",
         "candidates",
+        "canonical",
         "client_ip",
         "decided_at",
         "dispatched_at",
@@ -101,6 +91,7 @@ class Exchange:
         "read_body",
         "received_at",
         "request",
+        "response",
         "response_bytes",
         "response_model",
         "settled",
@@ -112,8 +103,10 @@ class Exchange:
         "status",
         "stream",
         "strict_max_tokens",
+        "surface",
         "task",
         "total_limit",
+        "translation",
         "upstream",
         "usage",
     )
@@ -156,13 +149,18 @@ class Exchange:
         self.total_limit = float("inf")
         self.expired: str | None = None
         self.snapshot: Snapshot = gateway.snapshot
-        self.operation = operation_of(path)
+        self.surface = surface_of(path)
+        self.operation = self.surface.operation
         self.principal = principal
         self.access_source = "unauthenticated"
         self.origin = "api"
         self.body = b""
         self.request: ModelRequest | None = None
         """None for a body that is not JSON."""
+        self.canonical: Request | None = None
+        """The request as every dialect could say it; read when a provider speaks another dialect than the client."""
+        self.translation: Translation | EmbedTranslation | None = None
+        """None where the provider's answer is passed on as it comes."""
         self.form_model: FormField | None = None
         """Where a multipart body names the model."""
         self.alias: str | None = None
@@ -177,9 +175,11 @@ class Exchange:
         self.strict_max_tokens: int | None = None
         self.upstream: OutboundResponse | None = None
         self.attempts: list[Attempt] = []
-        self.stream: CompletionStream | None = None
+        self.stream: CompletionStream | WatchedStream | TranslatedStream | None = None
         self.answer: bytes | None = None
-        """The provider's body, when it was read whole."""
+        """The body that the client is given, when it is one JSON text."""
+        self.response: Response | None = None
+        """What that says, where it had to be read."""
         self.usage: Usage | None = None
         self.raw_usage: bytes | None = None
         self.response_model: str | None = None
@@ -199,6 +199,9 @@ class Exchange:
             await receive(self)
             await admit(self)
             decide(self)
+            if self.operation == "count_tokens" and not native(self.surface, self.candidates[0].endpoint.dialect):
+                await count_tokens(self)
+                return
             await dispatch(self)
             await relay(self)
         except GatewayError as error:
@@ -250,13 +253,13 @@ class Exchange:
             self.status = error.status
         settle(self)
         if not started:
-            headers = {"content-type": "application/json", "x-request-id": self.id, **self.limit_headers, **error.headers}
+            headers = {"content-type": "application/json", **self.own_headers(), **error.headers}
             if error.retry_after is not None:
                 headers["retry-after"] = str(max(1, -int(-error.retry_after // 1)))
             self.sink.head(error.status, headers)
-            await self.sink.send(openai_errors.body(error), last=True)
+            await self.sink.send(self.surface.codec.render_error(error, self.id), last=True)
         elif self.stream is not None:
-            await self.sink.send(openai_errors.stream_end(error), last=True)
+            await self.sink.send(self.stream.fail(error), last=True)
         else:
             self.sink.abort()
 
@@ -287,6 +290,13 @@ class Exchange:
             await self.gateway.ledger.synced()
         await self.sink.send(data, last=True)
 
+    def own_headers(self) -> dict[str, str]:
+        """The headers that every answer has."""
+        headers = {"x-request-id": self.id, **self.limit_headers}
+        if self.surface.dialect == "anthropic":
+            headers["request-id"] = f"req_{self.id}"
+        return headers
+
     def enter_phase(self, phase: str, limit: float) -> None:
         """From now on this may take ``limit`` seconds."""
         self.phase = phase
@@ -308,7 +318,8 @@ class Exchange:
             self.expire("total")
         elif self.stream is not None and self.phase == "idle" and now - self.last_write_at >= HEARTBEAT_SECONDS:
             self.last_write_at = now
-            self.sink.offer(sse.PING)
+            if self.stream.ping:
+                self.sink.offer(self.stream.ping)
 
     def expire(self, phase: str) -> None:
         """Interrupt whatever the exchange is waiting for."""

@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from dwctl.clock import monotonic
-from dwctl.dialects import openai_errors, openai_stream
+from dwctl.dialects import chat, openai_errors, openai_stream
+from dwctl.dialects.answers import Ended, Failed, MalformedAnswer, Response, events_of, response_of
+from dwctl.dialects.codec import Codec
 from dwctl.dialects.openai_usage import read
+from dwctl.dialects.streams import TranslatedStream, WatchedStream, decode_object
 from dwctl.errors import GatewayError
 from dwctl.gateway.dispatch import provider_fault
+from dwctl.gateway.translate import EmbedTranslation, Translation, answering, came_back, for_client, provider_error
 from dwctl.outbound import OutboundError
 from dwctl.telemetry.redaction import HIDDEN
 
@@ -32,6 +36,7 @@ _EVENTS = {"content-type": "text/event-stream; charset=utf-8", "cache-control": 
 
 _EVENT_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
 """How a stream of events begins that does not say that it is one."""
+_STREAMS = ("text/event-stream", "application/x-ndjson")
 
 
 class _Choice(msgspec.Struct):
@@ -61,14 +66,14 @@ async def relay(exchange: "Exchange") -> None:
     try:
         if not 200 <= upstream.status < 300:
             await _error(exchange, upstream, content_type)
-        elif content_type.startswith("text/event-stream"):
-            await _events(exchange, upstream)
+        elif content_type.startswith(_STREAMS) and exchange.operation != "embeddings":
+            await (_events(exchange, upstream) if _streams(exchange) else _collected(exchange, upstream))
         elif "json" in content_type:
-            await _json(exchange, upstream)
+            await _whole(exchange, upstream)
         elif request is not None and exchange.operation != "other":
-            first = await upstream.read_chunk() if request.stream else b""
-            if not first.startswith(_EVENT_STARTS):
-                raise _not_understood()
+            first = await upstream.read_chunk()
+            if not (request.stream and first.startswith(_EVENT_STARTS)):
+                raise _not_understood(exchange, first)
             await _events(exchange, upstream, first)
         else:
             await _bytes(exchange, upstream)
@@ -76,18 +81,48 @@ async def relay(exchange: "Exchange") -> None:
         raise provider_fault(error) from None
 
 
+def _is_plain(exchange: "Exchange") -> bool:
+    """Whether the answer is passed on as OpenAI's is, looked at by as little as is needed: chat to chat, and all that is not text."""
+    return exchange.translation is None and (exchange.surface.codec is chat or exchange.operation not in ("chat", "embeddings"))
+
+
+def _streams(exchange: "Exchange") -> bool:
+    """Whether a stream is passed on as one: not if it must be translated for a client that asked for none."""
+    return exchange.translation is None or (exchange.request is not None and exchange.request.stream)
+
+
+def _provider(exchange: "Exchange") -> Codec:
+    return exchange.translation.provider if exchange.translation is not None else exchange.surface.codec
+
+
+def _translation(exchange: "Exchange") -> Translation | None:
+    return exchange.translation if isinstance(exchange.translation, Translation) else None
+
+
 def _headers(exchange: "Exchange", upstream_headers: "Mapping[str, str]") -> dict[str, str]:
-    headers = {"x-request-id": exchange.id, **exchange.limit_headers}
+    headers = exchange.own_headers()
     for name in _SHOWN:
         if (value := upstream_headers.get(name)) is not None:
             headers[name] = value
     return headers
 
 
-def _not_understood() -> GatewayError:
+def _not_understood(exchange: "Exchange", answer: bytes, wrong: str | None = None) -> GatewayError:
+    """What a client is told of an answer that is not of its provider's dialect; the record says what came back."""
+    if wrong is not None:
+        exchange.explanation.append(f"the provider's answer cannot be used: {wrong}")
+    came_back(exchange, concealed(exchange, answer))
     return GatewayError(
         502, "internal_error", "upstream_malformed", "The model's provider sent an answer that cannot be understood. Please try again."
     )
+
+
+def _embedded(exchange: "Exchange", answer: bytes, message: str, code: Any) -> GatewayError:
+    """What a client is told of an error that came with a status of success."""
+    exchange.answer = concealed(exchange, answer)
+    came_back(exchange, exchange.answer)
+    said = concealed(exchange, message.encode("utf-8", "replace")).decode("utf-8", "replace")
+    return GatewayError(502, "api_error", code if isinstance(code, str) and code else "upstream_error", said)
 
 
 def concealed(exchange: "Exchange", error: bytes) -> bytes:
@@ -100,9 +135,11 @@ def concealed(exchange: "Exchange", error: bytes) -> bytes:
 
 async def _error(exchange: "Exchange", upstream: "OutboundResponse", content_type: str) -> None:
     answer = concealed(exchange, await upstream.read(_MAX_ERROR, exchange.heard))
+    retry_after = upstream.headers.get("retry-after")
+    if exchange.translation is not None:
+        raise provider_error(exchange, upstream.status, content_type, answer, retry_after)
     if "json" in content_type:
         _learn_usage(exchange, _decode(answer).usage)
-    retry_after = upstream.headers.get("retry-after")
     shown = openai_errors.shown_to_client(upstream.status, content_type, answer, retry_after)
     if isinstance(shown, GatewayError):
         raise shown
@@ -117,22 +154,34 @@ async def _error(exchange: "Exchange", upstream: "OutboundResponse", content_typ
     await exchange.complete(shown)
 
 
-async def _events(exchange: "Exchange", upstream: "OutboundResponse", first: bytes = b"") -> None:
-    principal, model, request = exchange.principal, exchange.model, exchange.request
-    assert principal is not None
-    assert model is not None
+def _stream(exchange: "Exchange") -> openai_stream.CompletionStream | WatchedStream | TranslatedStream:
+    """How the stream that now begins is to be passed on."""
+    translation, request = _translation(exchange), exchange.request
+    if translation is not None:
+        renderer = translation.client.render_stream(translation.request, translation.answering)
+        return TranslatedStream(translation.provider.parse_stream(), renderer, translation.client.PING, translation.request.n or 1)
+    if not _is_plain(exchange):
+        codec = exchange.surface.codec
+        return WatchedStream(codec.parse_stream(), codec.PING, lambda error: codec.stream_error(error, exchange.id))
+    assert exchange.principal is not None
+    assert exchange.model is not None
     keeps_usage = (
         request is None
         or exchange.operation == "other"
         or not request.stream
         or request.wants_usage
-        or principal.always_stream_usage
-        or model.always_stream_usage
+        or exchange.principal.always_stream_usage
+        or exchange.model.always_stream_usage
     )
-    stream = exchange.stream = openai_stream.CompletionStream(
-        keep_usage=keeps_usage, choices=request.choices if request is not None else 1, lenient=exchange.operation == "other"
-    )
-    exchange.sink.head(200, {"x-request-id": exchange.id, **exchange.limit_headers, **_EVENTS})
+    choices = request.choices if request is not None else 1
+    return openai_stream.CompletionStream(keep_usage=keeps_usage, choices=choices, lenient=exchange.operation == "other")
+
+
+async def _events(exchange: "Exchange", upstream: "OutboundResponse", first: bytes = b"") -> None:
+    stream = exchange.stream = _stream(exchange)
+    content_type = exchange.surface.codec.STREAM_TYPE
+    exchange.sink.head(200, {**exchange.own_headers(), **_EVENTS, "content-type": content_type})
+    chunk = b""
     try:
         while chunk := first or await upstream.read_chunk():
             first = b""
@@ -147,7 +196,7 @@ async def _events(exchange: "Exchange", upstream: "OutboundResponse", first: byt
     except openai_stream.MalformedStream as fault:
         if fault.args[0]:
             await exchange.write(fault.args[0])
-        raise _not_understood() from None
+        raise _not_understood(exchange, chunk, fault.args[1]) from None
     if not stream.complete and exchange.operation != "other" and stream.error is None:
         if released:
             await exchange.write(released)
@@ -158,12 +207,107 @@ async def _events(exchange: "Exchange", upstream: "OutboundResponse", first: byt
             "The model's provider ended the stream before the answer was complete. Please try again.",
         )
     exchange.outcome = "complete"
-    if stream.error is not None:
+    if stream.error_status is not None:
+        if isinstance(stream.error, GatewayError):
+            came_back(exchange, concealed(exchange, (stream.said or "").encode()))
+            if not stream.output_seen and not exchange.sink.started and exchange.translation is not None:
+                raise for_client(exchange, stream.error)
         released = concealed(exchange, released)
         exchange.outcome = "failed"
-        exchange.status = openai_errors.embedded_status(stream.error)
+        exchange.status = stream.error_status
         exchange.error = GatewayError(exchange.status, "upstream_error", "upstream_error", "The provider sent an error inside the stream.")
     await exchange.complete(released)
+
+
+async def _whole(exchange: "Exchange", upstream: "OutboundResponse") -> None:
+    if _is_plain(exchange):
+        await _json(exchange, upstream)
+    elif exchange.operation == "embeddings":
+        await _embeddings(exchange, upstream)
+    else:
+        await _answer(exchange, upstream)
+
+
+async def _embeddings(exchange: "Exchange", upstream: "OutboundResponse") -> None:
+    """Embeddings that are read as their dialect has them, and given to the client in its own."""
+    answer = await upstream.read(_MAX_JSON, exchange.heard)
+    translation = exchange.translation
+    embedder = translation.embedder if isinstance(translation, EmbedTranslation) else exchange.surface.embeds
+    assert embedder is not None
+    try:
+        body = decode_object(answer)
+        if (said := _provider(exchange).read_error(body)) is not None:
+            raise _embedded(exchange, answer, said.message, said.code)
+        response = embedder.parse_response(body)
+        exchange.response_model = response.model
+        exchange.usage, exchange.raw_usage = response.usage, response.raw_usage
+        headers = _headers(exchange, upstream.headers)
+        if isinstance(translation, EmbedTranslation):
+            answer = msgspec.json.encode(translation.client.render_response(response, translation.request))
+    except MalformedAnswer as fault:
+        raise _not_understood(exchange, answer, str(fault)) from None
+    exchange.answer = answer
+    exchange.outcome = "complete"
+    exchange.sink.head(upstream.status, headers)
+    await exchange.complete(answer)
+
+
+async def _collected(exchange: "Exchange", upstream: "OutboundResponse") -> None:
+    """A stream that the client did not ask for, as the one answer that it wanted."""
+    parser = _provider(exchange).parse_stream()
+    answer = await upstream.read(_MAX_JSON, exchange.heard)
+    try:
+        units = [*parser.split(answer), parser.rest()]
+        events = [event for unit in units for event in parser.take(unit)]
+        if not any(isinstance(event, Ended | Failed) for event in events):
+            raise MalformedAnswer("a stream without an end")
+        response = response_of(events)
+    except MalformedAnswer as fault:
+        raise _not_understood(exchange, answer, str(fault)) from None
+    await _understood(exchange, upstream, answer, response)
+
+
+async def _answer(exchange: "Exchange", upstream: "OutboundResponse") -> None:
+    """A JSON answer that is read as its dialect has it, and given to the client in its own."""
+    answer = await upstream.read(_MAX_JSON, exchange.heard)
+    provider = _provider(exchange)
+    try:
+        body = decode_object(answer)
+        if (said := provider.read_error(body)) is not None:
+            raise _embedded(exchange, answer, said.message, said.code)
+        response = provider.parse_response(body)
+    except MalformedAnswer as fault:
+        raise _not_understood(exchange, answer, str(fault)) from None
+    await _understood(exchange, upstream, answer, response)
+
+
+async def _understood(exchange: "Exchange", upstream: "OutboundResponse", answer: bytes, response: Response) -> None:
+    translation, request, codec = _translation(exchange), exchange.request, exchange.surface.codec
+    exchange.response, exchange.response_model = response, response.model
+    exchange.usage, exchange.raw_usage = response.usage, response.raw_usage
+    if response.choices:
+        exchange.finish_reason = response.choices[-1].finish
+    headers = exchange.own_headers()
+    try:
+        if request is not None and request.stream:
+            if translation is None:
+                exchange.canonical = exchange.canonical or codec.parse_request(decode_object(exchange.body))
+            wanted = translation.request if translation is not None else exchange.canonical
+            assert wanted is not None
+            renderer = codec.render_stream(wanted, answering(exchange))
+            whole = b"".join(renderer.render(event) for event in events_of(response) if not isinstance(event, Ended)) + renderer.end()
+            headers = {**headers, **_EVENTS, "content-type": codec.STREAM_TYPE}
+        elif translation is not None:
+            whole = msgspec.json.encode(codec.render_response(response, translation.request, translation.answering))
+            headers["content-type"] = "application/json"
+        else:
+            whole, headers = answer, _headers(exchange, upstream.headers)
+    except MalformedAnswer as fault:
+        raise _not_understood(exchange, answer, str(fault)) from None
+    exchange.answer = whole
+    exchange.outcome = "complete"
+    exchange.sink.head(upstream.status, headers)
+    await exchange.complete(whole)
 
 
 async def _json(exchange: "Exchange", upstream: "OutboundResponse") -> None:
@@ -173,34 +317,32 @@ async def _json(exchange: "Exchange", upstream: "OutboundResponse") -> None:
     except msgspec.ValidationError:
         decoded = _decode(answer)
         if exchange.operation != "other" and not answer.lstrip().startswith(b"{"):
-            raise _not_understood() from None
+            raise _not_understood(exchange, answer) from None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         # Half of a surrogate pair is JSON to everybody but the strict decoder.
         decoded = _decode(answer)
         if decoded.choices is None and decoded.error is None and decoded.usage is openai_stream.NO_USAGE:
-            raise _not_understood() from None
+            raise _not_understood(exchange, answer) from None
     exchange.answer = answer
     exchange.response_model = decoded.model
     _learn_usage(exchange, decoded.usage)
     if decoded.choices:
         exchange.finish_reason = decoded.choices[-1].finish_reason
-    exchange.outcome = "complete"
     failure = openai_errors.error_object(decoded.error)
-    if failure is not None:
-        exchange.answer = answer = concealed(exchange, answer)
-        exchange.outcome = "failed"
-        exchange.status = openai_errors.embedded_status(failure)
-        exchange.error = GatewayError(
-            exchange.status, "upstream_error", "upstream_error", "The provider sent an error with a status of success."
-        )
+    if exchange.operation != "other":
+        if failure is not None:
+            raise _embedded(exchange, answer, str(failure.get("message") or "The model's provider failed."), failure.get("code"))
+        if exchange.operation != "embeddings" and decoded.choices is None:
+            raise _not_understood(exchange, answer, "an answer without choices")
+    exchange.outcome = "complete"
     headers = _headers(exchange, upstream.headers)
     request = exchange.request
-    if request is not None and request.stream and failure is None and exchange.operation in ("chat", "text_completion"):
+    if request is not None and request.stream and exchange.operation in ("chat", "text_completion"):
         exchange.sink.head(200, {**headers, **_EVENTS})
         try:
             whole = openai_stream.as_stream(json.loads(answer.decode("utf-8", "replace")), include_usage=request.wants_usage)
         except (ValueError, RecursionError):
-            raise _not_understood() from None
+            raise _not_understood(exchange, answer) from None
         await exchange.complete(whole)
         return
     exchange.sink.head(upstream.status, headers)

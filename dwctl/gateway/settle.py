@@ -10,7 +10,8 @@ import structlog
 
 from dwctl import tokens
 from dwctl.clock import MICROSECONDS, monotonic
-from dwctl.dialects import openai_request, openai_stream
+from dwctl.dialects import openai_stream, raw_request
+from dwctl.dialects.answers import text_of
 from dwctl.dialects.usage import Usage
 from dwctl.gateway import measure
 from dwctl.gateway.relay import concealed
@@ -163,9 +164,11 @@ def _estimate(exchange: "Exchange") -> Usage:
     tokenizer = exchange.model.tokenizer if exchange.model is not None else None
     read = written = 0
     if exchange.request is not None:
-        read = tokens.estimate(openai_request.input_text(exchange.request)[0], tokenizer)
+        read = tokens.estimate(raw_request.input_text(exchange.request)[0], tokenizer)
     if exchange.stream is not None:
-        written = tokens.estimate(openai_stream.output_text(exchange.stream.kept()), tokenizer) + exchange.stream.unkept // 4
+        written = tokens.estimate(exchange.stream.written_text(), tokenizer) + exchange.stream.unkept // 4
+    elif exchange.response is not None:
+        written = tokens.estimate(text_of(exchange.response), tokenizer)
     elif exchange.answer is not None and exchange.operation != "embeddings":
         decoded = msgspec.json.decode(exchange.answer.decode("utf-8", "replace"))
         written = tokens.estimate(openai_stream.answer_text(decoded), tokenizer) if isinstance(decoded, dict) else 0

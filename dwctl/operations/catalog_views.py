@@ -8,6 +8,7 @@ from msgspec import UNSET, UnsetType
 
 from dwctl import catalog, clock
 from dwctl.accounts import NIL, Actor, policy
+from dwctl.dialects.names import DialectName
 from dwctl.errors import bad_request
 from dwctl.operations import tariffs
 from dwctl.operations.account_views import GROUP_COLUMNS, GroupResponse, group_view, in_chunks
@@ -30,6 +31,7 @@ class EndpointView(msgspec.Struct, kw_only=True):
     name: str
     description: str | None
     url: str
+    dialect: DialectName
     requires_api_key: bool
     model_filter: list[str] | None
     auth_header_name: str
@@ -159,6 +161,7 @@ def endpoint_view(row: Endpoint) -> EndpointView:
         name=row.name,
         description=row.description,
         url=row.url,
+        dialect=row.dialect,
         requires_api_key=bool(row.sealed_credential),
         model_filter=row.model_filter,
         auth_header_name=row.auth_header_name,

@@ -7,30 +7,33 @@ Nothing of this follows a provider by itself: what was added or is gone is shown
 import asyncio
 import re
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal
 
 import msgspec
 
 from dwctl import catalog, clock
 from dwctl.accounts import Actor, policy
+from dwctl.dialects.names import DialectName
 from dwctl.errors import GatewayError, conflict
 from dwctl.operations import models
 from dwctl.operations.access import Named
 from dwctl.operations.catalog_views import DAY_HOURS, EndpointView, endpoint_view
 from dwctl.operations.endpoints import credentials_of, imported, live_endpoint, update_endpoint
 from dwctl.operations.services import Services
+from dwctl.sealing import SealingError
 from dwctl.store import Changes, Tx
 from dwctl.store.tables import DeployedModel, Endpoint, Tariff
 
 PATIENCE = 10.0
 """Seconds that somebody who looks at a page waits for a provider's list, unless the endpoint's own timeout is shorter."""
-LOCAL_SERVERS = {
-    "Ollama": "http://127.0.0.1:11434/v1",
-    "vLLM": "http://127.0.0.1:8000/v1",
-    "llama.cpp": "http://127.0.0.1:8080/v1",
-    "LM Studio": "http://127.0.0.1:1234/v1",
+LOCAL_SERVERS: Mapping[str, tuple[str, DialectName]] = {
+    "Ollama": ("http://127.0.0.1:11434", "ollama"),
+    "vLLM": ("http://127.0.0.1:8000/v1", "openai-chat"),
+    "llama.cpp": ("http://127.0.0.1:8080/v1", "openai-chat"),
+    "LM Studio": ("http://127.0.0.1:1234/v1", "openai-chat"),
 }
+"""Where a server is usually found on its own machine, and what it speaks."""
 
 FailureKind = Literal["address", "unreachable", "tls", "timeout", "credential", "no_list", "status", "bad_answer"]
 
@@ -167,6 +170,7 @@ async def compare(services: Services, actor: Actor, endpoint_id: str) -> Compari
         services,
         endpoint.url,
         credentials_of(endpoint, services.sealer),
+        endpoint.dialect,
         connect_timeout=endpoint.connect_timeout or services.config.timeouts.connect,
         deadline=min(PATIENCE, endpoint.first_byte_timeout or PATIENCE),
     )
@@ -182,18 +186,18 @@ async def compare(services: Services, actor: Actor, endpoint_id: str) -> Compari
     taken = {row["alias"]: row["endpoint"] for row in rows}
     gone = await DeployedModel.filter(endpoint_id=endpoint.id, deleted_at__isnull=False)
     deleted = {row.model_name for row in gone}
+    fresh = await _described(services, endpoint, [name for name in probe.names if name not in names])
     return Comparison(
         probe=probe,
         offered=[
             Offered(
-                name=name,
-                alias=f"{name}-{_slug(endpoint.name)}" if name in taken else name,
-                model_type=catalog.guess_model_type(name),
-                taken_by=taken.get(name),
-                deleted=name in deleted,
+                name=model.id,
+                alias=f"{model.id}-{_slug(endpoint.name)}" if model.id in taken else model.id,
+                model_type=model.likely_type,
+                taken_by=taken.get(model.id),
+                deleted=model.id in deleted,
             )
-            for name in probe.names
-            if name not in names
+            for model in fresh
         ],
         gone=[model for model in held if model.name not in listed and model.status == "active"],
         back=[model for model in held if model.name in listed and model.status != "active"],
@@ -204,15 +208,36 @@ async def compare(services: Services, actor: Actor, endpoint_id: str) -> Compari
 async def local_servers(services: Services, actor: Actor) -> list[tuple[str, str, int]]:
     """Model servers on this machine that answer: what usually listens there, the URL, how many models it has. Raises GatewayError 403."""
     policy.require(actor, "Endpoints", "create_all")
-    asked = [_probe(services, url, catalog.Credentials(), connect_timeout=1.0, deadline=1.5) for url in LOCAL_SERVERS.values()]
+    asked = [
+        _probe(services, url, catalog.Credentials(), dialect, connect_timeout=1.0, deadline=1.5) for url, dialect in LOCAL_SERVERS.values()
+    ]
     probes = zip(LOCAL_SERVERS.items(), await asyncio.gather(*asked), strict=True)
-    return [(name, url, len(probe.names)) for (name, url), probe in probes if probe.failure is None]
+    return [(name, url, len(probe.names)) for (name, (url, _)), probe in probes if probe.failure is None]
 
 
-async def _probe(services: Services, url: str, credentials: catalog.Credentials, *, connect_timeout: float, deadline: float) -> Probe:
+async def _described(services: Services, endpoint: Endpoint, names: Iterable[str]) -> list[catalog.ProviderModel]:
+    """Models of the endpoint's provider with what it says of each, as far as it can be asked and answers."""
+    named = [catalog.ProviderModel(name) for name in names]
+    try:
+        credentials = credentials_of(endpoint, services.sealer)
+    except SealingError:
+        return named
+    seconds = endpoint.connect_timeout or services.config.timeouts.connect
+    return await catalog.describe(services.outbound, endpoint.url, credentials, endpoint.dialect, named, connect_timeout=seconds)
+
+
+async def _probe(
+    services: Services,
+    url: str,
+    credentials: catalog.Credentials,
+    dialect: DialectName,
+    *,
+    connect_timeout: float,
+    deadline: float,
+) -> Probe:
     begun = time.monotonic()
     try:
-        listed = await catalog.discover(services.outbound, url, credentials, connect_timeout=connect_timeout, deadline=deadline)
+        listed = await catalog.discover(services.outbound, url, credentials, dialect, connect_timeout=connect_timeout, deadline=deadline)
     except catalog.DiscoveryError as error:
         return Probe(failure=Failure(_failure_kind(error), error.message))
     return Probe(
@@ -251,19 +276,21 @@ async def follow(
     """
     policy.require(actor, "Endpoints", "update_all")
     policy.require(actor, "Models", "create_all")
+    aliases = {models.check_name(name, "model"): alias for name, alias in take.items()}
+    described = {model.id: model for model in await _described(services, await live_endpoint(endpoint_id), aliases)}
 
     async def write(tx: Tx) -> tuple[int, int]:
         endpoint = await live_endpoint(endpoint_id, tx)
-        wrong = await _wrong_aliases(tx, take)
+        wrong = await _wrong_aliases(tx, aliases)
         if wrong:
             raise conflict("Some aliases cannot be used: choose others for these models", conflicts=wrong)
-        for name, alias in take.items():
-            columns = imported(models.check_name(name, "model"), models.check_name(alias, "alias"))
+        for name, alias in aliases.items():
+            columns = imported(described[name], models.check_name(alias, "alias"))
             await models.insert_model(tx, actor, str(endpoint.id), columns)
-        changed = len(take)
-        if endpoint.model_filter is not None and not set(take) <= set(endpoint.model_filter):
+        changed = len(aliases)
+        if endpoint.model_filter is not None and not set(aliases) <= set(endpoint.model_filter):
             # What somebody has chosen must not be taken away again by following the filter.
-            await update_endpoint(tx, actor, endpoint, {"model_filter": list(dict.fromkeys([*endpoint.model_filter, *take]))})
+            await update_endpoint(tx, actor, endpoint, {"model_filter": list(dict.fromkeys([*endpoint.model_filter, *aliases]))})
         for ids, status in ((retire, "inactive"), (revive, "active")):
             for model_id in ids:
                 row = await models.live_model(tx, model_id)

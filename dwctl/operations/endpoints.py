@@ -6,7 +6,7 @@ The credential goes in and never comes out: it is sealed in the row and shown to
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -14,6 +14,8 @@ from tortoise.exceptions import IntegrityError
 
 from dwctl import catalog, clock, ids
 from dwctl.accounts import Actor, policy
+from dwctl.dialects import conventions
+from dwctl.dialects.names import DEFAULT, DIALECTS, DialectName
 from dwctl.errors import GatewayError, bad_request, conflict, not_found
 from dwctl.operations import models
 from dwctl.operations.audit import audit
@@ -28,7 +30,7 @@ MAX_CREDENTIAL = 8_192
 MAX_TIMEOUT = 86_400.0
 """Seconds."""
 TIMEOUTS = ("connect_timeout", "first_byte_timeout", "idle_timeout", "total_timeout")
-RECONNECTING = frozenset({"url", "sealed_credential", "auth_header_name", "auth_header_prefix", "model_filter"})
+RECONNECTING = frozenset({"url", "sealed_credential", "dialect", "auth_header_name", "auth_header_prefix", "model_filter"})
 """Columns whose change makes the provider's list worth reading again."""
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
@@ -36,8 +38,12 @@ FRAMING = frozenset(
     {"host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer", "content-type", "x-request-id"}
 )
 """Headers that the request itself needs."""
-NEVER_FORWARDED = (FRAMING - {"content-type"}) | {"authorization", "proxy-authorization", "cookie"}
+NEVER_FORWARDED = (FRAMING - {"content-type"}) | {"authorization", "proxy-authorization", "x-api-key", "cookie"}
 """Client headers that no configuration hands to a provider: credentials of dwctl's own, and what belongs to the connection."""
+
+
+Dialect = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(DIALECTS)})]
+"""A text, so that a wrong one is refused in words that say what is right (``check_columns``)."""
 
 
 class EndpointCreate(msgspec.Struct, kw_only=True):
@@ -45,10 +51,13 @@ class EndpointCreate(msgspec.Struct, kw_only=True):
 
     name: str
     url: str
+    dialect: Dialect | None = None
+    """What the provider speaks; None: ``openai-chat``."""
     description: str | None = None
     api_key: str | None = None
     auth_header_name: str | None = None
     auth_header_prefix: str | None = None
+    """None: as the dialect has it."""
     model_filter: list[str] | None = None
     alias_mapping: dict[str, str] | None = None
     """Provider's name -> alias; others keep their name."""
@@ -69,6 +78,7 @@ class EndpointUpdate(msgspec.Struct, kw_only=True):
 
     name: str | UnsetType | None = UNSET
     url: str | UnsetType | None = UNSET
+    dialect: Dialect | UnsetType | None = UNSET
     description: str | UnsetType | None = UNSET
     api_key: str | UnsetType | None = UNSET
     auth_header_name: str | UnsetType | None = UNSET
@@ -83,7 +93,9 @@ class EndpointUpdate(msgspec.Struct, kw_only=True):
     total_timeout: float | UnsetType | None = UNSET
 
 
-NULL_KEEPS = frozenset({"name", "url", "description", "auth_header_name", "auth_header_prefix", "alias_mapping", "forward_headers"})
+NULL_KEEPS = frozenset(
+    {"name", "url", "dialect", "description", "auth_header_name", "auth_header_prefix", "alias_mapping", "forward_headers"}
+)
 
 
 class EndpointValidate(msgspec.Struct, kw_only=True):
@@ -91,6 +103,7 @@ class EndpointValidate(msgspec.Struct, kw_only=True):
 
     type: Literal["new", "existing"]
     url: str | None = None
+    dialect: Dialect | None = None
     endpoint_id: str | None = None
     api_key: str | None = None
     auth_header_name: str | None = None
@@ -123,6 +136,8 @@ def check_columns(columns: Mapping[str, Any]) -> dict[str, Any]:
             check_url(checked["url"])
         except ValueError as error:
             raise bad_request(f"url: {error}", param="url") from error
+    if "dialect" in checked and checked["dialect"] not in DIALECTS:
+        raise bad_request(f"dialect must be one of {', '.join(DIALECTS)}", param="dialect")
     if "auth_header_name" in checked and not _HEADER_NAME.fullmatch(checked["auth_header_name"]):
         raise bad_request("auth_header_name must be the name of an HTTP header", param="auth_header_name")
     if checked.get("auth_header_name", "").lower() in FRAMING:
@@ -164,7 +179,9 @@ def check_credential(text: str | None, field: str = "api_key") -> Secret | None:
 
 
 async def insert_endpoint(tx: Tx, actor: Actor, columns: dict[str, Any], sealed: bytes | None) -> Endpoint:
-    """Insert an endpoint with checked ``columns``, audited. Raises GatewayError 409 when a live one has the name."""
+    """Insert an endpoint with checked ``columns``, audited; what they leave out of dialect and key header is as usual. Raises GatewayError
+    409 when a live one has the name."""
+    columns = with_key_header(columns)
     if await Endpoint.filter(live_name=columns["name"]).using_db(tx.orm).exists():
         raise name_taken(columns["name"])
     now = clock.now_us()
@@ -193,6 +210,7 @@ async def update_endpoint(
         if await Endpoint.filter(live_name=columns["name"]).exclude(id=row.id).using_db(tx.orm).exists():
             raise name_taken(columns["name"])
         columns = {**columns, "live_name": columns["name"]}
+    columns = _follow_dialect(row, columns)
     difference = await change_row(tx, row, columns, revision=revision)
     difference.pop("live_name", None)
     if difference:
@@ -201,6 +219,23 @@ async def update_endpoint(
             before["credential_changed"], after["credential_changed"] = False, True
         await audit(tx, actor, "endpoints.update", "endpoint", str(row.id), before, after)
     return difference
+
+
+def with_key_header(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Columns of a new endpoint, completed by the dialect and the header that its provider's key is sent in."""
+    dialect = columns.get("dialect", DEFAULT)
+    name, prefix = conventions.key_header(dialect, columns.get("auth_header_name"))
+    return {"dialect": dialect, "auth_header_name": name, "auth_header_prefix": prefix, **columns}
+
+
+def _follow_dialect(row: Endpoint, columns: dict[str, Any]) -> dict[str, Any]:
+    """The columns with the header of another dialect, unless a header has been chosen."""
+    if "dialect" not in columns or columns.keys() & {"auth_header_name", "auth_header_prefix"}:
+        return columns
+    if (row.auth_header_name, row.auth_header_prefix) != conventions.key_header(row.dialect):
+        return columns
+    name, prefix = conventions.key_header(columns["dialect"])
+    return {**columns, "auth_header_name": name, "auth_header_prefix": prefix}
 
 
 def name_taken(name: str) -> GatewayError:
@@ -238,26 +273,27 @@ async def create_endpoint(services: Services, actor: Actor, body: EndpointCreate
         {
             "name": body.name,
             "url": body.url,
+            **_said(body),
             "description": body.description,
-            "auth_header_name": body.auth_header_name or "Authorization",
-            "auth_header_prefix": "Bearer " if body.auth_header_prefix is None else body.auth_header_prefix,
             "model_filter": body.model_filter,
             "forward_headers": body.forward_headers or [],
             "max_concurrency": body.max_concurrency,
             **{name: getattr(body, name) for name in TIMEOUTS},
         }
     )
+    columns = with_key_header(columns)
     secret = check_credential(body.api_key)
     if not body.sync:
-        listed: Sequence[str] = ()
+        listed: Sequence[catalog.ProviderModel] = ()
     elif body.skip_fetch:
         if columns["model_filter"] is None:
             raise bad_request("With skip_fetch the models to import are given in model_filter", param="model_filter")
-        listed = columns["model_filter"]
+        listed = [catalog.ProviderModel(name) for name in columns["model_filter"]]
     else:
         credentials = catalog.Credentials(secret, columns["auth_header_name"], columns["auth_header_prefix"])
-        listed = [model.id for model in await fetch_models(services, columns["url"], credentials, columns["connect_timeout"])]
-    plan = catalog.plan_resync(listed, (), columns["model_filter"])
+        listed = await fetch_models(services, columns["url"], credentials, columns["dialect"], columns["connect_timeout"])
+    by_name = {model.id: model for model in listed}
+    plan = catalog.plan_resync(by_name, (), columns["model_filter"])
     mapping = body.alias_mapping or {}
     sealed = services.sealer.seal(secret) if secret is not None else None
 
@@ -268,7 +304,7 @@ async def create_endpoint(services: Services, actor: Actor, body: EndpointCreate
         if taken:
             raise conflict("Some aliases are already in use: choose others for these models", conflicts=taken)
         for name, alias in wished.items():
-            await models.insert_model(tx, actor, str(row.id), imported(name, alias))
+            await models.insert_model(tx, actor, str(row.id), imported(by_name[name], alias))
         return str(row.id), await Changes.note(tx, "catalog", str(row.id))
 
     endpoint_id, seq = await services.store.write(write)
@@ -276,9 +312,16 @@ async def create_endpoint(services: Services, actor: Actor, body: EndpointCreate
     return endpoint_id
 
 
-def imported(model_name: str, alias: str) -> dict[str, Any]:
-    """Columns of a model that is known by name only."""
-    return {"alias": alias, "model_name": model_name, "model_type": catalog.guess_model_type(model_name)}
+def _said(body: EndpointCreate | EndpointValidate) -> dict[str, Any]:
+    """What a body says of the dialect and of the header for the key."""
+    said = {"dialect": body.dialect, "auth_header_name": body.auth_header_name or None, "auth_header_prefix": body.auth_header_prefix}
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def imported(model: catalog.ProviderModel, alias: str) -> dict[str, Any]:
+    """Columns of a model of which only that is known what its provider says."""
+    columns = {"alias": alias, "model_name": model.id, "model_type": model.likely_type}
+    return {**columns, "capabilities": sorted(model.capabilities)} if model.capabilities else columns
 
 
 async def _conflicts(tx: Tx, wished: Mapping[str, str]) -> list[dict[str, str]]:
@@ -293,13 +336,14 @@ async def _conflicts(tx: Tx, wished: Mapping[str, str]) -> list[dict[str, str]]:
 
 
 async def fetch_models(
-    services: Services, url: str, credentials: catalog.Credentials, connect_timeout: float | None = None
+    services: Services, url: str, credentials: catalog.Credentials, dialect: DialectName, connect_timeout: float | None = None
 ) -> list[catalog.ProviderModel]:
-    """The provider's model list. Raises GatewayError: 400 for an address that may not be called, else 500 with the reason."""
+    """The provider's model list, and what it says of each. Raises GatewayError: 400 for an address that may not be called, else 500 with
+    the reason."""
     try:
-        return await catalog.discover(
-            services.outbound, url, credentials, connect_timeout=connect_timeout or services.config.timeouts.connect
-        )
+        seconds = connect_timeout or services.config.timeouts.connect
+        listed = await catalog.discover(services.outbound, url, credentials, dialect, connect_timeout=seconds)
+        return await catalog.describe(services.outbound, url, credentials, dialect, listed, connect_timeout=seconds)
     except catalog.DiscoveryError as error:
         if error.kind in ("url", "denied"):
             raise bad_request(error.message, param="url") from error
@@ -319,25 +363,20 @@ async def validate_endpoint(services: Services, actor: Actor, body: EndpointVali
     if body.type == "new":
         if not body.url:
             raise bad_request("url is missing", param="url")
-        stored = catalog.Credentials()
-        url, timeout = body.url, None
+        secret, url, timeout = None, body.url, None
+        columns = with_key_header(check_columns({"url": url, **_said(body)}))
     else:
         if not body.endpoint_id:
             raise bad_request("endpoint_id is missing", param="endpoint_id")
         row = await live_endpoint(body.endpoint_id)
-        stored = credentials_of(row, services.sealer)
+        secret = credentials_of(row, services.sealer).secret
         url, timeout = body.url or row.url, row.connect_timeout
-        if given is None and stored.secret is not None and _origin(url) != _origin(row.url):
+        if given is None and secret is not None and _origin(url) != _origin(row.url):
             raise bad_request("Another host is tested with its own API key: give api_key", param="api_key")
-    columns = check_columns(
-        {
-            "url": url,
-            "auth_header_name": body.auth_header_name or stored.header_name,
-            "auth_header_prefix": stored.prefix if body.auth_header_prefix is None else body.auth_header_prefix,
-        }
-    )
-    credentials = catalog.Credentials(given or stored.secret, columns["auth_header_name"], columns["auth_header_prefix"])
-    return await fetch_models(services, columns["url"], credentials, timeout)
+        stored = {name: getattr(row, name) for name in ("dialect", "auth_header_name", "auth_header_prefix")}
+        columns = {**stored, **_follow_dialect(row, check_columns({"url": url, **_said(body)}))}
+    credentials = catalog.Credentials(given or secret, columns["auth_header_name"], columns["auth_header_prefix"])
+    return await fetch_models(services, columns["url"], credentials, columns["dialect"], timeout)
 
 
 def _origin(url: str) -> str:
@@ -348,17 +387,18 @@ async def synchronize_endpoint(services: Services, actor: Actor, endpoint_id: st
     """Read the provider's list and follow it. Raises GatewayError 403, 404, 500; then nothing has changed."""
     policy.require(actor, "Endpoints", "update_all")
     row = await live_endpoint(endpoint_id)
-    listed = await fetch_models(services, row.url, credentials_of(row, services.sealer), row.connect_timeout)
+    listed = await fetch_models(services, row.url, credentials_of(row, services.sealer), row.dialect, row.connect_timeout)
+    by_name = {model.id: model for model in listed}
 
     async def write(tx: Tx) -> tuple[SyncReport, int | None]:
         fresh = await live_endpoint(endpoint_id, tx)
         held = await DeployedModel.filter(endpoint_id=fresh.id).using_db(tx.orm)
         plan = catalog.plan_resync(
-            (model.id for model in listed),
+            by_name,
             (catalog.HeldModel(str(row.id), row.model_name, row.status, row.deleted_at is not None) for row in held),
             fresh.model_filter,
         )
-        report = await _follow(tx, actor, fresh, held, plan)
+        report = await _follow(tx, actor, fresh, held, plan, by_name)
         if not report.changes_made:
             return report, None
         return report, await Changes.note(tx, "catalog", str(fresh.id))
@@ -369,12 +409,19 @@ async def synchronize_endpoint(services: Services, actor: Actor, endpoint_id: st
     return report
 
 
-async def _follow(tx: Tx, actor: Actor, endpoint: Endpoint, held: Sequence[DeployedModel], plan: catalog.Resync) -> SyncReport:
+async def _follow(
+    tx: Tx,
+    actor: Actor,
+    endpoint: Endpoint,
+    held: Sequence[DeployedModel],
+    plan: catalog.Resync,
+    listed: Mapping[str, catalog.ProviderModel],
+) -> SyncReport:
     taken = await _conflicts(tx, {name: name for name in plan.create})
     blocked = {entry["model_name"] for entry in taken}
     created = [name for name in plan.create if name not in blocked]
     for name in created:
-        await models.insert_model(tx, actor, str(endpoint.id), imported(name, name))
+        await models.insert_model(tx, actor, str(endpoint.id), imported(listed[name], name))
     by_id = {str(row.id): row for row in held}
     for model_id in plan.reactivate:
         await models.update_model(tx, actor, by_id[model_id], {"status": "active"})

@@ -11,6 +11,8 @@ from yarl import URL
 
 from dwctl.clock import MICROSECONDS, now_us
 from dwctl.config.schema import Timeouts
+from dwctl.dialects import conventions
+from dwctl.dialects.names import DialectName
 from dwctl.ledger.prices import Price
 from dwctl.outbound import check_url, connect_bound, join
 from dwctl.sealing import Sealer, SealingError, Secret
@@ -24,14 +26,17 @@ _CACHED_URLS = 64
 
 @dataclass(slots=True, eq=False)
 class EndpointEntry:
-    """One provider. Durations in seconds; ``credential`` is revealed only when a request is sent."""
+    """One provider. Durations in seconds; ``credential`` is revealed only when a request is sent; ``base`` is what the paths of its
+    ``dialect`` are appended to; ``headers`` are what it wants to have if the client does not send them."""
 
     id: str
     name: str
+    dialect: DialectName
     base: URL
     auth_header: str
     auth_prefix: str
     credential: Secret | None
+    headers: Mapping[str, str]
     forward_headers: tuple[str, ...]
     max_concurrency: int | None
     connect_timeout: ClientTimeout
@@ -85,6 +90,10 @@ class ModelEntry:
     always_stream_usage: bool
     created: int
     """Seconds since the epoch."""
+    display_name: str | None
+    kind: str
+    """CHAT, EMBEDDINGS or RERANKER."""
+    capabilities: tuple[str, ...]
 
 
 @dataclass(slots=True, frozen=True, eq=False)
@@ -113,14 +122,17 @@ def compile_snapshot(
             check_url(row.url)
             credential = sealer.unseal(bytes(row.sealed_credential)) if row.sealed_credential else None
             connect = row.connect_timeout or timeouts.connect
+            headers = conventions.headers_of(row.dialect)
             compiled[str(row.id)] = EndpointEntry(
                 id=str(row.id),
                 name=row.name,
-                base=URL(row.url),
+                dialect=row.dialect,
+                base=conventions.base_of(row.url, row.dialect),
                 auth_header=row.auth_header_name,
                 auth_prefix=row.auth_header_prefix,
                 credential=credential,
-                forward_headers=tuple(name.lower() for name in row.forward_headers),
+                headers=headers,
+                forward_headers=(*headers, *(name.lower() for name in row.forward_headers)),
                 max_concurrency=row.max_concurrency,
                 connect_timeout=connect_bound(connect),
                 connect_seconds=connect,
@@ -155,6 +167,9 @@ def compile_snapshot(
             bodies=model.bodies,
             always_stream_usage=model.always_stream_usage,
             created=model.created_at // MICROSECONDS,
+            display_name=model.display_name,
+            kind=model.model_type,
+            capabilities=tuple(str(name) for name in model.capabilities),
         )
     listing = tuple(entry for _, entry in sorted(entries.items()) if entry.active)
     return Snapshot(version, entries, listing)

@@ -1,7 +1,7 @@
-"""What the simulator says: text, usage and wire format of each answer, computed from the request alone.
+"""What the simulator says on OpenAI's paths but Responses, in literal templates: an ordinary text and everything that is no text.
 
-The wire formats are literal templates, not shared code with the gateway, so that a mistake in one is not repeated in the
-other. Two functions let a test know every answer beforehand:
+This is the fast way of an ordinary chat; what it takes to do more than say a text is `chat`. Two functions let a test know
+every answer beforehand:
 
 - `prompt_tokens`: the number of whitespace-separated words in all texts of the request (messages, prompt, input,
   query and documents; a token id counts one), and at least 1.
@@ -14,20 +14,16 @@ import base64
 import hashlib
 import struct
 import time
-import zlib
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from dwctl.simulator.behaviour import LISTED, Behaviour
+from dwctl.simulator.script import WORDS, last_text, text, token, words
+from dwctl.simulator.script import seed as seed_of
 from dwctl.simulator.served import Usage
-
-_PLAIN = "The quick brown fox jumps over the lazy dog while seven wise wizards quietly brew a potion"
-_AWKWARD = 'of “quoted” words, naïve café 東京 Привет 🙂 and \\ back\\slash "double" tab\there line\nbreak </done> end.'
-WORDS = tuple(f"{_PLAIN} {_AWKWARD}".split(" "))
-"""What an answer is made of; one word is one token. Some need escapes in JSON or several bytes in UTF-8."""
 
 EMBEDDING_DIMENSIONS = 16
 SPEECH = b"ID3\x04\x00\x00\x00\x00\x00\x00" + bytes(range(256)) * 16
@@ -41,8 +37,10 @@ class StreamOptions(msgspec.Struct):
 
 
 class Message(msgspec.Struct):
-    role: str
+    role: Literal["developer", "system", "user", "assistant", "tool", "function"]
     content: Any = None
+    tool_calls: list[Any] | None = None
+    tool_call_id: str | None = None
 
 
 class Query(msgspec.Struct):
@@ -62,6 +60,14 @@ class Query(msgspec.Struct):
     encoding_format: str | None = None
     dimensions: int | None = None
     tools: list[Any] | None = None
+    tool_choice: Any = None
+    parallel_tool_calls: bool | None = None
+    response_format: Any = None
+    stop: Any = None
+    logprobs: Any = None
+    top_logprobs: int | None = None
+    service_tier: str | None = None
+    reasoning_effort: str | None = None
     top_n: int | None = None
 
     def include_usage(self) -> bool:
@@ -69,17 +75,6 @@ class Query(msgspec.Struct):
 
 
 decode_query = msgspec.json.Decoder(Query).decode
-
-
-def words(value: Any) -> int:
-    """Words in all texts of a JSON value: of a string its own, of a list or content part the sum; an integer is one."""
-    if isinstance(value, str):
-        return len(value.split())
-    if isinstance(value, list):
-        return sum(words(item) for item in value)
-    if isinstance(value, dict):
-        return words(value.get("text"))
-    return 1 if isinstance(value, int) else 0
 
 
 def prompt_tokens(query: Query) -> int:
@@ -112,29 +107,20 @@ def usage_of(query: Query, behaviour: Behaviour) -> Usage:
     prompt = prompt_tokens(query) if behaviour.input is None else behaviour.input
     each = completion_tokens(query, behaviour)
     count = choices(query)
-    return Usage(prompt, each * count, min(behaviour.cached, prompt), min(behaviour.reasoning, each) * count)
+    cached = min(behaviour.cached, prompt)
+    written = min(behaviour.cache_write, prompt - cached)
+    long_written = min(behaviour.cache_write_1h, prompt - cached - written)
+    return Usage(prompt, each * count, cached, min(behaviour.reasoning, each) * count, written, long_written)
 
 
 def seed(query: Query) -> int:
     """Where in `WORDS` the answer begins: a checksum of the last text of the request."""
-    last = query.messages[-1].content if query.messages else query.prompt
-    return zlib.crc32(last.encode("utf-8", "surrogatepass")) if isinstance(last, str) else 0
-
-
-def token(start: int, index: int) -> str:
-    """The text of one token: a word, and a space before it unless it is the first."""
-    word = WORDS[(start + index) % len(WORDS)]
-    return " " + word if index else word
+    return seed_of(last_text(query.messages[-1].content if query.messages else query.prompt))
 
 
 @lru_cache(maxsize=1024)
 def _text_json(start: int, count: int) -> bytes:
     return msgspec.json.encode(text(start, count))
-
-
-def text(start: int, count: int) -> str:
-    """The text of one choice: ``count`` words of `WORDS` from ``start`` on, joined by spaces."""
-    return "".join(token(start, index) for index in range(count))
 
 
 _NEXT_JSON = [msgspec.json.encode(" " + word) for word in WORDS]
@@ -145,15 +131,17 @@ def _json_text(value: str) -> bytes:
     return msgspec.json.encode(value)
 
 
-_ids = iter(range(1, 1 << 62))
+ids = iter(range(1, 1 << 62))
 _USAGE = (
     b'{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d,'
-    b'"prompt_tokens_details":{"cached_tokens":%d},"completion_tokens_details":{"reasoning_tokens":%d}}'
+    b'"prompt_tokens_details":{"cached_tokens":%d%b},"completion_tokens_details":{"reasoning_tokens":%d}}'
 )
 
 
 def usage_json(usage: Usage) -> bytes:
-    return _USAGE % (usage.prompt, usage.completion, usage.prompt + usage.completion, usage.cached, usage.reasoning)
+    written = usage.cache_write + usage.cache_write_1h
+    more = b',"cache_write_tokens":%d' % written if written else b""
+    return _USAGE % (usage.prompt, usage.completion, usage.prompt + usage.completion, usage.cached, more, usage.reasoning)
 
 
 def finish_reason(query: Query, behaviour: Behaviour) -> bytes:
@@ -161,18 +149,8 @@ def finish_reason(query: Query, behaviour: Behaviour) -> bytes:
     return b"length" if asked is not None and asked < behaviour.tokens else b"stop"
 
 
-def tool_call(query: Query) -> dict[str, Any]:
-    """The call that sim-tool makes: the first tool of the request, with one argument."""
-    tool = query.tools[0] if query.tools else {}
-    name = tool.get("function", {}).get("name", "none") if isinstance(tool, dict) else "none"
-    return {"id": "call_1", "type": "function", "function": {"name": name, "arguments": '{"city":"Paris"}'}}
-
-
-def text_body(query: Query, behaviour: Behaviour, chat: bool, usage: Usage | None, extra: bytes = b"") -> bytes:
-    """The JSON body of a chat completion or text completion; without usage where none is given.
-
-    ``extra`` are further members of the object as they stand on the wire, each begun by a comma.
-    """
+def text_body(query: Query, behaviour: Behaviour, chat: bool, usage: Usage | None) -> bytes:
+    """The JSON body of a chat completion or text completion; without usage where none is given."""
     shown = completion_tokens(query, behaviour) - min(behaviour.reasoning, completion_tokens(query, behaviour))
     start = seed(query)
     reason = finish_reason(query, behaviour)
@@ -180,39 +158,33 @@ def text_body(query: Query, behaviour: Behaviour, chat: bool, usage: Usage | Non
     for index in range(choices(query)):
         if not chat:
             parts.append(b'{"index":%d,"text":%b,"logprobs":null,"finish_reason":"%b"}' % (index, _text_json(start + index, shown), reason))
-        elif behaviour.base == "sim-tool":
-            call = msgspec.json.encode([tool_call(query)])
-            parts.append(
-                b'{"index":%d,"message":{"role":"assistant","content":null,"tool_calls":%b},"finish_reason":"tool_calls"}' % (index, call)
-            )
         else:
             parts.append(
                 b'{"index":%d,"message":{"role":"assistant","content":%b,"refusal":null},"logprobs":null,"finish_reason":"%b"}'
                 % (index, _text_json(start + index, shown), reason)
             )
-    return b'{"id":"%b-%d","object":"%b","created":%d,"model":%b,"choices":[%b]%b%b}' % (
+    return b'{"id":"%b-%d","object":"%b","created":%d,"model":%b,"choices":[%b]%b}' % (
         b"chatcmpl" if chat else b"cmpl",
-        next(_ids),
+        next(ids),
         b"chat.completion" if chat else b"text_completion",
         int(time.time()),
         _json_text(query.model),
         b",".join(parts),
         b"" if usage is None else b',"usage":' + usage_json(usage),
-        extra,
     )
 
 
 class Events:
     """The JSON payloads of one stream, in order: `body` one by one, then `tail`, which holds the finish reasons on."""
 
-    def __init__(self, query: Query, behaviour: Behaviour, chat: bool, usage: Usage | None, extra: bytes = b"") -> None:
-        """``usage``: what the last chunk reports; None if it reports none. ``extra`` as in `text_body`, in the first chunk."""
-        self._query, self._behaviour, self._chat, self._usage, self._extra = query, behaviour, chat, usage, extra
+    def __init__(self, query: Query, behaviour: Behaviour, chat: bool, usage: Usage | None) -> None:
+        """``usage``: what the last chunk reports; None if it reports none."""
+        self._query, self._behaviour, self._chat, self._usage = query, behaviour, chat, usage
         self.tokens = completion_tokens(query, behaviour)
         self.choices = choices(query)
         self._start = b'{"id":"%b-%d","object":"%b","created":%d,"model":%b,"choices":[' % (
             b"chatcmpl" if chat else b"cmpl",
-            next(_ids),
+            next(ids),
             b"chat.completion.chunk" if chat else b"text_completion",
             int(time.time()),
             _json_text(query.model),
@@ -225,18 +197,13 @@ class Events:
         if not self._chat:
             return []
         return [
-            b'%b{"index":%d,"delta":{"role":"assistant","content":"","refusal":null},"logprobs":null,"finish_reason":null}%b%b}'
-            % (self._start, index, self._end, self._extra if index == 0 else b"")
+            b'%b{"index":%d,"delta":{"role":"assistant","content":"","refusal":null},"logprobs":null,"finish_reason":null}%b}'
+            % (self._start, index, self._end)
             for index in range(self.choices)
         ]
 
     def body(self) -> Iterator[list[bytes]]:
         """For each token position the chunks of all choices; no chunk for a token of reasoning."""
-        if self._behaviour.base == "sim-tool":
-            call = tool_call(self._query) | {"index": 0}
-            delta = msgspec.json.encode({"tool_calls": [call]})
-            yield [b'%b{"index":0,"delta":%b,"finish_reason":null}%b}' % (self._start, delta, self._end)]
-            return
         thought = min(self._behaviour.reasoning, self.tokens)
         before = b'"delta":{"content":' if self._chat else b'"text":'
         after = (b"}" if self._chat else b"") + b',"logprobs":null,"finish_reason":null}' + self._end + b"}"
@@ -254,7 +221,7 @@ class Events:
 
     def tail(self) -> list[bytes]:
         """The chunks after the last token: each choice's finish reason, then the usage chunk if it was asked for."""
-        reason = b"tool_calls" if self._behaviour.base == "sim-tool" else finish_reason(self._query, self._behaviour)
+        reason = finish_reason(self._query, self._behaviour)
         payload = b'"delta":{}' if self._chat else b'"text":""'
         chunks = [
             b'%b{"index":%d,%b,"logprobs":null,"finish_reason":"%b"}%b}' % (self._start, index, payload, reason, self._end)
@@ -299,7 +266,7 @@ def rerank_body(query: Query, behaviour: Behaviour) -> tuple[bytes, Usage]:
     ]
     usage = Usage(prompt_tokens(query) if behaviour.input is None else behaviour.input, 0)
     told = {"prompt_tokens": usage.prompt, "total_tokens": usage.prompt}
-    return msgspec.json.encode({"id": f"rerank-{next(_ids)}", "model": query.model, "usage": told, "results": results}), usage
+    return msgspec.json.encode({"id": f"rerank-{next(ids)}", "model": query.model, "usage": told, "results": results}), usage
 
 
 def image_body(query: Query, behaviour: Behaviour) -> tuple[bytes, Usage]:
@@ -318,8 +285,3 @@ def models_body() -> bytes:
 def model_object(name: str) -> dict[str, Any]:
     """One model, as GET /v1/models/{id} shows it."""
     return {"id": name, "object": "model", "created": 1_767_225_600, "owned_by": "simulator"}
-
-
-def error_body(message: str, kind: str, code: str | None, param: str | None = None) -> bytes:
-    """An error body in OpenAI's form."""
-    return msgspec.json.encode({"error": {"message": message, "type": kind, "param": param, "code": code}})

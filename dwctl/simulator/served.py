@@ -21,12 +21,15 @@ KEEP = 250_000
 
 
 class Usage(NamedTuple):
-    """Tokens as the answer states them; prompt includes cached, completion includes reasoning."""
+    """Tokens as the answer states them, or would; prompt includes those read from and written to a cache, completion includes
+    reasoning. A dialect that does not count them so is told the same numbers in its own way."""
 
     prompt: int
     completion: int
     cached: int = 0
     reasoning: int = 0
+    cache_write: int = 0
+    cache_write_1h: int = 0
 
 
 class Entry(msgspec.Struct):
@@ -42,6 +45,8 @@ class Entry(msgspec.Struct):
     completion_tokens: int = 0
     cached_tokens: int = 0
     reasoning_tokens: int = 0
+    cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
     reported: bool = False
     """Whether the answer told its usage to the client (it may be computed, and not told)."""
     sent: int = 0
@@ -92,7 +97,8 @@ class Served:
 
     def usage(self, entry: Entry, usage: Usage, reported: bool) -> None:
         """What the answer counts."""
-        entry.prompt_tokens, entry.completion_tokens, entry.cached_tokens, entry.reasoning_tokens = usage
+        entry.prompt_tokens, entry.completion_tokens, entry.cached_tokens, entry.reasoning_tokens, *written = usage
+        entry.cache_write_tokens, entry.cache_write_1h_tokens = written
         entry.reported = reported
 
     def report(self, request_id: str | None = None) -> dict[str, Any]:

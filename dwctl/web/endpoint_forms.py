@@ -1,40 +1,54 @@
 """The forms about endpoints: how a provider is reached, with presets for the ones that are asked for most, and prices per million."""
 
+from collections.abc import Mapping
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 
 from dwctl import catalog
+from dwctl.dialects import conventions
+from dwctl.dialects.names import DEFAULT, DialectName
 from dwctl.operations.catalog_views import EndpointView
 from dwctl.operations.endpoint_setup import LOCAL_SERVERS
 from dwctl.operations.endpoints import EndpointCreate, EndpointUpdate
 from dwctl.web.forms import wrong
 
+DIALECTS: Mapping[DialectName, tuple[str, str]] = {
+    "openai-chat": ("OpenAI Chat Completions", "most providers and servers"),
+    "openai-responses": ("OpenAI Responses", "OpenAI, and servers that have its newer API"),
+    "anthropic": ("Anthropic Messages", "Anthropic, and whoever offers Claude as it does"),
+    "ollama": ("Ollama", "Ollama's own API, which also says what a model is able to do"),
+}
+"""What a provider may speak, in words, and who does."""
+SPEAKS = [(name, f"{words}: {hint}") for name, (words, hint) in DIALECTS.items()]
+
 
 class Preset(msgspec.Struct, frozen=True):
-    """A provider to begin with. ``header`` and ``prefix`` say how its key is sent."""
+    """A provider to begin with. ``header`` and ``prefix`` say how its key is sent where that is not as its dialect has it."""
 
     key: str
     label: str
     url: str
-    header: str = "Authorization"
-    prefix: str = "Bearer"
+    dialect: DialectName | None = "openai-chat"
+    header: str = ""
+    prefix: str = ""
 
 
 _LOCAL = tuple(
-    Preset(key, label, LOCAL_SERVERS[label])
+    Preset(key, label, *LOCAL_SERVERS[label])
     for key, label in (("ollama", "Ollama"), ("vllm", "vLLM"), ("llama-cpp", "llama.cpp"), ("lm-studio", "LM Studio"))
 )
 PRESETS = (
     Preset("openai", "OpenAI", "https://api.openai.com/v1"),
-    Preset("anthropic", "Anthropic", "https://api.anthropic.com/v1"),
+    Preset("anthropic", "Anthropic", "https://api.anthropic.com", "anthropic"),
     Preset("gemini", "Google Gemini", "https://generativelanguage.googleapis.com/v1beta/openai"),
     Preset("mistral", "Mistral", "https://api.mistral.ai/v1"),
     Preset("openrouter", "OpenRouter", "https://openrouter.ai/api/v1"),
-    Preset("azure", "Azure OpenAI", "https://YOUR-RESOURCE.openai.azure.com/openai/v1", "api-key", ""),
+    Preset("azure", "Azure OpenAI", "https://YOUR-RESOURCE.openai.azure.com/openai/v1", header="api-key"),
     *_LOCAL,
 )
-BLANK = Preset("other", "Another", "")
+BLANK = Preset("other", "Another", "", None)
 BY_KEY = {preset.key: preset for preset in PRESETS}
 
 
@@ -43,10 +57,13 @@ class ConnectionForm(msgspec.Struct, kw_only=True):
 
     name: str
     url: str
+    dialect: str | None = None
+    """None: what the address is known for."""
     api_key: str | None = None
     remove_key: bool = False
     description: str | None = None
-    auth_header_name: str = "Authorization"
+    auth_header_name: str | None = None
+    """None: as the dialect has it."""
     auth_header_prefix: str | None = None
     forward_headers: str | None = None
     max_concurrency: int | None = None
@@ -57,16 +74,21 @@ class ConnectionForm(msgspec.Struct, kw_only=True):
     revision: int = 0
 
     @property
-    def prefix(self) -> str:
-        """What goes before the key: a word is followed by a blank, which nobody sees in a field."""
+    def speaks(self) -> str:
+        return self.dialect or conventions.guess_dialect(self.url) or DEFAULT
+
+    @property
+    def prefix(self) -> str | None:
+        """What goes before the key: a word is followed by a blank, which nobody sees in a field; None: as the dialect has it."""
         word = (self.auth_header_prefix or "").strip()
-        return f"{word} " if word else ""
+        return f"{word} " if word else "" if self.auth_header_name else None
 
     def creation(self) -> EndpointCreate:
         """A new endpoint without models."""
         return EndpointCreate(
             name=self.name,
             url=self.url,
+            dialect=self.speaks,
             description=self.description,
             api_key=self.api_key,
             auth_header_name=self.auth_header_name,
@@ -85,14 +107,17 @@ class ConnectionForm(msgspec.Struct, kw_only=True):
         if self.api_key and self.remove_key:
             raise wrong("remove_key", "Either write a new key above, or remove the one that is stored.")
         key = None if self.remove_key else self.api_key or msgspec.UNSET
-        same_prefix = (self.auth_header_prefix or "").strip() == stored.auth_header_prefix.strip()
+        dialect: Any = self.speaks
+        name, usual = conventions.key_header(dialect)
+        prefix = usual if self.prefix is None else self.prefix
         return EndpointUpdate(
             name=self.name,
             url=self.url,
+            dialect=dialect,
             description=self.description or "",
             api_key=key,
-            auth_header_name=self.auth_header_name,
-            auth_header_prefix=stored.auth_header_prefix if same_prefix else self.prefix,
+            auth_header_name=self.auth_header_name or name,
+            auth_header_prefix=stored.auth_header_prefix if prefix.strip() == stored.auth_header_prefix.strip() else prefix,
             alias_mapping={},
             forward_headers=split_words(self.forward_headers),
             max_concurrency=self.max_concurrency,
@@ -101,6 +126,13 @@ class ConnectionForm(msgspec.Struct, kw_only=True):
             idle_timeout=self.idle_timeout,
             total_timeout=self.total_timeout,
         )
+
+
+def chosen_header(stored: EndpointView) -> tuple[str, str]:
+    """The header and the word that somebody has chosen for the key; empty where they are as the dialect has them."""
+    if (stored.auth_header_name, stored.auth_header_prefix) == conventions.key_header(stored.dialect):
+        return "", ""
+    return stored.auth_header_name, stored.auth_header_prefix.strip()
 
 
 class PriceFields(msgspec.Struct, kw_only=True):

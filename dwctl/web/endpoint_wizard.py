@@ -17,8 +17,8 @@ from dwctl.operations import endpoint_setup, endpoints
 from dwctl.operations.endpoint_setup import Comparison
 from dwctl.operations.groups import list_groups
 from dwctl.operations.model_management import obstacles
-from dwctl.web.endpoint_forms import BLANK, BY_KEY, PRESETS, ConnectionForm, PriceFields, split_words
-from dwctl.web.endpoints import BASE, endpoint_of
+from dwctl.web.endpoint_forms import BLANK, BY_KEY, PRESETS, SPEAKS, ConnectionForm, PriceFields, split_words
+from dwctl.web.endpoints import BASE, connection, endpoint_of
 from dwctl.web.forms import FormError, wrong
 from dwctl.web.pages import View, go, page, view
 
@@ -34,9 +34,9 @@ ADVICE = {
     " this server's operating system, or use http:// inside a network that you trust.",
     "timeout": "It may be busy, or something on the way may swallow the request. Try again, or allow it longer: Advanced, first byte.",
     "credential": "Write the API key again. Some providers want it in another header: see Advanced.",
-    "no_list": "If the URL is right, the provider does not list its models: name them by hand.",
+    "no_list": "If the URL and what it speaks are right, the provider does not list its models: name them by hand.",
     "status": "Try again in a while, or name the models by hand.",
-    "bad_answer": "Most likely this is the address of a web site and not of an API.",
+    "bad_answer": "Most likely this is the address of a web site and not of an API, or the provider speaks something else.",
 }
 
 
@@ -76,7 +76,7 @@ async def show_new(context: Context) -> View:
     query = context.query or NewQuery()
     preset = BY_KEY.get(query.preset or "", BLANK)
     found = await endpoint_setup.local_servers(context.services, context.actor) if query.look else None
-    return view("endpoints/new.html", preset=preset, presets=[*PRESETS, BLANK], found=found)
+    return view("endpoints/new.html", preset=preset, presets=[*PRESETS, BLANK], found=found, speaks=SPEAKS)
 
 
 @page(
@@ -110,7 +110,7 @@ async def show_models(context: Context) -> View:
     found = await endpoint_setup.compare(context.services, context.actor, endpoint.id)
     if found.probe.failure is not None:
         failure = found.probe.failure
-        return view("endpoints/connection.html", endpoint=endpoint, failure=failure, advice=ADVICE[failure.kind], first=not found.kept)
+        return connection(endpoint, failure=failure, advice=ADVICE[failure.kind], first=not found.kept)
     return view(
         "endpoints/models.html", endpoint=endpoint, found=found, first=_is_first(found), alias_field=alias_field, ticked=_ticked(found)
     )

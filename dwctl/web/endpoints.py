@@ -8,8 +8,9 @@ from dwctl.doorway import Context, Needs, Route
 from dwctl.operations import catalog_views, endpoint_setup, endpoints
 from dwctl.operations.catalog_views import EndpointView
 from dwctl.operations.consequences import consequences
+from dwctl.operations.endpoint_setup import Failure
 from dwctl.web.deletion import DeleteForm, check_confirmed, deletion
-from dwctl.web.endpoint_forms import ConnectionForm
+from dwctl.web.endpoint_forms import DIALECTS, SPEAKS, ConnectionForm, chosen_header
 from dwctl.web.pages import Nav, View, go, page, view
 
 ROUTES: list[Route] = []
@@ -50,13 +51,26 @@ async def show_endpoint(context: Context) -> View:
     held = await endpoint_setup.held_models(context.services, context.actor, endpoint.id)
     named = zip(_TIMEOUTS, (getattr(endpoint, name) for name in endpoints.TIMEOUTS), strict=True)
     timeouts = ", ".join(f"{label} {seconds:g} s" for label, seconds in named if seconds is not None)
-    return view("endpoints/page.html", endpoint=endpoint, held=held, timeouts=timeouts)
+    return view("endpoints/page.html", endpoint=endpoint, held=held, timeouts=timeouts, speaks=DIALECTS[endpoint.dialect][0])
 
 
 @page(ROUTES, "GET", f"{BASE}/<endpoint_id>/edit", policy=Needs("Endpoints", "update_all"), summary="Change an endpoint")
 async def edit_endpoint(context: Context) -> View:
     """How it is reached."""
-    return view("endpoints/connection.html", endpoint=await endpoint_of(context), failure=None, first=False)
+    return connection(await endpoint_of(context))
+
+
+def connection(endpoint: EndpointView, *, failure: Failure | None = None, advice: str = "", first: bool = False) -> View:
+    """The form of a stored connection. ``failure`` and ``advice`` tell what came of testing it, ``first`` that it has no models yet."""
+    return view(
+        "endpoints/connection.html",
+        endpoint=endpoint,
+        speaks=SPEAKS,
+        header=chosen_header(endpoint),
+        failure=failure,
+        advice=advice,
+        first=first,
+    )
 
 
 @page(

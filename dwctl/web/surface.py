@@ -28,7 +28,7 @@ from dwctl.web.signing import TOKEN_FIELD, TOKEN_HEADER, Keepsakes, Signer
 
 _SHOWN_AGAIN = {400: 422, 401: 422, 403: 403, 404: 422, 409: 409, 412: 409, 422: 422, 429: 429}
 """Refusals that are answered by the form itself: status of the error -> status of the page."""
-_API = ("/admin/api/", "/ai/", "/v1/", "/authentication/", "/internal/", "/static/")
+_API = ("/admin/api/", "/ai/", "/v1/", "/api/", "/authentication/", "/internal/", "/static/")
 _MOST_BYTES = 1024 * 1024
 PASSWORD_PAGE = "/password"
 

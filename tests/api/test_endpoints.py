@@ -78,10 +78,13 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"url": "http://169.254.169.254/"}, "url"),
     ({"url": "http://user:secret@h/"}, "url"),
     ({"api_key": "two\nlines"}, "api_key"),
+    ({"dialect": "grpc"}, "dialect"),
+    ({"dialect": ""}, "dialect"),
     ({"auth_header_name": "no colon:"}, "auth_header_name"),
     ({"auth_header_name": "Content-Length"}, "auth_header_name"),
     ({"auth_header_prefix": "a\r\nb"}, "auth_header_prefix"),
     ({"forward_headers": ["authorization"]}, "forward_headers"),
+    ({"forward_headers": ["x-api-key"]}, "forward_headers"),
     ({"forward_headers": ["not a header"]}, "forward_headers"),
     ({"max_concurrency": 0}, "max_concurrency"),
     ({"idle_timeout": -1}, "idle_timeout"),
@@ -253,6 +256,94 @@ async def test_a_damaged_credential_takes_only_its_own_models(server: Administra
     assert (await server.admin("POST", "/endpoints", json=_static("y", "b"))).status == 201
     models = server.services.snapshot().models
     assert (models["a"].candidates, len(models["b"].candidates)) == ((), 1)
+
+
+async def test_a_dialect_says_how_a_provider_is_reached(server: Administration) -> None:
+    """The header of the key follows the dialect until somebody chooses one."""
+
+    def reached() -> Any:
+        return server.services.snapshot().models["a"].candidates[0].endpoint
+
+    created = (await server.admin("POST", "/endpoints", json=_static("x", "a", api_key=CANARY))).body
+    path = f"/endpoints/{created['id']}"
+    assert created["dialect"] == reached().dialect == "openai-chat"
+    changed = await server.admin("PATCH", path, json={"dialect": "anthropic"})
+    assert [changed.body[name] for name in ("dialect", "auth_header_name", "auth_header_prefix")] == ["anthropic", "x-api-key", ""]
+    endpoint = reached()
+    assert (endpoint.dialect, endpoint.auth()) == ("anthropic", {"x-api-key": CANARY})
+    assert str(endpoint.url("/messages", "")) == "http://127.0.0.1:9/v1/messages"
+    [row] = await server.audit("endpoints.update")
+    assert row["before"] == {"dialect": "openai-chat", "auth_header_name": "Authorization", "auth_header_prefix": "Bearer "}
+    assert row["after"] == {"dialect": "anthropic", "auth_header_name": "x-api-key", "auth_header_prefix": ""}
+    await server.admin("PATCH", path, json={"dialect": "ollama"})
+    endpoint = reached()
+    assert endpoint.auth() == {"Authorization": f"Bearer {CANARY}"}
+    assert str(endpoint.url("/api/chat", "")) == "http://127.0.0.1:9/api/chat"
+    await server.admin("PATCH", path, json={"auth_header_name": "x-key", "auth_header_prefix": ""})
+    await server.admin("PATCH", path, json={"dialect": "anthropic"})
+    assert reached().auth() == {"x-key": CANARY}
+    assert (await server.admin("PATCH", path, json={"dialect": None})).body["dialect"] == "anthropic"
+    wrong = await server.admin("PATCH", path, json={"dialect": "claude"})
+    assert (wrong.status, wrong.param) == (400, "dialect")
+    assert wrong.message == "dialect must be one of openai-chat, openai-responses, anthropic, ollama"
+    named = await server.admin("POST", "/endpoints", json=_static("y", dialect="anthropic", auth_header_name="Authorization"))
+    assert (named.body["auth_header_name"], named.body["auth_header_prefix"]) == ("Authorization", "Bearer ")
+
+
+async def test_each_dialect_has_its_list(server: Administration, provider: Scripted) -> None:
+    """Trying, creating and following an endpoint ask in its dialect."""
+    provider.answers = {
+        "GET /v1/models?limit=1000": reply(b'{"data": [{"id": "claude"}], "has_more": false}'),
+        "GET /api/tags": reply(b'{"models": [{"name": "seer"}]}'),
+        'POST /api/show {"model":"seer"}': reply(b'{"capabilities": ["completion", "vision"]}'),
+    }
+    asked = {"type": "new", "url": provider.root, "api_key": CANARY}
+    tried = await server.admin("POST", "/endpoints/validate", json=asked | {"dialect": "anthropic"})
+    assert [model["id"] for model in tried.body["models"]["data"]] == ["claude"]
+    assert f"x-api-key: {CANARY}" in provider.requests[-1]
+    refused = await server.admin("POST", "/endpoints/validate", json=asked | {"dialect": "x"})
+    assert (refused.status, refused.param) == (400, "dialect")
+    created = await server.admin("POST", "/endpoints", json={"name": "o", "url": provider.root, "dialect": "ollama"})
+    assert created.status == 201, created
+    [model] = (await server.admin("GET", f"/models?endpoint={created.body['id']}")).body["data"]
+    assert (model["alias"], model["model_type"], model["capabilities"]) == ("seer", "CHAT", ["vision"])
+    asked = {"type": "existing", "endpoint_id": created.body["id"]}
+    assert (await server.admin("POST", "/endpoints/validate", json=asked)).body["models"]["data"] == [
+        {"id": "seer", "created": 0, "owned_by": "", "object": "model", "model_type": "CHAT", "capabilities": ["vision"]}
+    ]
+    tried = await server.admin("POST", "/endpoints/validate", json=asked | {"dialect": "anthropic"})
+    assert [model["id"] for model in tried.body["models"]["data"]] == ["claude"]
+    # Another dialect leads to another list, which is followed, also where the key is sent as before.
+    provider.answers["GET /models"] = reply(b'{"data": [{"id": "gpt"}]}')
+    await server.admin("PATCH", f"/endpoints/{created.body['id']}", json={"dialect": "openai-chat"})
+    assert await _aliases(server) == ["gpt"]
+    await server.admin("PATCH", f"/endpoints/{created.body['id']}", json={"dialect": "anthropic"})
+    assert await _aliases(server) == ["claude"]
+    provider.answers["GET /v1/models?limit=1000"] = reply(b'{"data": [{"id": "claude"}, {"id": "claude-2"}]}')
+    report = (await server.admin("POST", f"/endpoints/{created.body['id']}/synchronize")).body
+    assert report["new_models_created"] == 1
+
+
+async def test_anthropics_version_is_sent_unless_the_client_says_another(server: Administration, provider: Scripted) -> None:
+    provider.answer = reply(b"{}", "400 Bad Request")
+    everyone = (await server.admin("GET", "/groups")).body["data"][0]["id"]
+    for name, dialect in (("a", "anthropic"), ("o", "openai-chat")):
+        endpoint = await server.admin("POST", "/endpoints", json=_static(name, url=provider.url, dialect=dialect, api_key=CANARY))
+        body = {"model_name": name, "hosted_on": endpoint.body["id"], "groups": [everyone]}
+        assert (await server.admin("POST", "/models", json=body)).status == 200
+    secret = await server.key_of(await server.person(), "realtime")
+
+    async def sent(model: str, headers: dict[str, str]) -> list[str]:
+        body = {"model": model, "max_tokens": 5, "messages": [{"role": "user", "content": "hi"}]}
+        await server.ask("POST", "/ai/v1/chat/completions", secret=secret, json=body, headers=headers)
+        return provider.requests[-1].split("\r\n")
+
+    head = await sent("a", {})
+    assert "anthropic-version: 2023-06-01" in head
+    assert f"x-api-key: {CANARY}" in head
+    head = await sent("a", {"anthropic-version": "2030-01-01"})
+    assert [line for line in head if line.startswith("anthropic-version")] == ["anthropic-version: 2030-01-01"]
+    assert not any(line.startswith("anthropic-version") for line in await sent("o", {"anthropic-version": "2030-01-01"}))
 
 
 async def test_delete_takes_the_models_along(server: Administration) -> None:

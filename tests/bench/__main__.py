@@ -23,6 +23,8 @@ from tests.bench import contenders, load, machine, report
 from tests.bench.contenders import Contender, Programs
 
 NAMES = ("nginx", "forwarder", "dwctl")
+BURST = 100
+"""Chunks of a burst."""
 
 
 def say(text: str) -> None:
@@ -70,10 +72,11 @@ class Bench:
             delays[contender.name] = await load.paced_load(contender, count, load.PacedUpstream.chunks)
         title = f"### {count} streams at once, 10 chunks a second each: delay from the upstream's write to the client's read"
         self.sections.append(f"{title}\n\n{report.delay_table(delays)}")
+        translated = await self._translated()
         if not self.quick:
             await asyncio.to_thread(self._grow)
         self.sections.append("### Memory\n\n" + report.memory_table(self.memory))
-        self.sections.append("### Targets\n\n" + report.verdicts(json_loads, streams, delays, self.memory.get("dwctl", [])))
+        self.sections.append("### Targets\n\n" + report.verdicts(json_loads, streams, delays, self.memory.get("dwctl", []), translated))
         paced.close()
         return "\n\n".join(self.sections)
 
@@ -105,6 +108,21 @@ class Bench:
                 gc.collect()
                 measured[contender.name].append(await load.stream_load(contender, kind, connections, self.seconds))
         return measured
+
+    async def _translated(self) -> report.Measured:
+        """Clients of other dialects before the same providers, at 16 connections; none if dwctl is not measured."""
+        plain = [contender for contender in self.all if contender.name == "dwctl"]
+        if not plain:
+            return {}
+        everyone, chat = self.all, plain[0]
+        self.all = [chat, chat.in_dialect("messages"), chat.in_dialect("responses")]
+        json = await asyncio.to_thread(self._json, 16)
+        bursts = await self._streams("burst", 16)
+        chat.requests += sum(contender.requests for contender in self.all[1:])
+        self.all = everyone
+        title = "### Translation: clients of three dialects, a provider of chat completions, 16 connections"
+        self.sections.append(f"{title}\n\n{report.translation_table(json, bursts, BURST)}")
+        return json
 
     def _turns(self, turn: int) -> list[Contender]:
         """All contenders, each round beginning with another."""

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.bench import machine
@@ -33,6 +33,13 @@ ANSWER = (
 )
 QUESTION = "Explain why the bench measures the gateway and not the model. " * 14
 
+_TURNS = [{"role": "user", "content": QUESTION}]
+QUESTIONS: dict[str, dict[str, object]] = {
+    "chat": {"messages": _TURNS, "max_tokens": 100},
+    "messages": {"messages": _TURNS, "max_tokens": 100},
+    "responses": {"input": _TURNS, "max_output_tokens": 100},
+}
+
 
 @dataclass
 class Contender:
@@ -45,13 +52,20 @@ class Contender:
     headers: dict[str, str]
     requests: int = 0
     """Requests that it has answered so far."""
+    dialect: str = "chat"
+    """chat, messages or responses: what it is spoken to in."""
 
     def body(self, kind: str) -> bytes:
-        """About 1 kB of chat request for one kind of upstream."""
-        request: dict[str, object] = {"model": self.models[kind], "messages": [{"role": "user", "content": QUESTION}], "max_tokens": 100}
+        """About 1 kB of request for one kind of upstream."""
+        request: dict[str, object] = {"model": self.models[kind], **QUESTIONS[self.dialect]}
         if kind != "json":
             request["stream"] = True
         return json.dumps(request).encode()
+
+    def in_dialect(self, dialect: str) -> "Contender":
+        """The same server, spoken to by clients of another dialect, whose requests and answers it has to translate."""
+        urls = {kind: url.replace("/chat/completions", f"/{dialect}") for kind, url in self.urls.items()}
+        return replace(self, name=f"{dialect} -> chat", urls=urls, dialect=dialect, requests=0)
 
 
 class Programs:

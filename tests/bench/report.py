@@ -54,6 +54,18 @@ def load_table(by_connections: dict[int, Measured], streams: bool) -> str:
     return table(headers, rows)
 
 
+def translation_table(json: Measured, bursts: Measured, chunks: int) -> str:
+    """What translating costs, against requests of the same kind that pass as they come; of streams for each of their ``chunks``."""
+    rows = []
+    for name in json:
+        cells = [name]
+        for measured, share in ((json, 1), (bursts, chunks)):
+            ratio = cpu_ratio(measured, name, "dwctl")
+            cells += [f"{_median([sample.cpu for sample in measured[name]]) / share:,.1f}", f"{ratio:.2f}" if ratio else ""]
+        rows.append(cells)
+    return table(["", "CPU µs/request, JSON", "x chat -> chat", "CPU µs/chunk, SSE", "x chat -> chat"], rows)
+
+
 def delay_table(measured: dict[str, Delays]) -> str:
     """Delay of every chunk of the paced streams."""
     direct = measured["direct"]
@@ -88,7 +100,9 @@ def memory_table(measured: dict[str, MemoryPoints]) -> str:
     return table(["", "requests so far", "RSS MB", "PSS MB"], rows)
 
 
-def verdicts(json_loads: dict[int, Measured], streams: dict[int, Measured], delays: dict[str, Delays], memory: MemoryPoints) -> str:
+def verdicts(
+    json_loads: dict[int, Measured], streams: dict[int, Measured], delays: dict[str, Delays], memory: MemoryPoints, translated: Measured
+) -> str:
     """Each target, what was measured, and whether it is met."""
     rows = []
 
@@ -101,6 +115,9 @@ def verdicts(json_loads: dict[int, Measured], streams: dict[int, Measured], dela
             judge(f"CPU against the bare forwarder, {title}, {connections} connections", cpu_ratio(measured, "dwctl"), 1.6, "{:.2f}x")
     if "dwctl" in delays:
         judge("added delay of a chunk at 400 streams, p99.9", delays["dwctl"].p999 - delays["direct"].p999, 250, "{:.1f} ms")
+    for name in translated:
+        if name != "dwctl":
+            judge(f"CPU against chat -> chat, JSON, {name}", cpu_ratio(translated, name, "dwctl"), 2, "{:.2f}x")
     if memory:
         judge("RSS of an idle server", memory[0][1], 100, "{:.1f} MB")
         judge("growth of RSS from 200,000 to 1,000,000 requests", growth(memory), 5, "{:+.1f} %")

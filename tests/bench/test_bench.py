@@ -32,8 +32,9 @@ def test_ratios_and_differences_are_formed_within_a_round() -> None:
 def test_targets_that_are_missed_are_named() -> None:
     measured = {"direct": [sample(0)], "forwarder": [sample(100)], "dwctl": [sample(161)]}
     delays = {"direct": Delays(1, 0, 0, 1.0, 0, 0, 0), "dwctl": Delays(1, 0, 0, 2.0, 0, 0, 0)}
-    text = report.verdicts({1: measured}, {}, delays, [(0, 90.0, 80.0), (200_000, 100.0, 90.0), (1_000_000, 104.0, 94.0)])
-    assert [line.rsplit("|", 2)[1].strip() for line in text.splitlines()[2:]] == ["NO", "yes", "yes", "yes"]
+    translated = {"dwctl": [sample(100)], "messages -> chat": [sample(199)], "responses -> chat": [sample(201)]}
+    text = report.verdicts({1: measured}, {}, delays, [(0, 90.0, 80.0), (200_000, 100.0, 90.0), (1_000_000, 104.0, 94.0)], translated)
+    assert [line.rsplit("|", 2)[1].strip() for line in text.splitlines()[2:]] == ["NO", "yes", "yes", "NO", "yes", "yes"]
     assert report.growth([(0, 50.0, 50.0), (200_000, 100.0, 1.0)]) is None
 
 
@@ -66,7 +67,7 @@ async def test_the_stream_client_understands_a_declared_length() -> None:
     provider = await simulator.start()
     models = {"burst": "sim-echo?tokens=2&split=50"}
     direct = Contender("direct", None, {"burst": provider.url.removesuffix("/v1") + PATH}, models, {})
-    direct.body = lambda kind: b'{"model":"sim-json-stream","stream":true,"messages":[]}'  # type: ignore[method-assign]
+    direct.body = lambda kind: b'{"model":"sim-json-stream","stream":true,"messages":[{"role":"user","content":"x"}]}'  # type: ignore[method-assign]
     found = await load.stream_load(direct, "burst", connections=2, seconds=0.05)
     assert found.requests == provider.served.outcomes["complete"]
     await provider.close()

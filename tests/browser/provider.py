@@ -18,7 +18,8 @@ from cryptography.x509.oid import NameOID
 
 
 class Provider:
-    """Lists ``models`` under /v1/models to whoever has the ``key``, unless ``status`` says otherwise. ``silent``: until it is closed."""
+    """Lists ``models`` in OpenAI's, Anthropic's and Ollama's way to whoever has the ``key``, unless ``status`` says otherwise. ``silent``:
+    until it is closed."""
 
     def __init__(self) -> None:
         self.models: list[str] = ["alpha", "beta"]
@@ -28,7 +29,7 @@ class Provider:
         self.url = ""
         self.closing = threading.Event()
         self.credentials: list[str | None] = []
-        """The Authorization header of every request."""
+        """The Authorization header of every request, or its x-api-key."""
 
 
 @contextlib.contextmanager
@@ -37,13 +38,24 @@ def provider(certificate_in: Path | None = None) -> Iterator[Provider]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            given = self.headers.get("authorization")
+            given = self.headers.get("authorization") or self.headers.get("x-api-key")
             told.credentials.append(given)
             if told.silent:
                 told.closing.wait()
                 return
-            status = 404 if self.path != "/v1/models" else 401 if told.key and given != f"Bearer {told.key}" else told.status
-            body = json.dumps({"data": [{"id": name} for name in told.models]} if status == 200 else {"error": "no"}).encode()
+            path = self.path.partition("?")[0]
+            lists = {"/v1/models": ("data", "id"), "/api/tags": ("models", "name")}
+            allowed = not told.key or given in (told.key, f"Bearer {told.key}")
+            status = 404 if path not in lists else told.status if allowed else 401
+            array, key = lists.get(path, ("", ""))
+            self.tell(status, {array: [{key: name} for name in told.models]} if status == 200 else {"error": "no"})
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.tell(200, {"capabilities": ["completion", "vision"]})
+
+        def tell(self, status: int, document: Any) -> None:
+            body = json.dumps(document).encode()
             self.send_response(status)
             self.send_header("content-length", str(len(body)))
             self.end_headers()

@@ -67,7 +67,10 @@ def test_the_wizard_leads_from_an_address_to_models_for_everyone(site: Site, wat
     window.open("/admin/endpoints")
     page.get_by_role("link", name="Add endpoint").click()
     page.get_by_role("link", name="Ollama", exact=True).click()
-    expect(page.get_by_label("URL", exact=True)).to_have_value("http://127.0.0.1:11434/v1")
+    expect(page.get_by_label("URL", exact=True)).to_have_value("http://127.0.0.1:11434")
+    expect(page.get_by_label("Speaks")).to_have_value("ollama")
+    page.get_by_role("link", name="Mistral", exact=True).click()
+    expect(page.get_by_label("Speaks")).to_have_value("openai-chat")
     with provider() as told:
         told.key = SECRET
         fill_connection(page, f"wizard {mark}", told.url, SECRET)
@@ -102,6 +105,43 @@ def test_the_wizard_leads_from_an_address_to_models_for_everyone(site: Site, wat
     member.sign_in(email_of("StandardUser"), PASSWORD)
     member.open(f"/models?q={mark}-alpha")
     expect(member.page.get_by_role("row", name=f"{mark}-alpha")).to_contain_text("$2.50")
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_what_a_provider_speaks_is_chosen_shown_and_changed(site: Site, watch: Watch, scripts: bool) -> None:
+    window = watch(scripts=scripts)
+    page, name = window.page, f"speaking {scripts}"
+    window.sign_in()
+    with provider() as told:
+        told.key = SECRET
+        window.open("/admin/endpoints/new?preset=anthropic")
+        expect(page.get_by_label("Speaks")).to_have_value("anthropic")
+        fill_connection(page, name, told.url.removesuffix("/v1"), SECRET)
+        page.get_by_role("button", name="Test connection").click()
+        expect(page.locator("main")).to_contain_text("with 2 models")
+        assert told.credentials == [SECRET]
+        page.get_by_label("Alias of alpha").fill(f"alpha {scripts}")
+        page.get_by_label("Take in beta").uncheck()
+        page.get_by_role("button", name="Take in chosen models").click()
+        page.get_by_role("button", name="Share").click()
+        page.get_by_role("link", name="See the endpoint").click()
+        expect(page.locator("main .facts")).to_contain_text("Anthropic Messages")
+        expect(page.locator("main .facts")).to_contain_text("x-api-key: …")
+        page.get_by_role("link", name="Edit connection").click()
+        expect(page.get_by_label("Speaks")).to_have_value("anthropic")
+        page.get_by_label("Speaks").select_option("ollama")
+        page.get_by_role("button", name="Save connection").click()
+        expect(page.locator("main .facts")).to_contain_text("Authorization: Bearer …")
+        page.get_by_role("link", name="Compare with provider").click()
+        expect(page.get_by_role("row", name="beta")).to_contain_text("Chat")
+        page.get_by_label("Take in beta").check()
+        page.get_by_label("Alias of beta").fill(f"beta {scripts}")
+        page.get_by_role("button", name="Apply what is ticked").click()
+        page.wait_for_url("**/share")
+    window.open("/admin/endpoints")
+    page.get_by_role("link", name=name).click()
+    page.get_by_role("link", name=f"beta {scripts}").click()
+    expect(page.get_by_label("Capabilities")).to_have_value("vision")
 
 
 FAILURES = [
@@ -249,6 +289,7 @@ WRONG = [
     ({"URL": "ftp://host/v1"}, "url", "must start with http"),
     ({"URL": "http://169.254.169.254/v1"}, "url", "not allowed"),
     ({"URL": "http://user:secret@host/v1"}, "url", "must not hold credentials"),
+    ({"Speaks": "unheard-of"}, "dialect", "must be one of openai-chat"),
     ({"API key": "schlüssel"}, "api_key", "printable ASCII"),
     ({"Header of the key": "not a header"}, "auth_header_name", "name of an HTTP header"),
     ({"Client headers to pass on": "cookie"}, "forward_headers", "never forwarded"),
@@ -271,6 +312,9 @@ def test_what_is_wrong_is_said_at_its_field_and_the_rest_is_kept(watch: Watch) -
         page.locator("form[aria-label=Connection]").evaluate("form => { form.noValidate = true; }")
         for label, value in values.items():
             control = page.get_by_label(label).first
+            if label == "Speaks":
+                control.evaluate("(field, value) => field.add(new Option(value, value, true, true))", value)
+                continue
             control.evaluate("field => field.removeAttribute('maxlength')")
             control.fill(value)
         page.get_by_role("button", name="Test connection").click()

@@ -1,13 +1,16 @@
 """Asking real servers for their models: the simulator, and providers that do it wrong in every way we know of."""
 
+import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
-from yarl import URL
 
 from dwctl import simulator
-from dwctl.catalog import Credentials, DiscoveryError, discover
-from dwctl.catalog.discovery import MAX_BYTES, _request, parse_models
+from dwctl.catalog import Credentials, DiscoveryError, ProviderModel, describe, discover
+from dwctl.catalog.discovery import DESCRIBED_AT_ONCE, MAX_BYTES, parse_models
+from dwctl.dialects import conventions
+from dwctl.dialects.names import DialectName
 from dwctl.outbound import Outbound
 from dwctl.sealing import Secret
 from tests.scripted import Scripted, reply, scripted
@@ -122,10 +125,104 @@ def test_entries_are_taken_as_far_as_they_are_usable() -> None:
     assert [(model.id, model.created, model.owned_by) for model in models] == [("a", 5, "x"), ("e", 0, "them")]
 
 
-def test_anthropic_is_asked_in_its_own_way() -> None:
-    for url in ("https://api.anthropic.com", "https://api.anthropic.com/v1"):
-        target, headers = _request(URL(url), WITH_KEY)
-        assert str(target) == "https://api.anthropic.com/v1/models?limit=1000"
-        assert headers["x-api-key"] == CANARY
-        assert headers["anthropic-version"] == "2023-06-01"
-        assert "Authorization" not in headers
+def answer(document: Any) -> bytes:
+    return reply(json.dumps(document).encode())
+
+
+@pytest.mark.parametrize("end", ["", "/", "/v1"])
+async def test_anthropics_pages_are_read_to_the_last(outbound: Outbound, provider: Scripted, end: str) -> None:
+    provider.answers = {
+        "GET /v1/models?limit=1000": answer({"data": [{"id": "a"}, {"id": "b"}], "has_more": True, "last_id": "b&limit=2"}),
+        "GET /v1/models?limit=1000&after_id=b%26limit%3D2": answer({"data": [{"id": "b"}, {"id": "c"}], "has_more": False, "last_id": "c"}),
+    }
+    models = await discover(outbound, provider.root + end, Credentials(Secret(CANARY), "x-api-key", ""), "anthropic")
+    assert [(model.id, model.owned_by) for model in models] == [(name, "anthropic") for name in "abc"]
+    for request in provider.requests:
+        assert f"x-api-key: {CANARY}" in request
+        assert "anthropic-version: 2023-06-01" in request
+        assert "authorization" not in request.lower()
+
+
+@pytest.mark.parametrize("last", ["a", 7, None])
+async def test_pages_that_lead_nowhere_are_left(outbound: Outbound, provider: Scripted, last: Any) -> None:
+    provider.answer = answer({"data": [{"id": "a"}], "has_more": True, "last_id": last})
+    assert [model.id for model in await discover(outbound, provider.root, WITH_KEY, "anthropic")] == ["a"]
+    assert len(provider.requests) <= 2
+
+
+def shown(name: str) -> str:
+    return f'POST /api/show {{"model":"{name}"}}'
+
+
+@pytest.mark.parametrize("end", ["", "/", "/v1", "/api", "/api/"])
+async def test_ollama_says_what_its_models_are_able_to_do(outbound: Outbound, provider: Scripted, end: str) -> None:
+    url = provider.root + end
+    names = ["llama3.2:latest", "nomic", "embedder", "old", "gone", "odd"]
+    provider.answers = {
+        "GET /api/tags": answer({"models": [{"name": name, "model": name, "size": 1} for name in names]}),
+        shown("llama3.2:latest"): answer({"capabilities": ["completion", "vision", "tools", "thinking", "insert"], "license": "..."}),
+        shown("nomic"): answer({"capabilities": ["embedding"]}),
+        shown("embedder"): answer({"capabilities": ["completion"]}),
+        shown("old"): answer({"modelfile": "..."}),
+        shown("gone"): reply(b"{}", "404 Not Found"),
+        shown("odd"): reply(b"<html>"),
+    }
+    listed = await discover(outbound, url, Credentials(), "ollama")
+    assert [model.id for model in listed] == names
+    described = await describe(outbound, url, Credentials(), "ollama", listed)
+    assert [(model.id, model.likely_type, model.capabilities or []) for model in described] == [
+        ("llama3.2:latest", "CHAT", ["vision", "tools", "reasoning"]),
+        ("nomic", "EMBEDDINGS", []),
+        ("embedder", "CHAT", []),
+        ("old", "CHAT", []),
+        ("gone", "CHAT", []),
+        ("odd", "CHAT", []),
+    ]
+
+
+async def test_a_server_that_says_nothing_of_its_models_is_not_waited_for(outbound: Outbound, provider: Scripted) -> None:
+    provider.answer = None
+    models = [ProviderModel(f"m{number}") for number in range(3 * DESCRIBED_AT_ONCE)]
+    assert await describe(outbound, provider.root, Credentials(), "ollama", models, deadline=0.3) == models
+    assert len(provider.requests) == DESCRIBED_AT_ONCE
+
+
+async def test_others_are_not_asked_about_single_models(outbound: Outbound, provider: Scripted) -> None:
+    models = [ProviderModel("a")]
+    assert await describe(outbound, provider.url, Credentials(), "openai-chat", models) == models
+    assert provider.requests == []
+
+
+@pytest.mark.parametrize(
+    ("dialect", "base"),
+    [
+        ("openai-responses", "the base URL usually ends in /v1"),
+        ("anthropic", "the base URL is what comes before /v1/messages"),
+        ("ollama", "the base URL is what comes before /api/chat, usually http://HOST:11434"),
+    ],
+)
+async def test_what_goes_wrong_leads_to_the_dialects_base_url(
+    outbound: Outbound, provider: Scripted, dialect: DialectName, base: str
+) -> None:
+    array = "models" if dialect == "ollama" else "data"
+    for wrong, message in (
+        (reply(b"", "404 Not Found"), "The provider has no model list at this URL (HTTP 404)"),
+        (reply(b"\n<!doctype html>"), "The provider answered with a web page, not JSON"),
+        (reply(b"Ollama is running"), "The provider's model list is not JSON"),
+        (reply(b'{"object": "list"}'), f'The provider\'s model list has no "{array}" array'),
+    ):
+        provider.answer = wrong
+        with pytest.raises(DiscoveryError) as caught:
+            await discover(outbound, provider.root, WITH_KEY, dialect)
+        assert caught.value.message == f"{message}: {base}"
+
+
+async def test_an_address_that_is_known_for_another_dialect_is_told(
+    outbound: Outbound, provider: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conventions, "_OLLAMA_PORT", int(provider.root.rsplit(":", 1)[1]))
+    provider.answer = reply(b"", "404 Not Found")
+    with pytest.raises(DiscoveryError, match=r"usually ends in /v1\. This address usually speaks Ollama's API$"):
+        await discover(outbound, provider.root, Credentials())
+    with pytest.raises(DiscoveryError, match=r"usually http://HOST:11434$"):
+        await discover(outbound, provider.root, Credentials(), "ollama")

@@ -151,6 +151,21 @@ async def test_what_differs_is_changed_and_what_is_not_mentioned_stays(target: T
     assert key.requests_per_second == 2.5
 
 
+async def test_the_header_of_a_key_follows_the_dialect_of_its_endpoint(target: Target) -> None:
+    async def applied(**fields: str) -> tuple[str, str, str]:
+        document = {"endpoints": [{"name": "sim", "url": "http://127.0.0.1:9", **fields}]}
+        await apply(target, document)
+        assert not (await apply(target, document)).changed
+        row = await Endpoint.get(live_name="sim")
+        return row.dialect, row.auth_header_name, row.auth_header_prefix
+
+    assert await applied(dialect="anthropic") == ("anthropic", "x-api-key", "")
+    assert await applied() == ("anthropic", "x-api-key", "")
+    assert await applied(dialect="ollama") == ("ollama", "Authorization", "Bearer ")
+    assert await applied(dialect="anthropic", auth_header_name="x-key", auth_header_prefix="") == ("anthropic", "x-key", "")
+    assert await applied(dialect="openai-responses") == ("openai-responses", "x-key", "")
+
+
 async def test_a_key_without_a_secret_is_made_once_and_told_once(target: Target) -> None:
     document = _with(keys=[{"user": "ada@example.com", "name": "fresh"}])
     report = await apply(target, document)
@@ -214,6 +229,10 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
         "endpoints[0].total_timeout: total_timeout must be above 0",
     ),
     ({"endpoints": [{"name": "e", "url": "http://h", "forward_headers": ["Cookie"]}]}, "cookie is never forwarded"),
+    (
+        {"endpoints": [{"name": "e", "url": "http://h", "dialect": "claude"}]},
+        "endpoints[0].dialect: dialect must be one of openai-chat, openai-responses, anthropic, ollama",
+    ),
     ({"groups": [{"name": "a"}, {"name": "a"}]}, "groups[1]: the same as groups[0]"),
     ({"groups": [{"name": "Everyone"}]}, "groups[0].name: Everyone is there already"),
     ({"users": [{"email": "nobody"}]}, "users[0].email: email is not an e-mail address"),

@@ -13,7 +13,7 @@ from dwctl.ledger import Record
 from dwctl.operations import endpoint_setup, model_management
 from dwctl.operations.endpoints import EndpointCreate, create_endpoint, update_endpoint
 from dwctl.store import Tx
-from dwctl.store.tables import Endpoint
+from dwctl.store.tables import DeployedModel, Endpoint
 from tests.administration import Administration, configuration, serving
 from tests.scripted import Scripted, reply, scripted
 
@@ -115,8 +115,30 @@ async def test_an_address_that_became_forbidden_is_told_as_such(server: Administ
 
 
 async def test_local_servers_are_found(server: Administration, provider: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint_setup, "LOCAL_SERVERS", {"Nothing": "http://127.0.0.1:9/v1", "Ollama": provider.url})
-    assert await endpoint_setup.local_servers(server.services, SYSTEM) == [("Ollama", provider.url, 2)]
+    monkeypatch.setattr(
+        endpoint_setup, "LOCAL_SERVERS", {"Nothing": ("http://127.0.0.1:9/v1", "openai-chat"), "vLLM": (provider.url, "openai-chat")}
+    )
+    assert await endpoint_setup.local_servers(server.services, SYSTEM) == [("vLLM", provider.url, 2)]
+    # Ollama is known by its own list.
+    monkeypatch.setattr(endpoint_setup, "LOCAL_SERVERS", {"Ollama": (provider.root, "ollama")})
+    assert await endpoint_setup.local_servers(server.services, SYSTEM) == []
+    provider.answers = {"GET /api/tags": reply(b'{"models": [{"name": "a"}]}')}
+    assert await endpoint_setup.local_servers(server.services, SYSTEM) == [("Ollama", provider.root, 1)]
+
+
+async def test_what_ollama_says_of_a_model_is_kept_with_it(server: Administration, provider: Scripted) -> None:
+    services = server.services
+    one = await endpoint(server, provider.root, dialect="ollama")
+    provider.answers = {
+        "GET /api/tags": reply(b'{"models": [{"name": "seer"}, {"name": "vectors"}]}'),
+        'POST /api/show {"model":"seer"}': reply(b'{"capabilities": ["completion", "vision", "thinking"]}'),
+        'POST /api/show {"model":"vectors"}': reply(b'{"capabilities": ["embedding"]}'),
+    }
+    found = await endpoint_setup.compare(services, SYSTEM, one)
+    assert [(model.name, model.model_type) for model in found.offered] == [("seer", "CHAT"), ("vectors", "EMBEDDINGS")]
+    assert await endpoint_setup.follow(services, SYSTEM, one, take={"seer": "seer", "vectors": "v", "by-hand-embed": "by-hand"}) == 3
+    rows = {row.alias: (row.model_type, row.capabilities) for row in await DeployedModel.filter(endpoint_id=one)}
+    assert rows == {"seer": ("CHAT", ["reasoning", "vision"]), "v": ("EMBEDDINGS", []), "by-hand": ("EMBEDDINGS", [])}
 
 
 async def test_only_what_nobody_had_is_shared_and_priced(server: Administration, provider: Scripted) -> None:

@@ -15,7 +15,7 @@ import openai
 import pytest
 
 from dwctl import simulator
-from dwctl.simulator import Simulator, answers, behaviour
+from dwctl.simulator import Simulator, answers, behaviour, script
 
 MESSAGES: Any = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Say  something nice\nabout café 東京"}]
 PROMPT_TOKENS = 2 + 6
@@ -85,7 +85,7 @@ def dechunked(data: bytes) -> tuple[list[bytes], bool]:
 async def test_a_chat_whose_text_and_usage_were_known_beforehand(client: openai.AsyncOpenAI, provider: Simulator) -> None:
     answer = await client.chat.completions.create(model="sim-chat", messages=MESSAGES, max_tokens=6, extra_headers={"x-request-id": "id-1"})
     start = zlib.crc32(MESSAGES[-1]["content"].encode())
-    assert answer.choices[0].message.content == answers.text(start, 6)
+    assert answer.choices[0].message.content == script.text(start, 6)
     assert answer.choices[0].finish_reason == "length"
     assert answer.usage is not None
     assert (answer.usage.prompt_tokens, answer.usage.completion_tokens, answer.usage.total_tokens) == (PROMPT_TOKENS, 6, PROMPT_TOKENS + 6)
@@ -201,10 +201,12 @@ async def test_a_tool_is_called(client: openai.AsyncOpenAI) -> None:
     tools: Any = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
     answer = await client.chat.completions.create(model="sim-tool", messages=MESSAGES, tools=tools)
     calls: Any = answer.choices[0].message.tool_calls
-    assert (calls[0].function.name, json.loads(calls[0].function.arguments)) == ("weather", {"city": "Paris"})
+    assert (calls[0].function.name, json.loads(calls[0].function.arguments)) == ("weather", {"text": MESSAGES[-1]["content"]})
     stream = await client.chat.completions.create(model="sim-tool", messages=MESSAGES, tools=tools, stream=True)
     deltas: Any = [choice.delta for chunk in [chunk async for chunk in stream] for choice in chunk.choices]
-    assert [delta.tool_calls[0].function.name for delta in deltas if delta.tool_calls] == ["weather"]
+    functions = [delta.tool_calls[0].function for delta in deltas if delta.tool_calls]
+    assert [function.name for function in functions if function.name] == ["weather"]
+    assert "".join(function.arguments for function in functions) == calls[0].function.arguments
 
 
 @pytest.mark.parametrize(

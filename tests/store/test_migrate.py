@@ -15,7 +15,7 @@ from tortoise.migrations.autodetector import MigrationAutodetector
 
 import dwctl.store.migrations as shipped
 from dwctl.errors import ConfigurationError
-from dwctl.store import SchemaTooNew, Store, migrate, sqlite
+from dwctl.store import SchemaTooNew, Store, Tx, migrate, sqlite
 from tests.conftest import PostgresServer
 
 SHIPPED = migrate.known()
@@ -96,6 +96,25 @@ async def test_a_pending_migration_is_applied_after_a_copy(
             assert connection.execute("SELECT * FROM properties").fetchall() == [("kept", "yes")]
     else:
         assert not copies
+
+
+async def test_endpoints_from_before_there_were_dialects_speak_chat_completions(database_url: str, data_dir: Path) -> None:
+    store = await Store.open(database_url, data_dir)
+    columns = "id, name, url, auth_header_name, auth_header_prefix, forward_headers, created_at, updated_at, revision"
+
+    async def before(tx: Tx) -> None:
+        await tx.execute("ALTER TABLE inference_endpoints DROP COLUMN dialect")
+        await tx.execute("DELETE FROM tortoise_migrations WHERE name = '0005_dialects'")
+        await tx.execute(
+            f"INSERT INTO inference_endpoints ({columns}) VALUES (?, 'old', 'https://h/v1', 'Authorization', 'Bearer ', '[]', 1, 1, 1)",
+            ["11111111-1111-4111-8111-111111111111"],
+        )
+
+    await store.write(before)
+    await store.close()
+    store = await Store.open(database_url, data_dir)
+    assert await store.fetch("SELECT name, dialect FROM inference_endpoints") == [{"name": "old", "dialect": "openai-chat"}]
+    await store.close()
 
 
 async def test_a_migration_that_fails_leaves_the_old_schema(database_url: str, data_dir: Path, package: Path) -> None:

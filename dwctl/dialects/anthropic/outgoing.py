@@ -46,11 +46,17 @@ def render_request(request: Request, model: str) -> dict[str, Any]:
         body["metadata"] = {"user_id": request.user}
     if request.service_tier in _TIERS:
         body["service_tier"] = _TIERS[request.service_tier]
+    elif request.service_tier is not None:
+        request.notes.append(f"service_tier '{request.service_tier}' left out: the model's provider has nothing like it")
     body |= _tools(request, turns)
     body |= thinking_fields(request, model, body)
     if request.output_format is not None and request.output_format.schema is not None:
         form = {"type": "json_schema", "schema": closed(request.output_format.schema)}
         body["output_config"] = {**body.get("output_config", {}), "format": form}
+    elif request.output_format is not None:
+        request.notes.append("the wish for any JSON object left out: the model's provider knows schemas only")
+    if turns.unsigned:
+        request.notes.append(f"{turns.unsigned} thoughts of earlier turns left out: the model's provider takes only what it has signed")
     return body
 
 
@@ -65,6 +71,8 @@ class _Turns:
         self._ids: dict[str, str] = {}
         """From the client's id of a call to the one that is sent, the last one where it is used again."""
         self._taken: set[str] = set()
+        self.unsigned = 0
+        """Thoughts that go to nobody."""
 
     def add(self, message: Message) -> None:
         match message.role:
@@ -106,7 +114,9 @@ class _Turns:
             case Refusal():
                 return _texts(part.text, None)
             case Reasoning():
-                return _thought(part)
+                thought = _thought(part)
+                self.unsigned += not thought
+                return thought
             case ToolCall():
                 return [self._call(part)]
         return _media(part)

@@ -47,7 +47,12 @@ def thinking_fields(request: Request, model: str, body: dict[str, Any]) -> dict[
         if effort is not None:
             fields["output_config"] = {"effort": "high" if effort == "xhigh" and version == _ADAPTIVE else effort}
     thinks = fields.get("thinking", {}).get("type") in ("enabled", "adaptive")
-    return fields if thinks or version >= _NO_SAMPLING else fields | _sampling(request)
+    if not thinks and version < _NO_SAMPLING:
+        return fields | _sampling(request)
+    given = [name for name in ("temperature", "top_p", "top_k") if getattr(request, name) is not None]
+    if given:
+        request.notes.append(f"{' and '.join(given)} left out: {model} takes none{' while it thinks' if thinks else ''}")
+    return fields
 
 
 def _version(model: str) -> tuple[int, int]:
@@ -84,6 +89,8 @@ def _sampling(request: Request) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     if request.temperature is not None:
         fields["temperature"] = min(max(request.temperature, 0), 1)
+        if request.top_p is not None:
+            request.notes.append("top_p left out: the model's provider takes temperature or top_p, and not both")
     elif request.top_p is not None:
         fields["top_p"] = request.top_p
     if request.top_k is not None:

@@ -40,6 +40,7 @@ class _Entry(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 class EndpointEntry(_Entry):
     name: str
     url: str
+    dialect: str | UnsetType = UNSET
     description: str | UnsetType | None = UNSET
     api_key: str | UnsetType | None = UNSET
     api_key_env: str | UnsetType = UNSET

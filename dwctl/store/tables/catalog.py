@@ -13,6 +13,8 @@ class Endpoint(Model):
     description = fields.TextField(null=True)
     url = fields.TextField()
     """Base URL, as the provider documents it, e.g. ``https://api.openai.com/v1``."""
+    dialect: Any = fields.CharField(max_length=32, default="openai-chat", db_default="openai-chat")
+    """What the provider speaks, one of ``dialects.names.DIALECTS``."""
     sealed_credential = fields.BinaryField(null=True)
     auth_header_name = fields.CharField(max_length=128, default="Authorization")
     auth_header_prefix = fields.CharField(max_length=64, default="Bearer ")

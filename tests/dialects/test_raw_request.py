@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dwctl.dialects.multipart import find_field, with_value
-from dwctl.dialects.openai_request import input_bound, input_text, outgoing, parse
+from dwctl.dialects.raw_request import input_bound, input_text, outgoing, parse
 from dwctl.errors import GatewayError
 
 NOT_THE_CLIENTS = {"id", "completion_id", "completionId", "response_id", "responseId", "stream_options"}

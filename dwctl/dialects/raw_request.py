@@ -1,7 +1,7 @@
-"""OpenAI requests, read once and passed on byte for byte (API reference: chat completions, completions, embeddings).
+"""Requests of any dialect, read once and passed on byte for byte to a provider that speaks as the client does.
 
-The top level is decoded into raw values; ``model`` and, for streams, ``stream_options.include_usage`` are replaced and the rest is
-joined as it came, spelling of numbers and escapes included. A foreign body is never refused for a field that is not known here.
+The top level is decoded into raw values; ``model`` and, for streams of chat chunks, ``stream_options.include_usage`` are replaced and
+the rest is joined as it came, spelling of numbers and escapes included. A foreign body is never refused for a field that is not known here.
 """
 
 import re
@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from dwctl.dialects import openai_errors
+from dwctl.dialects.names import DEFAULT, DialectName
 from dwctl.errors import bad_request
 
 _TOP_LEVEL = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -22,7 +23,17 @@ TOKENS_PER_MEDIA_PART = 16_384
 """Bound on what one image, audio or file part can cost in input tokens."""
 _ESCAPED_LETTER = re.compile(rb"\\u00[4-7][0-9a-fA-F]")
 """ASCII spelt as an escape: nobody needs it, and it could hide a word."""
-_MEDIA = ("image", "audio", "file", "video")
+_MEDIA = ("image", "audio", "file", "video", "document")
+_SCHEMAS = frozenset({"tools", "functions", "response_format", "text", "output_config", "format"})
+_TEXTS = ("messages", "system", "instructions", "prompt", "input", "images", "query", "documents", *sorted(_SCHEMAS))
+"""The fields that a model reads."""
+_LIMITS: dict[DialectName, tuple[str, ...]] = {
+    "openai-chat": ("max_completion_tokens", "max_tokens"),
+    "openai-responses": ("max_output_tokens",),
+    "anthropic": ("max_tokens",),
+    "ollama": ("num_predict",),
+}
+"""How a dialect bounds the output, the word that counts first. Ollama's is one of its ``options``."""
 
 
 class ModelRequest:
@@ -32,19 +43,21 @@ class ModelRequest:
     chunk; ``choices`` the number of answers; ``max_output`` bound on output tokens per choice that it named, or None.
     """
 
-    __slots__ = ("choices", "fields", "max_output", "model", "stream", "wants_usage")
+    __slots__ = ("choices", "dialect", "fields", "max_output", "model", "stream", "wants_usage")
 
-    def __init__(self, fields: dict[str, msgspec.Raw], model: str) -> None:
+    def __init__(self, fields: dict[str, msgspec.Raw], model: str, dialect: DialectName = DEFAULT) -> None:
         self.fields = fields
         self.model = model
-        self.stream = bytes(fields["stream"]) == b"true" if "stream" in fields else False
+        self.dialect = dialect
+        self.stream = bytes(fields["stream"]) == b"true" if "stream" in fields else dialect == "ollama"
         self.wants_usage = False
         if self.stream and (options := fields.get("stream_options")) is not None:
             decoded = _lenient(options)
             self.wants_usage = isinstance(decoded, dict) and decoded.get("include_usage") is True
         self.choices = max(1, _integer(fields.get("n")) or 1, _integer(fields.get("best_of")) or 1)
-        limit = _integer(fields.get("max_completion_tokens"))
-        self.max_output = limit if limit is not None else _integer(fields.get("max_tokens"))
+        bounds = fields if dialect != "ollama" else _members(fields.get("options"))
+        limits = (_integer(bounds.get(name)) for name in _LIMITS[dialect])
+        self.max_output = next((limit for limit in limits if limit is not None), None)
 
 
 def _lenient(raw: msgspec.Raw) -> Any:
@@ -65,7 +78,17 @@ def _integer(raw: msgspec.Raw | None) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**40 else None
 
 
-def parse(body: bytes, override: str | None = None) -> ModelRequest:
+def _members(raw: msgspec.Raw | None) -> Mapping[str, msgspec.Raw]:
+    """The fields of an object inside the request; none if it is not an object."""
+    if raw is None:
+        return {}
+    try:
+        return _TOP_LEVEL.decode(raw)
+    except (msgspec.DecodeError, RecursionError):
+        return {}
+
+
+def parse(body: bytes, override: str | None = None, dialect: DialectName = DEFAULT) -> ModelRequest:
     """Read a JSON body; ``override`` is the model that a header names, which wins. Raises GatewayError 400."""
     try:
         fields = _TOP_LEVEL.decode(body)
@@ -76,7 +99,7 @@ def parse(body: bytes, override: str | None = None) -> ModelRequest:
             raise bad_request("Request body holds half of a surrogate pair (\\ud800 to \\udfff), which is not text.") from None
         raise openai_errors.not_json() from None
     if override is not None:
-        return ModelRequest(fields, override)
+        return ModelRequest(fields, override, dialect)
     try:
         model = _TEXT.decode(fields["model"])
     except KeyError:
@@ -85,43 +108,44 @@ def parse(body: bytes, override: str | None = None) -> ModelRequest:
         raise bad_request("'model' must be a string of valid text.", param="model") from None
     if not model:
         raise openai_errors.no_model()
-    return ModelRequest(fields, model)
+    return ModelRequest(fields, model, dialect)
 
 
 def outgoing(request: ModelRequest, upstream_model: bytes, *, ask_usage: bool, max_tokens: int | None = None) -> bytes:
-    """The body for the provider: ``model`` (JSON text) replaced, client ids dropped, usage asked for in streams.
+    """The body for the provider: ``model`` (JSON text) replaced, client ids dropped, usage asked for in streams of chat chunks.
 
     ``max_tokens`` is written only where the request has no bound of its own.
     """
     parts = []
+    within_options = max_tokens is not None and request.dialect == "ollama"
     for name, raw in request.fields.items():
         if name == "model":
             parts.append(b'"model":' + upstream_model)
-        elif name == "stream_options" and ask_usage:
+        elif (name == "stream_options" and ask_usage) or (name == "options" and within_options):
             continue
         elif name not in _CLIENT_IDS:
             parts.append(msgspec.json.encode(name) + b":" + bytes(raw))
     if "model" not in request.fields:
         parts.append(b'"model":' + upstream_model)  # a header named it
     if ask_usage:
-        parts.append(b'"stream_options":' + _with_usage(request.fields.get("stream_options")))
+        parts.append(b'"stream_options":' + _with(request.fields.get("stream_options"), "include_usage", b"true"))
     if max_tokens is not None:
-        parts.append(b'"max_tokens":%d' % max_tokens)
+        name, bound = _LIMITS[request.dialect][-1], b"%d" % max_tokens
+        parts.append(
+            b'"options":' + _with(request.fields.get("options"), name, bound) if within_options else b'"%b":%b' % (name.encode(), bound)
+        )
     return b"{" + b",".join(parts) + b"}"
 
 
-def _with_usage(raw: msgspec.Raw | None) -> bytes:
-    try:
-        options: Mapping[str, msgspec.Raw] = _TOP_LEVEL.decode(raw) if raw is not None else {}
-    except (msgspec.DecodeError, RecursionError):
-        options = {}
-    kept = [msgspec.json.encode(name) + b":" + bytes(value) for name, value in options.items() if name != "include_usage"]
-    return b"{" + b",".join([*kept, b'"include_usage":true']) + b"}"
+def _with(raw: msgspec.Raw | None, name: str, value: bytes) -> bytes:
+    """An object with one member set, the others as they came."""
+    kept = [msgspec.json.encode(key) + b":" + bytes(member) for key, member in _members(raw).items() if key != name]
+    return b"{" + b",".join([*kept, msgspec.json.encode(name) + b":" + value]) + b"}"
 
 
 def input_bound(body: bytes) -> int | None:
     """Bound on the input tokens by size alone: a token is at least a byte. None if the body may hold media, whose cost is not its size."""
-    if b"image" in body or b"audio" in body or b"file" in body or b"video" in body or _ESCAPED_LETTER.search(body):
+    if b"image" in body or b"audio" in body or b"file" in body or b"video" in body or b'"document"' in body or _ESCAPED_LETTER.search(body):
         return None
     return len(body)
 
@@ -139,12 +163,12 @@ def input_text(request: ModelRequest) -> tuple[str, int]:
     """All text that a model reads (messages, tools, schemas, prompt, input), and the number of media parts beside it."""
     texts: list[str] = []
     media = 0
-    for name in ("messages", "prompt", "input", "tools", "functions", "response_format", "query", "documents"):
+    for name in _TEXTS:
         if (raw := request.fields.get(name)) is not None:
-            if name in ("tools", "functions", "response_format"):
+            if name in _SCHEMAS:
                 texts.append(bytes(raw).decode("utf-8", "replace"))
             else:
-                media += _collect(_lenient(raw), texts)
+                media += _collect({name: _lenient(raw)}, texts)
     return "\n".join(texts), media
 
 
@@ -164,5 +188,9 @@ def _collect(value: Any, texts: list[str]) -> int:
             if isinstance(kind, str) and any(word in kind for word in _MEDIA):
                 media += 1
             else:
-                pending.extend(part for key, part in item.items() if key != "type")
+                for key, part in item.items():
+                    if key == "images" and isinstance(part, list):
+                        media += len(part)
+                    elif key != "type":
+                        pending.append(part)
     return media

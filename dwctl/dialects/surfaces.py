@@ -1,0 +1,76 @@
+"""Which dialect a client speaks on which path, and which codec a provider is spoken to with."""
+
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from dwctl.dialects import anthropic, chat, ollama, responses
+from dwctl.dialects.codec import Codec
+from dwctl.dialects.embeddings import EmbedCodec, ollama_prompt
+from dwctl.dialects.embeddings import ollama as ollama_embeddings
+from dwctl.dialects.embeddings import openai as openai_embeddings
+from dwctl.dialects.names import DialectName
+from dwctl.dialects.ollama import generate
+
+
+class Surface(NamedTuple):
+    """One path of the inference API. ``operation``: what GenAI conventions call it; ``other`` for all that is not priced by tokens.
+
+    ``codec`` reads its requests for text, and writes its errors; ``embeds`` reads those for embeddings. ``exact``: the path is spelt as it
+    is documented.
+    """
+
+    dialect: DialectName
+    operation: str
+    codec: Codec
+    embeds: EmbedCodec | None = None
+    exact: bool = True
+
+
+_SURFACES: dict[str, Surface] = {
+    "/chat/completions": Surface("openai-chat", "chat", chat),
+    "/completions": Surface("openai-chat", "text_completion", chat),
+    "/embeddings": Surface("openai-chat", "embeddings", chat, openai_embeddings),
+    "/responses": Surface("openai-responses", "chat", responses),
+    "/messages": Surface("anthropic", "chat", anthropic),
+    "/messages/count_tokens": Surface("anthropic", "count_tokens", anthropic),
+    "/api/chat": Surface("ollama", "chat", ollama),
+    "/api/generate": Surface("ollama", "chat", generate),
+    "/api/embed": Surface("ollama", "embeddings", ollama, ollama_embeddings),
+    "/api/embeddings": Surface("ollama", "embeddings", ollama, ollama_prompt),
+}
+_OTHER = Surface("openai-chat", "other", chat)
+
+PATHS = tuple(path for path in _SURFACES if not path.startswith("/api/"))
+"""Below the OpenAI-like roots."""
+OLLAMA_PATHS = tuple(path for path in _SURFACES if path.startswith("/api/"))
+
+PROVIDERS: dict[DialectName, Codec] = {
+    "openai-chat": chat,
+    "openai-responses": responses,
+    "anthropic": anthropic,
+    "ollama": ollama,
+}
+EMBEDDERS: dict[DialectName, EmbedCodec] = {
+    "openai-chat": openai_embeddings,
+    "openai-responses": openai_embeddings,
+    "ollama": ollama_embeddings,
+}
+
+
+def surface_of(path: str) -> Surface:
+    """What a path asks of a model, and in which dialect.
+
+    Any spelling that a provider may take for one of the paths counts as it, so that none is cheaper than the plain one.
+    """
+    surface = _SURFACES.get(path)
+    if surface is None:
+        plain = unquote(path).rstrip("/").lower()
+        surface = next((known._replace(exact=False) for end, known in _SURFACES.items() if plain.endswith(end)), _OTHER)
+    return surface
+
+
+def native(surface: Surface, provider: DialectName) -> bool:
+    """Whether a provider takes the client's own path and body. OpenAI's other paths are the same beside chat and Responses."""
+    if surface.dialect == provider:
+        return True
+    return provider == "openai-responses" and surface.dialect == "openai-chat" and surface.operation != "chat"
