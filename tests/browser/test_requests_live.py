@@ -1,6 +1,6 @@
 """The list that follows what happens: in flight, then over; politely; and back again after the server was away."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -14,8 +14,8 @@ LIVE = "live-feed[state=live]"
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]:
-    with running(tmp_path_factory.mktemp("live"), document, settings=QUICK) as (appliance, _):
+def server(tmp_path_factory: pytest.TempPathFactory, program: Sequence[str]) -> Iterator[Appliance]:
+    with running(tmp_path_factory.mktemp("live"), document, settings=QUICK, program=program) as (appliance, _):
         yield appliance
 
 
