@@ -351,6 +351,7 @@ async def _serve_in(
     await keyring.close()
     await bodies.close()
     await outbound.close()
+    services.mail.close()
     await store.close()
     await _flushed(server)
     log.info("stopped")

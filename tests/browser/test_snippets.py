@@ -52,15 +52,13 @@ def offered(site: Site, window: Watched, where: str) -> None:
             page.get_by_role("button", name="Code and link").click()
         case "embeddings":
             window.open("/playground/embeddings?model=vectors")
-            page.get_by_label("Texts", exact=True).fill("it's one\n\"two\"")
+            page.get_by_label("Texts", exact=True).fill('it\'s one\n"two"')
             page.get_by_role("button", name="Compare").click()
 
 
 @pytest.mark.parametrize("where", EVERYWHERE)
 @pytest.mark.parametrize("title", TITLES)
-def test_code_runs_as_the_page_shows_it(
-    talking: Site, member: Watched, admin: Watched, tmp_path: Path, title: str, where: str
-) -> None:
+def test_code_runs_as_the_page_shows_it(talking: Site, member: Watched, admin: Watched, tmp_path: Path, title: str, where: str) -> None:
     secret = create(member, f"{title} of {where}")
     key = key_id(member)
     offered(talking, member, where)
