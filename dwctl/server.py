@@ -224,6 +224,8 @@ async def _follow(services: Services, gateway: Gateway, config: Config, rows: Se
     areas = {row.area for row in rows}
     if areas & {"key", "user"}:
         await services.keyring.apply(services.store, rows)
+    if areas & {"user", "session"}:
+        services.access.ring()
     for account in {row.entity_id for row in rows if row.area == "balance" and row.entity_id}:
         await services.ledger.reload_balance(account)
     if "catalog" in areas:
