@@ -108,24 +108,26 @@ _BOXES = """() => {
 }"""
 # Which of them nothing tells any more where the system chooses the colours.
 _LOST = """(apart) => window.boxes.filter((element) => {
-  const style = getComputedStyle(element), seen = (side) =>
-    parseFloat(style[`border${side}Width`]) > 0 && style[`border${side}Style`] !== "none" && style[`border${side}Color`] !== style.backgroundColor;
+  const style = getComputedStyle(element), border = (side, what) => style[`border${side}${what}`];
+  const edge = (side) => parseFloat(border(side, "Width")) > 0 && border(side, "Style") !== "none"
+    && border(side, "Color") !== style.backgroundColor;
   const ring = style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0;
-  return !ring && !["Top", "Right", "Bottom", "Left"].some(seen) && !element.closest(apart);
+  return !ring && !["Top", "Right", "Bottom", "Left"].some(edge) && !element.closest(apart);
 }).map((element) => element.outerHTML.slice(0, 140))"""
 APART = "th, tfoot, .prose pre, figure.snippet, .nav, body > .top, .table tr:hover"
 """What is told by its place, its letters or its frame as well, and what only follows the pointer."""
 
-# What is chosen looks like the rest beside it, apart from its colours.
-_SAME = """() => [...document.querySelectorAll("main [aria-current], main [aria-selected=true], .nav [aria-current]")].filter((chosen) => {
+# What is chosen, and looks like what is beside it apart from its colours.
+_SAME = """() => [...document.querySelectorAll("[aria-current], main [aria-selected=true]")].filter((chosen) => {
   const look = (element) => {
     const style = getComputedStyle(element);
-    return [style.fontWeight, style.outlineStyle, style.borderBottomStyle, style.borderBottomWidth, style.borderTopWidth, style.textDecorationLine].join();
+    return ["fontWeight", "outlineStyle", "borderBottomStyle", "borderBottomWidth", "textDecorationLine"].map((name) => style[name]).join();
   };
-  const kind = chosen.closest("li, tr") ? (chosen.closest("li, tr") === chosen ? chosen : chosen.closest("li")) : chosen;
-  const others = [...(kind ?? chosen).parentElement.children].filter((other) => other !== (kind ?? chosen) && other.tagName === (kind ?? chosen).tagName)
-    .map((other) => kind && kind !== chosen ? other.querySelector(chosen.tagName) : other).filter(Boolean);
-  return others.length && others.some((other) => look(other) === look(chosen));
+  const item = chosen.closest("li") ?? chosen;
+  return [...item.parentElement.children].some((other) => {
+    const beside = item === chosen ? other : other.querySelector(chosen.tagName);
+    return other !== item && beside?.tagName === chosen.tagName && look(beside) === look(chosen);
+  });
 }).map((element) => element.outerHTML.slice(0, 140))"""
 
 # Marks of charts that cannot be seen, or not be told from those of another series.
