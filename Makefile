@@ -14,6 +14,7 @@ help:
 	@echo 'make run        setup, then serve a demo with a simulated provider (ARGS="--port 8080")'
 	@echo 'make test       everything that CI runs: lint, the binary, the tests'
 	@echo 'make test-long  the tests that take minutes'
+	@echo 'make javascript what JavaScript on the pages imports, for those tests'
 	@echo 'make crash      kill the server N times under load (N=$(N)) and check every charge'
 	@echo 'make bench      compare with a bare forwarder and with nginx, on this machine'
 	@echo 'make binary     dist/dwctl: the whole program in one file'
