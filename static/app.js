@@ -88,12 +88,18 @@ customElements.define("toast-message", class extends HTMLElement {
   connectedCallback() {
     const seconds = Number(this.getAttribute("stays") ?? 5);
     if (seconds === 0) return;
-    const start = () => { this.timer = later(seconds * 1000, () => this.remove()); };
+    const start = () => { this.timer = later(seconds * 1000, () => this.end()); };
+    start();
+    // An offer ends when it ends; a message waits while somebody reads it.
+    if (this.querySelector("form")) return;
     for (const event of ["mouseenter", "focusin"]) this.addEventListener(event, () => clearTimeout(this.timer));
     for (const event of ["mouseleave", "focusout"]) this.addEventListener(event, start);
-    start();
   }
   disconnectedCallback() { clearTimeout(this.timer); }
+  end() {
+    if (this.contains(document.activeElement)) document.getElementById("main").focus({ preventScroll: true });
+    this.remove();
+  }
 });
 
 // A secret is gone from the page as soon as the page is left, also from the copy that the browser keeps for Back.

@@ -10,7 +10,7 @@ import msgspec
 from dwctl import catalog, clock
 from dwctl.accounts import Actor, policy
 from dwctl.operations import models, tariffs
-from dwctl.operations.access import Named
+from dwctl.operations.access import Grant, Named
 from dwctl.operations.audit import AuditEntry, AuditFilter, list_audit
 from dwctl.operations.catalog_views import DAY_HOURS, groups_of
 from dwctl.operations.rows import canonical, count_up, stale
@@ -125,22 +125,27 @@ async def _prices(ids: list[str]) -> dict[str, catalog.TariffTerms]:
 
 async def set_model_groups(
     services: Services, actor: Actor, model_id: str, group_ids: Collection[str], *, seen: Collection[str] | None = None
-) -> None:
-    """Make these the groups that may call the model. ``seen`` are those that the caller believes may now.
+) -> dict[Grant, bool]:
+    """Make these the groups that may call the model; what takes that back (see ``access.set_grants``). ``seen`` are those that the
+    caller believes may now.
 
     Raises GatewayError 403, 404; 412 when others may by now.
     """
     policy.require(actor, "Groups", "update_all")
 
-    async def write(tx: Tx) -> int:
+    async def write(tx: Tx) -> tuple[dict[Grant, bool], int]:
         row = await models.live_model(tx, model_id)
         held = await models.groups_of_model(tx, str(row.id))
         if seen is not None and held != set(seen):
             raise stale()
-        await models.set_groups(tx, actor, str(row.id), await models.live_groups(tx, group_ids))
-        return await Changes.note(tx, "catalog", str(row.id))
+        wished = set(await models.live_groups(tx, group_ids))
+        await models.set_groups(tx, actor, str(row.id), wished)
+        before = {(group_id, str(row.id)): group_id in held for group_id in held ^ wished}
+        return before, await Changes.note(tx, "catalog", str(row.id))
 
-    await services.changes.applied(await services.store.write(write))
+    before, seq = await services.store.write(write)
+    await services.changes.applied(seq)
+    return before
 
 
 async def price_versions(services: Services, actor: Actor, model_id: str) -> list[PriceVersion]:

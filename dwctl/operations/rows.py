@@ -1,5 +1,7 @@
 """Finding and changing single rows: ids as callers write them, and updates that name the revision that was read."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +18,17 @@ def canonical(id_text: str) -> str | None:
         return str(UUID(id_text))
     except ValueError:
         return None
+
+
+@contextlib.contextmanager
+def about(name: str, *, of: int) -> Iterator[None]:
+    """Where an act has several rows (``of``), a refusal says which of them it is about."""
+    try:
+        yield
+    except GatewayError as error:
+        if of > 1:
+            error.message = f"{name}: {error.message}"
+        raise
 
 
 def stale() -> GatewayError:

@@ -7,13 +7,14 @@ import msgspec
 from dwctl.accounts import NIL, policy
 from dwctl.doorway import Context, Needs, Route
 from dwctl.operations import groups, users
-from dwctl.operations.access import access_matrix, set_access
+from dwctl.operations.access import access_matrix, set_grants
 from dwctl.operations.account_views import UserResponse
 from dwctl.operations.consequences import consequences
 from dwctl.operations.groups import GroupCreate, GroupUpdate
 from dwctl.web.deletion import DeleteForm, check_confirmed, deletion
 from dwctl.web.forms import wrong
 from dwctl.web.pages import Nav, View, go, page, view
+from dwctl.web.undo import undoable
 
 ROUTES: list[Route] = []
 SIZE = 25
@@ -157,8 +158,9 @@ async def remove_member(context: Context) -> Any:
     """End a membership."""
     group_id = context.uuid("group_id")
     user = await users.read_user(context.services, context.body.user)
-    await groups.remove_member(context.services, context.actor, group_id, user.id)
-    return go(f"/admin/groups/{group_id}", f"{user.email} is no longer a member.")
+    before = await groups.remove_member(context.services, context.actor, group_id, user.id)
+    back = f"/admin/groups/{group_id}"
+    return go(back, undoable(context, f"{user.email} is no longer a member.", "memberships", before, back=back))
 
 
 @page(
@@ -173,8 +175,9 @@ async def remove_member(context: Context) -> Any:
 async def change_model(context: Context) -> Any:
     """Set whether the group may call one model."""
     group_id, form = context.uuid("group_id"), context.body
-    await set_access(context.services, context.actor, group_id, form.model, allowed=form.allowed)
-    return go(f"/admin/groups/{group_id}", "The model is added." if form.allowed else "The model is removed.")
+    before = await set_grants(context.services, context.actor, {(group_id, form.model): form.allowed})
+    back, said = f"/admin/groups/{group_id}", "The model is added." if form.allowed else "The model is removed."
+    return go(back, undoable(context, said, "grants", before, back=back))
 
 
 @page(ROUTES, "GET", "/admin/groups/<group_id>/delete", policy=Needs("Groups", "delete_all"), summary="Delete a group")

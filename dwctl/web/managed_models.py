@@ -17,6 +17,7 @@ from dwctl.web.endpoint_forms import PriceFields, per_million, split_words
 from dwctl.web.forms import FormError, wrong
 from dwctl.web.models import PURPOSES
 from dwctl.web.pages import Nav, View, go, page, view
+from dwctl.web.undo import undoable
 
 ROUTES: list[Route] = []
 BASE = "/admin/models"
@@ -168,8 +169,9 @@ async def save_access(context: Context) -> Any:
     """Make the chosen groups the ones that may call it."""
     form: AccessForm = context.body
     model_id = context.uuid("model_id")
-    await model_management.set_model_groups(context.services, context.actor, model_id, form.group, seen=form.seen.split())
-    return _saved(model_id, "access", "Access is saved. It holds from the next request on.")
+    before = await model_management.set_model_groups(context.services, context.actor, model_id, form.group, seen=form.seen.split())
+    back = f"{BASE}/{model_id}/access"
+    return go(back, undoable(context, "Access is saved. It holds from the next request on.", "grants", before, back=back))
 
 
 @page(ROUTES, "GET", f"{BASE}/<model_id>/pricing", policy=_MANAGE, query=PriceQuery, summary="Prices of a model")

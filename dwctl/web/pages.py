@@ -16,7 +16,8 @@ Section = Literal["Observe", "Build", "Configure", "Account"]
 
 
 class View(msgspec.Struct):
-    """A template and what it shows. ``once``: it shows a secret, which nobody may keep."""
+    """A template and what it shows. ``once``: it shows a secret, which nobody may keep. ``flash``: a message beside the block that was
+    asked for."""
 
     template: str
     values: dict[str, Any]
@@ -24,6 +25,7 @@ class View(msgspec.Struct):
     headers: dict[str, str] = {}
     cookies: list[str] = []
     once: bool = False
+    flash: Flash | None = None
 
 
 class Go(msgspec.Struct):

@@ -16,6 +16,7 @@ from dwctl.web.deletion import DeleteForm, check_confirmed, deletion
 from dwctl.web.formats import role_words
 from dwctl.web.forms import wrong
 from dwctl.web.pages import Nav, View, go, page, view
+from dwctl.web.undo import undoable
 
 ROUTES: list[Route] = []
 SIZE = 25
@@ -131,8 +132,9 @@ async def change(context: Context) -> Any:
 async def change_groups(context: Context) -> Any:
     """Make the ticked groups the user's."""
     user_id = context.uuid("user_id")
-    await groups.set_groups_of(context.services, context.actor, user_id, context.body.groups, revision=context.body.revision)
-    return go(f"/admin/users/{user_id}", "The groups are saved, and hold for the next request.")
+    before = await groups.set_groups_of(context.services, context.actor, user_id, context.body.groups, revision=context.body.revision)
+    back = f"/admin/users/{user_id}"
+    return go(back, undoable(context, "The groups are saved, and hold for the next request.", "memberships", before, back=back))
 
 
 @page(ROUTES, "POST", "/admin/users/<user_id>/password", policy=Needs("Users", "update_all"), summary="Reset a password")
