@@ -2,7 +2,7 @@
 who changed it last. And for everyone: why one cannot be called.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -13,7 +13,7 @@ from dwctl.operations import models, tariffs
 from dwctl.operations.access import Grant, Named
 from dwctl.operations.audit import AuditEntry, AuditFilter, list_audit
 from dwctl.operations.catalog_views import DAY_HOURS, groups_of
-from dwctl.operations.rows import canonical, count_up, stale
+from dwctl.operations.rows import among, canonical, count_up, stale
 from dwctl.operations.services import Services
 from dwctl.operations.users import like
 from dwctl.store import Changes, Tx
@@ -61,11 +61,12 @@ async def managed_models(
     search: str | None = None,
     endpoint_id: str | None = None,
     lacking: Lacking | None = None,
+    ids: Sequence[str] | None = None,
     skip: int,
     limit: int,
 ) -> tuple[list[ManagedModel], int]:
     """Live models by alias, and how many there are. ``lacking``: only those without groups, without a price, or that their provider
-    does not list any more. Raises GatewayError 403."""
+    does not list any more; ``ids``: only these. Raises GatewayError 403."""
     policy.require(actor, "Models", "update_all")
     conditions = ["m.deleted_at IS NULL"]
     args: list[Any] = []
@@ -77,6 +78,9 @@ async def managed_models(
         args.append(known)
     if lacking is not None:
         conditions.append(_LACKING[lacking])
+    if ids is not None:
+        conditions.append(among("m.id", ids))
+        args += ids
     where = " AND ".join(conditions)
     rows = await services.store.fetch(
         "SELECT m.id AS id, m.alias AS alias, m.model_name AS model_name, m.model_type AS model_type, m.status AS status,"
@@ -85,8 +89,8 @@ async def managed_models(
         [*args, limit, skip],
     )
     [total] = await services.store.fetch(f"SELECT COUNT(*) AS total FROM deployed_models m WHERE {where}", args)
-    ids = [str(row["id"]) for row in rows]
-    usage, prices = await _usage(services, ids), await _prices(ids)
+    found_ids = [str(row["id"]) for row in rows]
+    usage, prices = await _usage(services, found_ids), await _prices(found_ids)
     found = [
         ManagedModel(
             id=model_id,
@@ -100,7 +104,7 @@ async def managed_models(
             requests=usage.get(model_id, (0, 0))[0],
             errors=usage.get(model_id, (0, 0))[1],
         )
-        for model_id, row in zip(ids, rows, strict=True)
+        for model_id, row in zip(found_ids, rows, strict=True)
     ]
     return found, int(total["total"])
 

@@ -1,5 +1,7 @@
 """The page that asks before something is deleted: what goes with it, counted by the server, and its name to be typed."""
 
+from typing import Protocol
+
 import msgspec
 
 from dwctl.operations.consequences import Consequences
@@ -25,6 +27,12 @@ class DeleteForm(msgspec.Struct, kw_only=True):
     confirm: str
 
 
+class Confirmed(Protocol):
+    """A form with what was typed to confirm it."""
+
+    confirm: str
+
+
 def sentences(kind: str, found: Consequences) -> list[str]:
     """A sentence for each thing that uses it, the requests of the last hour, and what stays."""
     told = [f"{use.count:,} {_USES[kind][use.what][use.count != 1]}." for use in found.uses]
@@ -41,7 +49,7 @@ def deletion(kind: str, path: str, found: Consequences, *, trail: tuple[str, str
     return view("delete.html", kind=kind, path=path, name=found.name, sentences=sentences(kind, found), trail=trail)
 
 
-def check_confirmed(form: DeleteForm, name: str) -> None:
+def check_confirmed(form: Confirmed, name: str) -> None:
     """Raise FormError unless the name was typed."""
     if form.confirm.strip() != name.strip():
         raise wrong("confirm", "This is not the name. Nothing was deleted: type it exactly as it is shown.")

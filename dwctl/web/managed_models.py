@@ -5,18 +5,22 @@ from typing import Any, Literal
 import msgspec
 
 from dwctl import clock, money
-from dwctl.accounts import NIL
+from dwctl.accounts import NIL, policy
 from dwctl.doorway import Context, Needs, Route
 from dwctl.operations import catalog_views, explorer, model_management, models
+from dwctl.operations.access import set_grants
+from dwctl.operations.account_views import GroupResponse
 from dwctl.operations.catalog_views import ModelView
-from dwctl.operations.consequences import consequences
+from dwctl.operations.consequences import consequences, sharing
 from dwctl.operations.groups import list_groups
 from dwctl.operations.model_management import Lacking, Purpose
+from dwctl.web import several
 from dwctl.web.deletion import DeleteForm, check_confirmed, sentences
 from dwctl.web.endpoint_forms import PriceFields, per_million, split_words
 from dwctl.web.forms import FormError, wrong
 from dwctl.web.models import PURPOSES
 from dwctl.web.pages import Nav, View, go, page, view
+from dwctl.web.several import SeveralForm
 from dwctl.web.undo import undoable
 
 ROUTES: list[Route] = []
@@ -102,7 +106,88 @@ async def show_models(context: Context) -> View:
         context.services, context.actor, search=query.q, lacking=query.lacking, skip=(number - 1) * PAGE_SIZE, limit=PAGE_SIZE
     )
     words = {"q": query.q, "lacking": query.lacking}
-    return view("managed_models/list.html", models=found, total=total, query=words, page=number, size=PAGE_SIZE)
+    groups: list[GroupResponse] = []
+    if policy.allows(context.actor, "Groups", "update_all"):
+        groups, _ = await list_groups(context.services, context.actor, skip=0, limit=_MOST_GROUPS)
+    named = [(group.id, group.name) for group in groups]
+    return view("managed_models/list.html", models=found, total=total, query=words, page=number, size=PAGE_SIZE, groups=named)
+
+
+async def _chosen(context: Context) -> several.Rows:
+    query: ListQuery = context.query
+    found, total = await model_management.managed_models(
+        context.services,
+        context.actor,
+        search=query.q,
+        lacking=query.lacking,
+        ids=several.chosen_of(context).ids,
+        skip=0,
+        limit=several.MOST,
+    )
+    return several.rows(((model.id, model.alias) for model in found), total, ("model", "models"))
+
+
+_SHARE = Needs("Groups", "update_all")
+_TRAIL = ("Manage models", BASE)
+
+
+@page(ROUTES, "GET", f"{BASE}/share", policy=_SHARE, query=ListQuery, summary="Share models with a group")
+async def ask_share(context: Context) -> View:
+    """Whom it lets call them, counted."""
+    chosen = await _chosen(context)
+    if not chosen.ids:
+        return several.asking(chosen, "Share", [], trail=_TRAIL)
+    found = await sharing(context.services, context.actor, several.chosen_of(context).needed_group, chosen.ids)
+    told = several.share_sentences(found, len(chosen.ids))
+    return several.asking(chosen, "Share", told, trail=_TRAIL, rest=f"with {found.group}")
+
+
+@page(
+    ROUTES,
+    "POST",
+    f"{BASE}/share",
+    policy=_SHARE,
+    query=ListQuery,
+    form=SeveralForm,
+    again=ask_share,
+    summary="Share models with a group",
+)
+async def share_several(context: Context) -> Any:
+    """Let the group call them all, or none."""
+    return await _set_grants(context, allowed=True)
+
+
+@page(ROUTES, "GET", f"{BASE}/take", policy=_SHARE, query=ListQuery, summary="Take models from a group")
+async def ask_take(context: Context) -> View:
+    """Who cannot call them any more, counted."""
+    chosen = await _chosen(context)
+    if not chosen.ids:
+        return several.asking(chosen, "Take", [], trail=_TRAIL)
+    found = await sharing(context.services, context.actor, several.chosen_of(context).needed_group, chosen.ids)
+    told = several.take_sentences(found, len(chosen.ids))
+    return several.asking(chosen, "Take", told, trail=_TRAIL, rest=f"from {found.group}")
+
+
+@page(
+    ROUTES,
+    "POST",
+    f"{BASE}/take",
+    policy=_SHARE,
+    query=ListQuery,
+    form=SeveralForm,
+    again=ask_take,
+    summary="Take models from a group",
+)
+async def take_several(context: Context) -> Any:
+    """Let the group call none of them."""
+    return await _set_grants(context, allowed=False)
+
+
+async def _set_grants(context: Context, *, allowed: bool) -> Any:
+    chosen, group_id = await _chosen(context), several.chosen_of(context).needed_group
+    several.check(context.body, chosen)
+    before = await set_grants(context.services, context.actor, {(group_id, model_id): allowed for model_id in chosen.ids})
+    return go(BASE, f"{len(before)} of {chosen.said} {'shared' if allowed else 'taken'}. It holds from the next request on.")
 
 
 @page(ROUTES, "GET", f"{BASE}/<model_id>/identity", policy=_MANAGE, summary="Identity of a model")

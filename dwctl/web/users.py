@@ -9,13 +9,15 @@ from dwctl.accounts.passwords import generate
 from dwctl.accounts.policy import MEANINGS, Role
 from dwctl.doorway import Context, Needs, Route
 from dwctl.operations import groups, sign_in, users
-from dwctl.operations.account_views import UserResponse
-from dwctl.operations.consequences import consequences
+from dwctl.operations.account_views import GroupResponse, UserResponse
+from dwctl.operations.consequences import consequences, joining
 from dwctl.operations.users import UserCreate, UserUpdate
-from dwctl.web.deletion import DeleteForm, check_confirmed, deletion
+from dwctl.web import several
+from dwctl.web.deletion import DeleteForm, check_confirmed, deletion, sentences
 from dwctl.web.formats import role_words
 from dwctl.web.forms import wrong
 from dwctl.web.pages import Nav, View, go, page, view
+from dwctl.web.several import SeveralForm
 from dwctl.web.undo import undoable
 
 ROUTES: list[Route] = []
@@ -65,8 +67,89 @@ async def list_page(context: Context) -> View:
     found, total = await users.list_users(
         context.services, context.actor, skip=(query.page - 1) * SIZE, limit=SIZE, search=query.q, include=("groups",)
     )
-    balances = {user.id: context.services.ledger.balances.balance(user.id) for user in found}
-    return view("users/list.html", users=found, total=total, balances=balances, size=SIZE, page=query.page, q=query.q)
+    return view(
+        "users/list.html",
+        users=found,
+        total=total,
+        balances={user.id: context.services.ledger.balances.balance(user.id) for user in found},
+        size=SIZE,
+        page=query.page,
+        q=query.q,
+        groups=[(group.id, group.name) for group in await _groups(context)],
+    )
+
+
+async def _groups(context: Context) -> list[GroupResponse]:
+    """The groups that users can be put into by whoever asks."""
+    if not policy.allows(context.actor, "Groups", "update_all"):
+        return []
+    found, _ = await groups.list_groups(context.services, context.actor, skip=0, limit=_MOST_GROUPS)
+    return [group for group in found if group.id != NIL]
+
+
+async def _chosen(context: Context) -> several.Rows:
+    query: UsersQuery = context.query
+    found, total = await users.list_users(
+        context.services, context.actor, skip=0, limit=several.MOST, search=query.q, ids=several.chosen_of(context).ids
+    )
+    return several.rows(((user.id, user.email) for user in found), total, ("user", "users"))
+
+
+@page(ROUTES, "GET", "/admin/users/delete", policy=Needs("Users", "delete_all"), query=UsersQuery, summary="Delete users")
+async def ask_delete_several(context: Context) -> View:
+    """What goes with them, counted."""
+    chosen = await _chosen(context)
+    found = await consequences(context.services, context.actor, "user", *chosen.ids) if chosen.ids else None
+    return several.asking(chosen, "Delete", sentences("user", found) if found else [], trail=_TRAIL, danger=True)
+
+
+@page(
+    ROUTES,
+    "POST",
+    "/admin/users/delete",
+    policy=Needs("Users", "delete_all"),
+    query=UsersQuery,
+    form=SeveralForm,
+    again=ask_delete_several,
+    summary="Delete users",
+)
+async def delete_several(context: Context) -> Any:
+    """Delete them all, or none."""
+    chosen = await _chosen(context)
+    several.check(context.body, chosen, typed=True)
+    await users.delete_users(context.services, context.actor, chosen.ids)
+    return go("/admin/users", f"{chosen.said} deleted. Their keys and sessions have ended.")
+
+
+@page(ROUTES, "GET", "/admin/users/join", policy=Needs("Groups", "update_all"), query=UsersQuery, summary="Add users to a group")
+async def ask_join(context: Context) -> View:
+    """What it gives them, counted."""
+    chosen = await _chosen(context)
+    if not chosen.ids:
+        return several.asking(chosen, "Add", [], trail=_TRAIL)
+    found = await joining(context.services, context.actor, several.chosen_of(context).needed_group, chosen.ids)
+    return several.asking(chosen, "Add", several.join_sentences(found, len(chosen.ids)), trail=_TRAIL, rest=f"to {found.group}")
+
+
+@page(
+    ROUTES,
+    "POST",
+    "/admin/users/join",
+    policy=Needs("Groups", "update_all"),
+    query=UsersQuery,
+    form=SeveralForm,
+    again=ask_join,
+    summary="Add users to a group",
+)
+async def join(context: Context) -> Any:
+    """Make them all members, or none."""
+    chosen, group_id = await _chosen(context), several.chosen_of(context).needed_group
+    several.check(context.body, chosen)
+    before = await groups.set_memberships(context.services, context.actor, {(user_id, group_id): True for user_id in chosen.ids})
+    return go(f"/admin/groups/{group_id}", f"{len(before)} of {chosen.said} added.")
+
+
+_TRAIL = ("Users", "/admin/users")
 
 
 @page(ROUTES, "GET", "/admin/users/new", policy=Needs("Users", "create_all"), summary="New user")
@@ -96,10 +179,7 @@ async def show(context: Context) -> View:
     services, actor = context.services, context.actor
     user = await users.get_user(services, actor, context.uuid("user_id"), include=("groups",))
     mine = [group for group in user.groups or [] if group.id != NIL]
-    every = []
-    if policy.allows(actor, "Groups", "read_all"):
-        found, _ = await groups.list_groups(services, actor, skip=0, limit=_MOST_GROUPS)
-        every = [group for group in found if group.id != NIL]
+    every = await _groups(context)
     return view(
         "users/show.html",
         user=user,
@@ -150,7 +230,7 @@ async def ask_delete(context: Context) -> View:
     """What goes with the user, counted."""
     user_id = context.uuid("user_id")
     found = await consequences(context.services, context.actor, "user", user_id)
-    return deletion("user", f"/admin/users/{user_id}", found, trail=("Users", "/admin/users"))
+    return deletion("user", f"/admin/users/{user_id}", found, trail=_TRAIL)
 
 
 @page(
