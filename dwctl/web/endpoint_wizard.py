@@ -76,7 +76,8 @@ async def show_new(context: Context) -> View:
     query = context.query or NewQuery()
     preset = BY_KEY.get(query.preset or "", BLANK)
     found = await endpoint_setup.local_servers(context.services, context.actor) if query.look else None
-    return view("endpoints/new.html", preset=preset, presets=[*PRESETS, BLANK], found=found)
+    left = await endpoint_setup.unfinished(context.services, context.actor)
+    return view("endpoints/new.html", preset=preset, presets=[*PRESETS, BLANK], found=found, unfinished=left)
 
 
 @page(

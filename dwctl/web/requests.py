@@ -17,6 +17,7 @@ from dwctl.errors import GatewayError
 from dwctl.ledger.records import OUTCOMES
 from dwctl.operations import catalog_views, inspector, live, palette, request_search, snippets
 from dwctl.operations.catalog_views import ModelFilter
+from dwctl.operations.conversation import Turn, conversation
 from dwctl.operations.inspector import Inspection
 from dwctl.operations.request_log import RequestFilter
 from dwctl.operations.request_search import Bar, Summary
@@ -253,7 +254,14 @@ def inspected(context: Context, found: Inspection, tab: str | None, to_tab: Any)
 
 
 def _part(name: str, text: str | None) -> dict[str, Any]:
-    """A body for reading: JSON in lines, if it is short enough."""
+    """A body for reading: as a conversation if it is one, and as it is, JSON in lines, if it is short enough."""
+    said, room = conversation(text or ""), SHOWN_BYTES
+    turns: list[Turn] = []
+    for turn in said:
+        room -= turn.length
+        if room < 0 and turns:
+            break
+        turns.append(turn)
     shown = (text or "")[:SHOWN_BYTES]
     language = "text"
     if text is not None and len(text) <= SHOWN_BYTES:
@@ -262,7 +270,14 @@ def _part(name: str, text: str | None) -> dict[str, Any]:
             language = "json"
         except msgspec.DecodeError:
             pass
-    return {"name": name, "text": None if text is None else shown, "language": language, "left_out": max(0, len(text or "") - SHOWN_BYTES)}
+    return {
+        "name": name,
+        "turns": turns,
+        "more_turns": len(said) - len(turns),
+        "text": None if text is None else shown,
+        "language": language,
+        "left_out": max(0, len(text or "") - SHOWN_BYTES),
+    }
 
 
 _STAGES = {
