@@ -1,5 +1,8 @@
 """A kept body of chat as people read it: who said what, and which tools were called. Of a stream the deltas are put together."""
 
+import contextlib
+import json
+import re
 from typing import Any
 
 import msgspec
@@ -30,17 +33,37 @@ class Turn(msgspec.Struct):
 
 
 def conversation(body: str) -> list[Turn]:
-    """The turns of a request's or an answer's body; empty if it is not chat, or broken off in the middle."""
+    """The turns of a request's or an answer's body; empty if it is not chat. Of one that breaks off those that are whole."""
     if body.lstrip().startswith(("data:", "event:", ":")):
         turns = _streamed(body)
     else:
         whole = decoded(body)
-        messages = objects(whole.get("messages")) or [_object(choice.get("message")) for choice in objects(whole.get("choices"))]
+        answers = [_object(choice.get("message")) for choice in objects(whole.get("choices"))]
+        messages = objects(whole.get("messages")) + answers if whole else _begun(body)
         turns = [_turn(message) for message in messages if message]
     for turn in turns:
         for call in turn.calls:
             call.arguments = _in_lines(call.arguments)
     return turns
+
+
+_MESSAGES = re.compile(r'(?<!\\)"messages"\s*:\s*\[')
+_BETWEEN = re.compile(r"[\s,]*")
+
+
+def _begun(body: str) -> list[dict[str, Any]]:
+    """The whole messages of a request that breaks off."""
+    start = _MESSAGES.search(body)
+    found: list[Any] = []
+    at = start.end() if start is not None else len(body)
+    with contextlib.suppress(ValueError, RecursionError):
+        while between := _BETWEEN.match(body, at):
+            message, at = _DECODER.raw_decode(body, between.end())
+            found.append(message)
+    return objects(found)
+
+
+_DECODER = json.JSONDecoder()
 
 
 def _streamed(body: str) -> list[Turn]:

@@ -9,9 +9,8 @@ from dwctl.doorway import Context, Needs, Route
 from dwctl.operations import groups, users
 from dwctl.operations.access import access_matrix, set_grants
 from dwctl.operations.account_views import UserResponse
-from dwctl.operations.consequences import consequences
 from dwctl.operations.groups import GroupCreate, GroupUpdate
-from dwctl.web.deletion import DeleteForm, check_confirmed, deletion
+from dwctl.web.deletion import add_deletion
 from dwctl.web.forms import wrong
 from dwctl.web.pages import Nav, View, go, page, view
 from dwctl.web.undo import undoable
@@ -19,6 +18,7 @@ from dwctl.web.undo import undoable
 ROUTES: list[Route] = []
 SIZE = 25
 _SUGGESTED = 100
+_MOST_CHOICES = 500
 
 
 class GroupsQuery(msgspec.Struct, kw_only=True):
@@ -180,27 +180,20 @@ async def change_model(context: Context) -> Any:
     return go(back, undoable(context, said, "grants", before, back=back))
 
 
-@page(ROUTES, "GET", "/admin/groups/<group_id>/delete", policy=Needs("Groups", "delete_all"), summary="Delete a group")
-async def ask_delete(context: Context) -> View:
-    """What goes with the group, counted."""
-    group_id = context.uuid("group_id")
-    found = await consequences(context.services, context.actor, "group", group_id)
-    return deletion("group", f"/admin/groups/{group_id}", found, trail=("Groups", "/admin/groups"))
-
-
-@page(
+add_deletion(
     ROUTES,
-    "POST",
-    "/admin/groups/<group_id>/delete",
+    "group",
+    "/admin/groups/<group_id>",
     policy=Needs("Groups", "delete_all"),
-    form=DeleteForm,
-    again=ask_delete,
-    summary="Delete a group",
+    trail=("Groups", "/admin/groups"),
+    delete=groups.delete_group,
+    said="{} is deleted. Its members have lost what only it gave them.",
 )
-async def delete(context: Context) -> Any:
-    """Delete the group, if its name was typed."""
-    group_id = context.uuid("group_id")
-    group = await groups.get_group(context.services, context.actor, group_id)
-    check_confirmed(context.body, group.name)
-    await groups.delete_group(context.services, context.actor, group_id)
-    return go("/admin/groups", f"{group.name} is deleted. Its members have lost what only it gave them.")
+
+
+async def group_choices(context: Context) -> list[tuple[str, str, str | None]]:
+    """The groups, Everyone with them, as choices for whoever may change what they have: id, name, what it is."""
+    if not policy.allows(context.actor, "Groups", "update_all"):
+        return []
+    found, _ = await groups.list_groups(context.services, context.actor, skip=0, limit=_MOST_CHOICES)
+    return [(group.id, group.name, "Every user, also those to come." if group.id == NIL else group.description) for group in found]

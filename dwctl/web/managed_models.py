@@ -1,23 +1,22 @@
 """``/admin/models``: models in the hands of those who manage them, in sections that are saved one at a time."""
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
 
 from dwctl import clock, money
-from dwctl.accounts import NIL, policy
 from dwctl.doorway import Context, Needs, Route
 from dwctl.operations import catalog_views, explorer, model_management, models
 from dwctl.operations.access import set_grants
-from dwctl.operations.account_views import GroupResponse
 from dwctl.operations.catalog_views import ModelView
-from dwctl.operations.consequences import consequences, sharing
-from dwctl.operations.groups import list_groups
+from dwctl.operations.consequences import Sharing, consequences, sharing
 from dwctl.operations.model_management import Lacking, Purpose
 from dwctl.web import several
 from dwctl.web.deletion import DeleteForm, check_confirmed, sentences
 from dwctl.web.endpoint_forms import PriceFields, per_million, split_words
 from dwctl.web.forms import FormError, wrong
+from dwctl.web.groups import group_choices
 from dwctl.web.models import PURPOSES
 from dwctl.web.pages import Nav, View, go, page, view
 from dwctl.web.several import SeveralForm
@@ -26,7 +25,6 @@ from dwctl.web.undo import undoable
 ROUTES: list[Route] = []
 BASE = "/admin/models"
 PAGE_SIZE = 50
-_MOST_GROUPS = 500
 _DAYS = 30
 _MANAGE = Needs("Models", "update_all")
 
@@ -106,11 +104,9 @@ async def show_models(context: Context) -> View:
         context.services, context.actor, search=query.q, lacking=query.lacking, skip=(number - 1) * PAGE_SIZE, limit=PAGE_SIZE
     )
     words = {"q": query.q, "lacking": query.lacking}
-    groups: list[GroupResponse] = []
-    if policy.allows(context.actor, "Groups", "update_all"):
-        groups, _ = await list_groups(context.services, context.actor, skip=0, limit=_MOST_GROUPS)
-    named = [(group.id, group.name) for group in groups]
-    return view("managed_models/list.html", models=found, total=total, query=words, page=number, size=PAGE_SIZE, groups=named)
+    return view(
+        "managed_models/list.html", models=found, total=total, query=words, page=number, size=PAGE_SIZE, groups=await group_choices(context)
+    )
 
 
 async def _chosen(context: Context) -> several.Rows:
@@ -134,12 +130,7 @@ _TRAIL = ("Manage models", BASE)
 @page(ROUTES, "GET", f"{BASE}/share", policy=_SHARE, query=ListQuery, summary="Share models with a group")
 async def ask_share(context: Context) -> View:
     """Whom it lets call them, counted."""
-    chosen = await _chosen(context)
-    if not chosen.ids:
-        return several.asking(chosen, "Share", [], trail=_TRAIL)
-    found = await sharing(context.services, context.actor, several.chosen_of(context).needed_group, chosen.ids)
-    told = several.share_sentences(found, len(chosen.ids))
-    return several.asking(chosen, "Share", told, trail=_TRAIL, rest=f"with {found.group}")
+    return await _asking(context, "Share", "with", several.share_sentences)
 
 
 @page(
@@ -160,12 +151,7 @@ async def share_several(context: Context) -> Any:
 @page(ROUTES, "GET", f"{BASE}/take", policy=_SHARE, query=ListQuery, summary="Take models from a group")
 async def ask_take(context: Context) -> View:
     """Who cannot call them any more, counted."""
-    chosen = await _chosen(context)
-    if not chosen.ids:
-        return several.asking(chosen, "Take", [], trail=_TRAIL)
-    found = await sharing(context.services, context.actor, several.chosen_of(context).needed_group, chosen.ids)
-    told = several.take_sentences(found, len(chosen.ids))
-    return several.asking(chosen, "Take", told, trail=_TRAIL, rest=f"from {found.group}")
+    return await _asking(context, "Take", "from", several.take_sentences)
 
 
 @page(
@@ -181,6 +167,14 @@ async def ask_take(context: Context) -> View:
 async def take_several(context: Context) -> Any:
     """Let the group call none of them."""
     return await _set_grants(context, allowed=False)
+
+
+async def _asking(context: Context, verb: str, word: str, told: Callable[[Sharing, int], list[str]]) -> View:
+    chosen = await _chosen(context)
+    if not chosen.ids:
+        return several.asking(chosen, verb, [], trail=_TRAIL)
+    found = await sharing(context.services, context.actor, several.chosen_of(context).needed_group, chosen.ids)
+    return several.asking(chosen, verb, told(found, len(chosen.ids)), trail=_TRAIL, rest=f"{word} {found.group}")
 
 
 async def _set_grants(context: Context, *, allowed: bool) -> Any:
@@ -243,10 +237,9 @@ async def show_access(context: Context) -> View:
     """The groups that may call it."""
     model = await _model(context)
     held = await catalog_views.model_groups(context.actor, model.id)
-    groups, _ = await list_groups(context.services, context.actor, skip=0, limit=_MOST_GROUPS)
-    options = [(group.id, group.name, "Every user, also those to come." if group.id == NIL else group.description) for group in groups]
-    names = [group.name for group in groups if group.id in held]
-    return await _section(context, "access", model, groups=options, held=held, names=names)
+    groups = await group_choices(context)
+    names = [name for group_id, name, _ in groups if group_id in held]
+    return await _section(context, "access", model, groups=groups, held=held, names=names)
 
 
 @page(ROUTES, "POST", f"{BASE}/<model_id>/access", policy=_MANAGE, form=AccessForm, again=show_access, summary="Access to a model")

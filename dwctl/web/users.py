@@ -4,25 +4,26 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from dwctl.accounts import NIL, policy
+from dwctl.accounts import NIL
 from dwctl.accounts.passwords import generate
 from dwctl.accounts.policy import MEANINGS, Role
 from dwctl.doorway import Context, Needs, Route
 from dwctl.operations import groups, sign_in, users
-from dwctl.operations.account_views import GroupResponse, UserResponse
+from dwctl.operations.account_views import UserResponse
 from dwctl.operations.consequences import consequences, joining
 from dwctl.operations.users import UserCreate, UserUpdate
 from dwctl.web import several
-from dwctl.web.deletion import DeleteForm, check_confirmed, deletion, sentences
+from dwctl.web.deletion import add_deletion, sentences
 from dwctl.web.formats import role_words
 from dwctl.web.forms import wrong
+from dwctl.web.groups import group_choices
 from dwctl.web.pages import Nav, View, go, page, view
 from dwctl.web.several import SeveralForm
 from dwctl.web.undo import undoable
 
 ROUTES: list[Route] = []
 SIZE = 25
-_MOST_GROUPS = 500
+_TRAIL = ("Users", "/admin/users")
 
 
 class UsersQuery(msgspec.Struct, kw_only=True):
@@ -75,16 +76,13 @@ async def list_page(context: Context) -> View:
         size=SIZE,
         page=query.page,
         q=query.q,
-        groups=[(group.id, group.name) for group in await _groups(context)],
+        groups=await _groups(context),
     )
 
 
-async def _groups(context: Context) -> list[GroupResponse]:
-    """The groups that users can be put into by whoever asks."""
-    if not policy.allows(context.actor, "Groups", "update_all"):
-        return []
-    found, _ = await groups.list_groups(context.services, context.actor, skip=0, limit=_MOST_GROUPS)
-    return [group for group in found if group.id != NIL]
+async def _groups(context: Context) -> list[tuple[str, str, str | None]]:
+    """The groups that users can be put into."""
+    return [choice for choice in await group_choices(context) if choice[0] != NIL]
 
 
 async def _chosen(context: Context) -> several.Rows:
@@ -147,9 +145,6 @@ async def join(context: Context) -> Any:
     several.check(context.body, chosen)
     before = await groups.set_memberships(context.services, context.actor, {(user_id, group_id): True for user_id in chosen.ids})
     return go(f"/admin/groups/{group_id}", f"{len(before)} of {chosen.said} added.")
-
-
-_TRAIL = ("Users", "/admin/users")
 
 
 @page(ROUTES, "GET", "/admin/users/new", policy=Needs("Users", "create_all"), summary="New user")
@@ -225,30 +220,15 @@ async def reset_password(context: Context) -> View:
     return _secret_view(context, await users.read_user(context.services, user_id), password, created=False)
 
 
-@page(ROUTES, "GET", "/admin/users/<user_id>/delete", policy=Needs("Users", "delete_all"), summary="Delete a user")
-async def ask_delete(context: Context) -> View:
-    """What goes with the user, counted."""
-    user_id = context.uuid("user_id")
-    found = await consequences(context.services, context.actor, "user", user_id)
-    return deletion("user", f"/admin/users/{user_id}", found, trail=_TRAIL)
-
-
-@page(
+add_deletion(
     ROUTES,
-    "POST",
-    "/admin/users/<user_id>/delete",
+    "user",
+    "/admin/users/<user_id>",
     policy=Needs("Users", "delete_all"),
-    form=DeleteForm,
-    again=ask_delete,
-    summary="Delete a user",
+    trail=_TRAIL,
+    delete=users.delete_user,
+    said="{} is deleted. Their keys and sessions have ended.",
 )
-async def delete(context: Context) -> Any:
-    """Delete the user, if their name was typed."""
-    user_id = context.uuid("user_id")
-    user = await users.get_user(context.services, context.actor, user_id)
-    check_confirmed(context.body, user.username)
-    await users.delete_user(context.services, context.actor, user_id)
-    return go("/admin/users", f"{user.username} is deleted. Their keys and sessions have ended.")
 
 
 def _roles() -> list[tuple[str, str, str]]:

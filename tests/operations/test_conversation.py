@@ -61,6 +61,14 @@ def test_a_stream_is_put_together_by_choice_and_call() -> None:
     assert [turn.text for turn in conversation(sse(delta(content="Hel")) + 'data: {"choi')] == ["Hel"]
 
 
+def test_of_a_request_that_breaks_off_the_whole_messages_are_read() -> None:
+    messages = [{"role": "user", "content": f'say "messages": [{number}]'} for number in range(3)]
+    body = json.dumps({"model": "m", "messages": messages, "stream": True})
+    for cut in (len(body) - 2, body.index("[2]")):
+        said = [turn.text for turn in conversation(body[:cut])]
+        assert said == [message["content"] for message in messages][: 3 if cut > body.index("[2]") else 2]
+
+
 @pytest.mark.parametrize(
     "body",
     [
