@@ -1,6 +1,6 @@
 """``/admin/access``: which group may call which model, as a table to tick, and why a user may call a model or what is missing."""
 
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 
@@ -12,7 +12,7 @@ from dwctl.operations.access import AccessExplanation, Named, access_matrix, exp
 from dwctl.operations.rows import canonical
 from dwctl.web.addresses import address
 from dwctl.web.forms import FormState, wrong
-from dwctl.web.pages import Nav, View, go, page, view
+from dwctl.web.pages import Nav, PageNumber, View, go, page, view
 from dwctl.web.undo import undoable
 
 ROUTES: list[Route] = []
@@ -26,7 +26,7 @@ class MatrixQuery(msgspec.Struct, kw_only=True):
 
     q: str | None = None
     group: str | None = None
-    page: Annotated[int, msgspec.Meta(ge=1, le=10**6)] = 1
+    page: PageNumber = 1
 
 
 class MatrixForm(MatrixQuery, kw_only=True):

@@ -9,7 +9,7 @@ from dwctl.operations import catalog_views, endpoint_setup, endpoints
 from dwctl.operations.catalog_views import EndpointView
 from dwctl.web.deletion import add_deletion
 from dwctl.web.endpoint_forms import ConnectionForm
-from dwctl.web.pages import Nav, View, go, page, view
+from dwctl.web.pages import Nav, PageNumber, View, go, page, view
 
 ROUTES: list[Route] = []
 BASE = "/admin/endpoints"
@@ -18,7 +18,7 @@ _TIMEOUTS = ("connection", "first byte", "between bytes", "in all")
 
 
 class ListQuery(msgspec.Struct, kw_only=True):
-    page: int = 1
+    page: PageNumber = 1
 
 
 async def endpoint_of(context: Context) -> EndpointView:
@@ -37,7 +37,7 @@ async def endpoint_of(context: Context) -> EndpointView:
 )
 async def show_endpoints(context: Context) -> View:
     """All endpoints with their numbers."""
-    number = max(1, context.query.page)
+    number = context.query.page
     found, total = await endpoint_setup.endpoint_summaries(context.services, context.actor, skip=(number - 1) * PAGE_SIZE, limit=PAGE_SIZE)
     return view("endpoints/list.html", summaries=found, total=total, page=number, size=PAGE_SIZE)
 

@@ -1,6 +1,6 @@
 """``/admin/groups``: who belongs together, and which models they may call."""
 
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 
@@ -12,7 +12,7 @@ from dwctl.operations.account_views import UserResponse
 from dwctl.operations.groups import GroupCreate, GroupUpdate
 from dwctl.web.deletion import add_deletion
 from dwctl.web.forms import wrong
-from dwctl.web.pages import Nav, View, go, page, view
+from dwctl.web.pages import Nav, PageNumber, View, go, page, view
 from dwctl.web.undo import undoable
 
 ROUTES: list[Route] = []
@@ -23,11 +23,11 @@ _MOST_CHOICES = 500
 
 class GroupsQuery(msgspec.Struct, kw_only=True):
     q: str | None = None
-    page: Annotated[int, msgspec.Meta(ge=1, le=10**6)] = 1
+    page: PageNumber = 1
 
 
 class MembersQuery(msgspec.Struct, kw_only=True):
-    page: Annotated[int, msgspec.Meta(ge=1, le=10**6)] = 1
+    page: PageNumber = 1
 
 
 class NewGroupForm(msgspec.Struct, kw_only=True):

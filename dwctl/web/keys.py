@@ -1,7 +1,7 @@
 """``/keys``: API keys. A secret is in the one answer that made it; a reload, Back, and every later page show that it was shown."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -18,7 +18,7 @@ from dwctl.operations.users import read_user
 from dwctl.web import several
 from dwctl.web.addresses import address
 from dwctl.web.forms import wrong
-from dwctl.web.pages import Nav, View, go, page, view
+from dwctl.web.pages import Nav, PageNumber, View, go, page, view
 from dwctl.web.several import SeveralForm
 
 ROUTES: list[Route] = []
@@ -43,7 +43,7 @@ class ListQuery(msgspec.Struct, kw_only=True):
     q: str | None = None
     state: State | None = None
     sort: Sort = "-created"
-    page: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1
+    page: PageNumber = 1
 
 
 class NewQuery(msgspec.Struct, kw_only=True):

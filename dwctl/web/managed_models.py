@@ -18,7 +18,7 @@ from dwctl.web.endpoint_forms import PriceFields, per_million, split_words
 from dwctl.web.forms import FormError, wrong
 from dwctl.web.groups import group_choices
 from dwctl.web.models import PURPOSES
-from dwctl.web.pages import Nav, View, go, page, view
+from dwctl.web.pages import Nav, PageNumber, View, go, page, view
 from dwctl.web.several import SeveralForm
 from dwctl.web.undo import undoable
 
@@ -32,7 +32,7 @@ _MANAGE = Needs("Models", "update_all")
 class ListQuery(msgspec.Struct, kw_only=True):
     q: str | None = None
     lacking: Lacking | None = None
-    page: int = 1
+    page: PageNumber = 1
 
 
 class IdentityForm(msgspec.Struct, kw_only=True):
@@ -99,13 +99,18 @@ def _saved(model_id: str, section: str, text: str) -> Any:
 async def show_models(context: Context) -> View:
     """All models, and what is missing of which."""
     query: ListQuery = context.query
-    number = max(1, query.page)
     found, total = await model_management.managed_models(
-        context.services, context.actor, search=query.q, lacking=query.lacking, skip=(number - 1) * PAGE_SIZE, limit=PAGE_SIZE
+        context.services, context.actor, search=query.q, lacking=query.lacking, skip=(query.page - 1) * PAGE_SIZE, limit=PAGE_SIZE
     )
     words = {"q": query.q, "lacking": query.lacking}
     return view(
-        "managed_models/list.html", models=found, total=total, query=words, page=number, size=PAGE_SIZE, groups=await group_choices(context)
+        "managed_models/list.html",
+        models=found,
+        total=total,
+        query=words,
+        page=query.page,
+        size=PAGE_SIZE,
+        groups=await group_choices(context),
     )
 
 

@@ -5,12 +5,15 @@ A page is a handler of the doorway with a policy, like a route of the API. What 
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from dwctl.doorway import Context, Policy, Route
 from dwctl.web.signing import Flash
+
+PageNumber = Annotated[int, msgspec.Meta(ge=1, le=10**6)]
+"""Of a list with numbered pages."""
 
 Section = Literal["Observe", "Build", "Configure", "Account"]
 

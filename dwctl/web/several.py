@@ -12,6 +12,7 @@ import msgspec
 from dwctl.doorway import Context
 from dwctl.errors import bad_request, conflict
 from dwctl.operations.consequences import Joining, Sharing
+from dwctl.operations.rows import canonical
 from dwctl.web.deletion import check_confirmed
 from dwctl.web.forms import decode_fields
 from dwctl.web.pages import View, view
@@ -31,7 +32,7 @@ class Chosen(msgspec.Struct, kw_only=True):
     @property
     def ids(self) -> list[str] | None:
         """The rows that are ticked, None for all that match."""
-        return None if self.all else self.id
+        return None if self.all else [known for row_id in self.id if (known := canonical(row_id)) is not None]
 
     @property
     def needed_group(self) -> str:

@@ -1,6 +1,6 @@
 """``/admin/users``: who there is, what they may do, which groups they are in; inviting, resetting a password, deleting."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -17,7 +17,7 @@ from dwctl.web.deletion import add_deletion, sentences
 from dwctl.web.formats import role_words
 from dwctl.web.forms import wrong
 from dwctl.web.groups import group_choices
-from dwctl.web.pages import Nav, View, go, page, view
+from dwctl.web.pages import Nav, PageNumber, View, go, page, view
 from dwctl.web.several import SeveralForm
 from dwctl.web.undo import undoable
 
@@ -28,7 +28,7 @@ _TRAIL = ("Users", "/admin/users")
 
 class UsersQuery(msgspec.Struct, kw_only=True):
     q: str | None = None
-    page: Annotated[int, msgspec.Meta(ge=1, le=10**6)] = 1
+    page: PageNumber = 1
 
 
 class NewUserForm(msgspec.Struct, kw_only=True):

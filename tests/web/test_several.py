@@ -131,6 +131,7 @@ async def test_users_join_a_group_together(server: Administration, visitor: Visi
     assert set(await groups.members_of(server.services, SYSTEM, group)) == set(people)
     [audited] = await server.services.store.fetch("SELECT COUNT(*) AS rows FROM audit_log WHERE action = 'users.join_group'")
     assert audited["rows"] == MANY
+    assert "Nothing is chosen" in said(await visitor.open(f"/admin/users/join?id=nonsense&group={group}"))
     # Some of them, ticked; and without a group.
     ticked = "&".join(f"id={user}" for user in people[:2])
     assert "Add 2 users to the crew?" in said(await visitor.open(f"/admin/users/join?{ticked}&group={group}"))
