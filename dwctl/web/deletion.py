@@ -38,12 +38,15 @@ class Confirmed(Protocol):
     confirm: str
 
 
-def sentences(kind: str, found: Consequences) -> list[str]:
-    """A sentence for each thing that uses it, the requests of the last hour, and what stays."""
+def sentences(kind: str, found: Consequences, count: int = 1) -> list[str]:
+    """A sentence for each thing that uses what is deleted (``count`` of it), the requests of the last hour, and what stays."""
+    it = "it" if count == 1 else "them"
     told = [f"{use.count:,} {_USES[kind][use.what][use.count != 1]}." for use in found.uses]
     used = found.requests_last_hour
     told.append(
-        f"{used:,} request{' used' if used == 1 else 's used'} it in the last hour." if used else "Nothing has used it in the last hour."
+        f"{used:,} request{' used' if used == 1 else 's used'} {it} in the last hour."
+        if used
+        else f"Nothing has used {it} in the last hour."
     )
     told.append("Requests that were made, and what they cost, stay on record.")
     return told

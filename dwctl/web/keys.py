@@ -132,8 +132,11 @@ async def ask_delete_several(context: Context) -> View:
     """What deleting them would end."""
     chosen = await _chosen(context)
     found = await consequences(context.services, context.actor, "api_key", *chosen.ids) if chosen.ids else None
-    trail = ("API keys", address("/keys", {"scope": context.query.scope, "user": context.query.user}))
-    return several.asking(chosen, "Delete", _ended(found.requests_last_hour, len(chosen.ids)) if found else [], trail=trail, danger=True)
+    query = context.query
+    back = address("/keys", {"scope": query.scope, "user": query.user, "q": query.q, "state": query.state})
+    return several.asking(
+        chosen, "Delete", _ended(found.requests_last_hour, len(chosen.ids)) if found else [], trail=("API keys", back), danger=True
+    )
 
 
 @page(

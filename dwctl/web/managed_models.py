@@ -13,6 +13,7 @@ from dwctl.operations.catalog_views import ModelView
 from dwctl.operations.consequences import Sharing, consequences, sharing
 from dwctl.operations.model_management import Lacking, Purpose
 from dwctl.web import several
+from dwctl.web.addresses import address
 from dwctl.web.deletion import DeleteForm, check_confirmed, sentences
 from dwctl.web.endpoint_forms import PriceFields, per_million, split_words
 from dwctl.web.forms import FormError, wrong
@@ -129,7 +130,6 @@ async def _chosen(context: Context) -> several.Rows:
 
 
 _SHARE = Needs("Groups", "update_all")
-_TRAIL = ("Manage models", BASE)
 
 
 @page(ROUTES, "GET", f"{BASE}/share", policy=_SHARE, query=ListQuery, summary="Share models with a group")
@@ -176,10 +176,11 @@ async def take_several(context: Context) -> Any:
 
 async def _asking(context: Context, verb: str, word: str, told: Callable[[Sharing, int], list[str]]) -> View:
     chosen = await _chosen(context)
+    trail = ("Manage models", address(BASE, {"q": context.query.q, "lacking": context.query.lacking}))
     if not chosen.ids:
-        return several.asking(chosen, verb, [], trail=_TRAIL)
+        return several.asking(chosen, verb, [], trail=trail)
     found = await sharing(context.services, context.actor, several.chosen_of(context).needed_group, chosen.ids)
-    return several.asking(chosen, verb, told(found, len(chosen.ids)), trail=_TRAIL, rest=f"{word} {found.group}")
+    return several.asking(chosen, verb, told(found, len(chosen.ids)), trail=trail, rest=f"{word} {found.group}")
 
 
 async def _set_grants(context: Context, *, allowed: bool) -> Any:

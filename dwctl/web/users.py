@@ -13,6 +13,7 @@ from dwctl.operations.account_views import UserResponse
 from dwctl.operations.consequences import consequences, joining
 from dwctl.operations.users import UserCreate, UserUpdate
 from dwctl.web import several
+from dwctl.web.addresses import address
 from dwctl.web.deletion import add_deletion, sentences
 from dwctl.web.formats import role_words
 from dwctl.web.forms import wrong
@@ -85,6 +86,11 @@ async def _groups(context: Context) -> list[tuple[str, str, str | None]]:
     return [choice for choice in await group_choices(context) if choice[0] != NIL]
 
 
+def _back(context: Context) -> tuple[str, str]:
+    """The list as it was."""
+    return "Users", address("/admin/users", {"q": context.query.q})
+
+
 async def _chosen(context: Context) -> several.Rows:
     query: UsersQuery = context.query
     found, total = await users.list_users(
@@ -98,7 +104,7 @@ async def ask_delete_several(context: Context) -> View:
     """What goes with them, counted."""
     chosen = await _chosen(context)
     found = await consequences(context.services, context.actor, "user", *chosen.ids) if chosen.ids else None
-    return several.asking(chosen, "Delete", sentences("user", found) if found else [], trail=_TRAIL, danger=True)
+    return several.asking(chosen, "Delete", sentences("user", found, len(chosen.ids)) if found else [], trail=_back(context), danger=True)
 
 
 @page(
@@ -124,9 +130,9 @@ async def ask_join(context: Context) -> View:
     """What it gives them, counted."""
     chosen = await _chosen(context)
     if not chosen.ids:
-        return several.asking(chosen, "Add", [], trail=_TRAIL)
+        return several.asking(chosen, "Add", [], trail=_back(context))
     found = await joining(context.services, context.actor, several.chosen_of(context).needed_group, chosen.ids)
-    return several.asking(chosen, "Add", several.join_sentences(found, len(chosen.ids)), trail=_TRAIL, rest=f"to {found.group}")
+    return several.asking(chosen, "Add", several.join_sentences(found, len(chosen.ids)), trail=_back(context), rest=f"to {found.group}")
 
 
 @page(

@@ -68,6 +68,8 @@ def test_a_page_is_ticked_at_once_and_what_is_unticked_stays(site: Site, admin: 
     assert page.locator("[data-pick-page]").evaluate("box => box.indeterminate")
     page.get_by_role("button", name="Delete…").click()
     page.get_by_role("heading", name="Delete 3 users?").wait_for()
+    page.get_by_text("Nothing has used them in the last hour.").wait_for()
+    assert page.get_by_role("link", name="Cancel").get_attribute("href") == f"/admin/users?q={name}"
     assert look(admin, "the page that asks") == []
     assert page.evaluate("document.activeElement.textContent") == "Cancel"
     page.get_by_label("Type 3 users to confirm").fill("3 users")
