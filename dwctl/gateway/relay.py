@@ -332,7 +332,7 @@ async def _json(exchange: "Exchange", upstream: "OutboundResponse") -> None:
     if exchange.operation != "other":
         if failure is not None:
             raise _embedded(exchange, answer, str(failure.get("message") or "The model's provider failed."), failure.get("code"))
-        if exchange.operation != "embeddings" and decoded.choices is None:
+        if exchange.operation in ("chat", "text_completion") and decoded.choices is None:
             raise _not_understood(exchange, answer, "an answer without choices")
     exchange.outcome = "complete"
     headers = _headers(exchange, upstream.headers)
