@@ -157,6 +157,11 @@ class Sdks:
         """The bodies of the last requests that reached the provider, oldest first."""
         return [json.loads(request["body"]) for request in self.simulator.requests()]
 
+    def thoughts_asked(self) -> int:
+        """How many signed or sealed thoughts the last request handed to the provider."""
+        sent = json.dumps(self.asked()[-1])
+        return sum(sent.count(mark) for mark in ('"signature": "', '"type": "redacted_thinking"', '"encrypted_content": "'))
+
     def check_answers(self) -> None:
         """Hold every answer of this test against the SDKs' types."""
         for answer in self.answers:
