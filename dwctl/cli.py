@@ -229,8 +229,9 @@ class _Parts:
 def simulate(host: str, port: int, api_key: str | None, ledger: Path | None, latency: float, token_rate: float) -> None:
     """Run a simulated provider, for demos and load tests.
 
-    It speaks OpenAI's chat, completions, embeddings and models. Text and usage follow from the request alone; names of
-    models choose latency, length and faults. Its base URL is printed; GET /_served tells what it served.
+    It speaks OpenAI's chat, Responses, completions, embeddings and models, Anthropic's Messages and Ollama's API. Text and
+    usage follow from the request alone; names of models choose latency, length, thinking, calls of tools and faults. Its base
+    URL is printed; GET /_served tells what it served, GET /_requests the last requests as they arrived.
     """
     from dwctl import simulator
 

@@ -155,6 +155,8 @@ def ordinary(query: Query, behaviour: Behaviour) -> bool:
     """Whether the answer is a text and nothing more."""
     return (
         query.tools is None
+        and query.tool_choice is None
+        and query.parallel_tool_calls is None
         and query.stop is None
         and query.response_format is None
         and query.service_tier is None
@@ -296,6 +298,9 @@ def _tools(tools: list[Any]) -> list[Tool]:
 
 def _choice(query: Query, tools: list[Tool]) -> str | None:
     choice = query.tool_choice
+    if query.parallel_tool_calls is not None and not tools:
+        message = "Invalid value for 'parallel_tool_calls': 'parallel_tool_calls' is only allowed when 'tools' are specified."
+        raise Refused(400, message, param="parallel_tool_calls")
     if choice is None:
         return None
     if not tools:

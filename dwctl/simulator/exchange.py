@@ -42,6 +42,7 @@ class Exchange:
         self._served, self._connection, self._request = served, connection, request
         self._behaviour, self._entry, self._dialect, self._answer, self._echo = behaviour, entry, dialect, answer, echo
         self._base = behaviour.base
+        self._event = self._odd_event if self._base in ("sim-crlf", "sim-multiline") else dialect.event
         self._headers = dialect.headers(200) + (COOKIES if self._base == "sim-cookie" else b"")
 
     # answers that are wrong before they begin ------------------------------------------------------------------------------------
@@ -185,7 +186,7 @@ class Exchange:
 
     def _blocks(self, head: bytes, bare: bool) -> Iterator[bytes]:
         base, after, entry, answer, event = self._base, self._behaviour.after, self._entry, self._answer, self._event
-        completion = answer.usage.completion
+        choices, completion = answer.choices, answer.usage.completion
         yield head + _framed([event(payload) for payload in self._lead()], bare)
         for position, payloads in enumerate(answer.body()):
             if position == after:
@@ -195,7 +196,9 @@ class Exchange:
                     yield _framed([event(_unfinished(payloads))], bare)
                 elif base == "sim-badutf8":
                     payloads = [_spoil(payload) for payload in payloads]
-            entry.sent = min(entry.sent + answer.choices, completion)
+            entry.sent += choices
+            if entry.sent > completion:  # pieces of a call's arguments are no tokens
+                entry.sent = completion
             yield _framed([event(payload) for payload in payloads], bare)
 
     def _stream_end(self, bare: bool) -> bytes:
@@ -224,14 +227,13 @@ class Exchange:
         self._close_entry("complete")
         return _framed([self._event(payload) for payload in payloads], bare) + (b"" if base == "sim-hang-open" else closing)
 
-    def _event(self, payload: bytes) -> bytes:
-        if self._base not in ("sim-crlf", "sim-multiline"):
-            return self._dialect.event(payload)
-        event = self._dialect.event(payload)
+    def _odd_event(self, payload: bytes) -> bytes:
+        """An event with what the format allows beside the usual: CRLF and comments, or two data lines; JSON lines with CRLF."""
+        event, crlf = self._dialect.event(payload), self._base == "sim-crlf"
         if not event.endswith(b"\n\n"):
-            return event if self._base == "sim-multiline" else event[:-1] + b"\r\n\r\n"
+            return event[:-1] + b"\r\n\r\n" if crlf else event
         name, _, _ = event.rpartition(b"data: " + payload)
-        if self._base == "sim-crlf":
+        if crlf:
             return b": a comment\r\n" + (name.replace(b"\n", b"\r\n") or b"event: message\r\n") + b"id: 7\r\ndata:" + payload + b"\r\n\r\n"
         first, comma, second = payload.partition(b",")
         return name + b"data: " + first + b",\ndata: " + second + b"\n\n" if comma else event

@@ -36,18 +36,29 @@ class OnlyModel(msgspec.Struct):
     model: str
 
 
-class Text(Events):
+class Text:
     """An ordinary text of a chat or a completion."""
 
     content_type = SSE
 
     def __init__(self, query: Query, behaviour: Behaviour, chat: bool, told: bool) -> None:
+        self._query, self._behaviour, self._chat = query, behaviour, chat
+        self.choices = answers.choices(query)
         self.usage = answers.usage_of(query, behaviour)
         self.reported = told and (not query.stream or query.include_usage())
-        super().__init__(query, behaviour, chat, self.usage if self.reported else None)
 
     def whole(self) -> tuple[bytes, bytes]:
         return JSON, answers.text_body(self._query, self._behaviour, self._chat, self.usage if self.reported else None)
+
+    def lead(self) -> list[bytes]:
+        self._events = Events(self._query, self._behaviour, self._chat, self.usage if self.reported else None)
+        return self._events.lead()
+
+    def body(self) -> Iterator[list[bytes]]:
+        return self._events.body()
+
+    def tail(self) -> list[bytes]:
+        return self._events.tail()
 
     def broken(self, failed: bool) -> list[bytes]:
         return chat.broken()

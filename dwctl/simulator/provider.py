@@ -170,12 +170,8 @@ def _no_model(name: str, dialect: Dialect) -> Refused:
 
 def _another(request: Request, dialect: Dialect, question: Question, behaviour: Behaviour) -> tuple[Dialect, Answer]:
     """An answer in a dialect that was not asked: Anthropic's to a chat, a chat's to every other request."""
+    body = {"model": question.model, "messages": [{"role": "user", "content": "Who are you?"}], "max_tokens": question.tokens(behaviour)}
     if dialect is OPENAI:
-        body = {
-            "model": question.model,
-            "max_tokens": question.tokens(behaviour),
-            "messages": [{"role": "user", "content": "Who are you?"}],
-        }
         other, path, headers = anthropic.DIALECT, "/messages", [(b"anthropic-version", b"2023-06-01")]
         asking = anthropic_request.Asking(_made(headers, body), path)
         return other, asking.answer(behaviour, True)

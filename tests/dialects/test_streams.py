@@ -86,11 +86,11 @@ def said(*words: str) -> bytes:
 
 
 def watched() -> WatchedStream:
-    return WatchedStream(Sse(), lambda error: f"<failed {error.code}>".encode())
+    return WatchedStream(Sse(), b"", lambda error: f"<failed {error.code}>".encode())
 
 
 def translated(choices: int = 1) -> TranslatedStream:
-    return TranslatedStream(Sse(), Bracketed(), choices)
+    return TranslatedStream(Sse(), Bracketed(), b"", choices)
 
 
 line_ends = st.sampled_from([b"\n", b"\r\n"])

@@ -22,13 +22,6 @@ PROMPT_TOKENS = 2 + 6
 
 
 @pytest.fixture
-async def provider(tmp_path: Path) -> AsyncIterator[Simulator]:
-    running = await simulator.start(api_key="sk-test", ledger=tmp_path / "ledger.jsonl")
-    yield running
-    await running.close()
-
-
-@pytest.fixture
 async def client(provider: Simulator) -> AsyncIterator[openai.AsyncOpenAI]:
     async with openai.AsyncOpenAI(base_url=provider.url, api_key="sk-test", max_retries=0, timeout=10) as opened:
         yield opened

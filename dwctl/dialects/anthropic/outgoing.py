@@ -5,8 +5,6 @@ tools come first in the turn after the calls; no text is empty or white space al
 ``-``, each once; a turn with thoughts begins with one and ends with none; a tool that must be called and thinking exclude each other.
 """
 
-import base64
-import binascii
 import json
 import re
 from typing import Any
@@ -15,6 +13,7 @@ from dwctl.dialects.anthropic.schemas import closed
 from dwctl.dialects.anthropic.thinking import thinking_fields
 from dwctl.dialects.canonical import CacheControl, File, Image, Message, Part, Reasoning, Refusal, Request, Text, Tool, ToolCall, ToolResult
 from dwctl.dialects.custom_tools import wrapped, wrapped_arguments
+from dwctl.dialects.media import plain_text
 from dwctl.dialects.reading import refused
 
 DEFAULT_MAX_TOKENS = 32_000
@@ -224,11 +223,8 @@ def _document_source(file: File) -> Block:
     media_type = file.media_type or ("application/pdf" if file.data.startswith("JVBER") else "text/plain")
     if media_type == "application/pdf":
         return {"type": "base64", "media_type": media_type, "data": file.data}
-    if media_type.startswith("text/") or media_type == "application/json":
-        try:
-            return {"type": "text", "media_type": "text/plain", "data": base64.b64decode(file.data).decode()}
-        except (binascii.Error, UnicodeDecodeError):
-            pass  # it is not the text that it claims to be
+    if (text := plain_text(media_type, file.data)) is not None:
+        return {"type": "text", "media_type": "text/plain", "data": text}
     raise refused(file.path, "its provider takes PDF and plain text documents only")
 
 

@@ -3,6 +3,7 @@
 import json
 from typing import Any, NamedTuple
 
+from dwctl.dialects import efforts
 from dwctl.dialects.canonical import (
     File,
     Foreign,
@@ -322,6 +323,8 @@ def _read_tool_choice(request: Request, choice: dict[str, Any] | None) -> None:
 def _read_output(request: Request, body: dict[str, Any]) -> None:
     config = optional_object(body, "output_config", "output_config") or {}
     request.effort = optional_string(config, "effort", "output_config.effort")
+    if request.effort not in (None, *efforts.WORDS):
+        raise wrong_value("output_config.effort", "'low', 'medium', 'high', 'xhigh' or 'max'")
     _note(request.others, config, "output_config", {"effort", "format"})
     path, wanted = "output_config.format", optional_object(config, "format", "output_config.format")
     if wanted is None:

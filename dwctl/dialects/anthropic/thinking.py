@@ -9,6 +9,7 @@ from typing import Any
 
 from dwctl.dialects.anthropic.request import MIN_BUDGET
 from dwctl.dialects.canonical import Request
+from dwctl.dialects.efforts import effort_of
 
 _VERSION = re.compile(r"claude-(?:[a-z]+-)?(\d+)(?:[-.](\d{1,2}))?(?!\d)")
 _NEWEST = (99, 0)
@@ -17,20 +18,20 @@ _ADAPTIVE = (4, 6)
 _NO_SAMPLING = (4, 7)
 _ALWAYS_THINKING = ("fable", "mythos")
 
-_EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "max"}
 _BUDGETS = {"low": 2048, "medium": 8192, "high": 16_384, "xhigh": 32_768, "max": 32_768}
-"""Tokens; the bounds of low and medium are those by which a budget becomes an effort."""
+"""Tokens; for low and medium what budgets, read as efforts, are bounded by."""
 
 
 def thinking_fields(request: Request, model: str, body: dict[str, Any]) -> dict[str, Any]:
     """``thinking``, ``output_config`` and the sampling parameters, for a ``body`` that has the rest."""
     version = _version(model)
-    effort = _effort(request)
-    wanted = effort is not None or request.thinking in ("enabled", "adaptive")
+    word = effort_of(request)
+    effort = "low" if word == "minimal" else word
+    wanted = effort is not None or request.thinking == "adaptive"
     # A tool that must be called comes first: the API takes no thinking with it.
     forced = body.get("tool_choice", {}).get("type") in ("any", "tool")
     fields: dict[str, Any] = {}
-    if request.thinking == "disabled" or request.effort == "none":
+    if request.thinking == "disabled" or effort == "none":
         if not any(family in model for family in _ALWAYS_THINKING):
             fields["thinking"] = {"type": "disabled"}
         elif version >= _ADAPTIVE:
@@ -58,14 +59,6 @@ def thinking_fields(request: Request, model: str, body: dict[str, Any]) -> dict[
 def _version(model: str) -> tuple[int, int]:
     found = _VERSION.search(model)
     return (int(found[1]), int(found[2] or 0)) if found else _NEWEST
-
-
-def _effort(request: Request) -> str | None:
-    if request.effort is not None:
-        return _EFFORTS.get(request.effort)
-    if (budget := request.thinking_budget) is not None:
-        return next((word for word in ("low", "medium") if budget <= _BUDGETS[word]), "high")
-    return None
 
 
 def _budget(request: Request, effort: str | None, max_tokens: int) -> int | None:

@@ -103,6 +103,7 @@ def test_arguments_that_are_no_object() -> None:
     [
         {"choices": []},
         {"type": "message"},
+        {"type": "completion", "content": []},
         {"type": "message", "content": "text"},
         {"type": "message", "content": [{"type": "text"}]},
         {"type": "message", "content": [{"type": "tool_use", "id": "a", "name": "f", "input": "x"}]},

@@ -201,6 +201,7 @@ def test_what_claude_code_sends_is_read() -> None:
         ({"tool_choice": {"type": "tool"}}, "tool_choice.name"),
         ({"system": [{"type": "image"}]}, "system.0.type"),
         ({"system": 1}, "system"),
+        ({"output_config": {"effort": "much"}}, "output_config.effort"),
         ({"output_config": {"format": {"type": "grammar"}}}, "output_config.format.type"),
         ({"messages": {}}, "messages"),
         ({"messages": [{"content": "x"}]}, "messages.0.role"),

@@ -74,7 +74,7 @@ EVERYTHING = wire(
         {"type": "input_json_delta", "partial_json": '{"city": "Mü'},
         {"type": "input_json_delta", "partial_json": 'nchen"}'},
     ),
-    *block(4, {"type": "tool_use", "id": "toolu_2", "name": "time", "input": {}}, {"type": "input_json_delta", "partial_json": ""}),
+    *block(4, {"type": "tool_use", "id": "toolu_2", "name": "time", "input": {}}, {"type": "input_json_delta", "partial_json": "{}"}),
     *end("tool_use", usage={"output_tokens": 42, "output_tokens_details": {"thinking_tokens": 9}}),
 )  # fmt: skip
 
@@ -88,7 +88,7 @@ def test_every_kind_of_block() -> None:
         Reasoning(signature="blob", origin="anthropic", redacted=True),
         Text("Gute Frage"),
         ToolCall("toolu_1", "weather", '{"city": "München"}'),
-        ToolCall("toolu_2", "time", ""),
+        ToolCall("toolu_2", "time", "{}"),
     ]
     assert json.loads(response.raw_usage or b"") == {
         "input_tokens": 25,
@@ -117,8 +117,9 @@ def test_events_come_as_they_arrive_and_in_order() -> None:
     kinds = [type(event) for event in read(EVERYTHING)]
     assert kinds == [
         Started, ReasoningDelta, ReasoningEnd, ReasoningEnd, TextDelta, TextDelta, ToolStart, ToolDelta, ToolDelta, ToolStart,
-        Finished, Counted, Ended,
+        ToolDelta, Finished, Counted, Ended,
     ]  # fmt: skip
+    assert [event.index for event in read(EVERYTHING) if isinstance(event, ToolStart)] == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -159,8 +160,9 @@ def test_cited_pages_are_annotations_and_what_the_provider_ran_is_passed_over() 
 
 def test_arguments_that_came_whole_with_the_start() -> None:
     tool = {"type": "tool_use", "id": "t", "name": "f", "input": {"x": 1}}
-    response = response_of(read(wire(start(), *block(0, tool), *end("tool_use"))))
-    assert response.choices[0].parts == [ToolCall("t", "f", '{"x":1}')]
+    again = block(1, tool, {"type": "input_json_delta", "partial_json": '{"y":2}'})
+    response = response_of(read(wire(start(), *block(0, tool), *again, *end("tool_use"))))
+    assert response.choices[0].parts == [ToolCall("t", "f", '{"x":1}'), ToolCall("t", "f", '{"y":2}')]
 
 
 @pytest.mark.parametrize(
@@ -202,6 +204,6 @@ def test_what_is_not_of_the_dialect(data: bytes) -> None:
 
 
 def test_usage_that_was_said_only_at_the_start_is_not_the_whole_count() -> None:
-    events = read(wire(start(), *block(0, TEXT, {"type": "text_delta", "text": "x"}), {"type": "message_stop"}))
+    events = read(wire(start(), *block(0, TEXT, {"type": "text_delta", "text": "x"}), *end("end_turn", usage=None)))
     assert not [event for event in events if isinstance(event, Counted)]
     assert [event.usage for event in events if isinstance(event, Started)] == [Usage(25, output=1)]

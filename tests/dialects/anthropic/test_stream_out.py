@@ -135,6 +135,17 @@ def test_thoughts_of_another_provider_come_back_as_they_were() -> None:
     assert (back.text, back.signature, back.origin, back.id) == ("a plan", "ciphertext", "openai-responses", "rs_1")
 
 
+def test_each_thought_is_a_block_with_its_own_signature_that_ends_with_it() -> None:
+    thoughts: list[Event] = [ReasoningDelta("a"), ReasoningEnd(0, "1", "anthropic"), ReasoningDelta("b"), ReasoningEnd(0, "2", "anthropic")]
+    found = content([*thoughts, ReasoningDelta("c"), ReasoningDelta("d", summary=True), Finished("stop")])
+    assert [block["thinking"] for block in found] == ["a", "b", "c", "d"]
+    assert [block["signature"] for block in found[:2]] == ["1", "2"]
+    assert [unwrap("", block["signature"], "anthropic").summary for block in found[2:]] == [False, True]
+    renderer = anthropic.render_stream(REQUEST, ANSWERING)
+    renderer.render(ReasoningDelta("a"))
+    assert b"content_block_stop" in renderer.render(ReasoningEnd(0, "1", "anthropic"))
+
+
 def test_thoughts_that_are_not_to_be_shown_leave_their_signature() -> None:
     quiet = Request(model="m", messages=[], reasoning_summary="omitted")
     found = content([ReasoningDelta("secret"), ReasoningEnd(0, "sig", "anthropic"), TextDelta("x"), Finished("stop")], quiet)

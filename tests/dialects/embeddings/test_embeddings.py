@@ -72,6 +72,7 @@ def test_ollama_client_openai_provider() -> None:
 
 def test_a_client_that_wants_base64_gets_it_from_any_provider() -> None:
     request = openai.parse_request({"model": "alias", "input": ["a", "b"], "encoding_format": "base64"})
+    assert openai.render_request(request, "m")["encoding_format"] == "float"
     answer = openai.render_response(ollama.parse_response(OLLAMA_ANSWER), request)
     CreateEmbeddingResponse.model_validate({**answer, "data": []}, strict=True)
     assert [struct.unpack("<2f", base64.b64decode(item["embedding"])) for item in answer["data"]] == [(-1, 0.5), (0.25, 1)]
@@ -105,6 +106,7 @@ def test_openai_inputs(value: Any, inputs: list[Any]) -> None:
         (openai, {"input": 5}, "input"),
         (openai, {"input": ["a", 5]}, "input[1]"),
         (openai, {"input": ["a", True]}, "input[1]"),
+        (openai, {"input": [[1], [True]]}, "input[1]"),
         (openai, {"input": "a", "encoding_format": "hex"}, "encoding_format"),
         (openai, {"input": "a", "dimensions": 0}, "dimensions"),
         (ollama, {}, "input"),

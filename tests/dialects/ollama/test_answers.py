@@ -34,7 +34,6 @@ from dwctl.dialects.answers import (
 from dwctl.dialects.canonical import Reasoning, Refusal, Request, Text, ToolCall
 from dwctl.dialects.codec import Codec
 from dwctl.dialects.ollama import generate
-from dwctl.dialects.streams import TranslatedStream, WatchedStream
 from dwctl.dialects.usage import Usage
 from dwctl.errors import GatewayError, unavailable
 from tests.dialects.ollama.machine import Machine
@@ -396,38 +395,20 @@ def test_parallel_calls_may_grow_in_any_order(pieces: list[tuple[int, str]]) -> 
 
 def test_a_failed_stream_ends_with_a_line_of_its_own() -> None:
     """Though the provider's last line had no end."""
-    for cut in range(len(CAPTURED)):
-        watched = WatchedStream(ollama.parse_stream(), b"", lambda error: ollama.stream_error(error, "id"))
-        machine = _Lenient()
-        machine.feed(watched.feed(CAPTURED[:cut]))
-        try:
-            machine.feed(watched.finish())
-        except Exception as fault:
-            machine.feed(fault.args[0])
-        if not watched.done:
-            machine.feed(watched.fail(unavailable("gone", "Gone.")))
-        assert machine.lines
+    whole = CAPTURED.splitlines(keepends=True)[:2]
+    parser = ollama.parse_stream()
+    passed = parser.split(b"".join(whole).rstrip())
+    passed.append(parser.rest())
+    *lines, last = (b"".join(passed) + ollama.stream_error(unavailable("gone", "Gone."), "id")).splitlines(keepends=True)
+    assert lines == whole
+    assert last == b'{"error":"Gone."}\n'
 
 
-class _Lenient:
-    """What a provider itself may send."""
-
-    def __init__(self) -> None:
-        self.lines: list[Any] = []
-
-    def feed(self, data: bytes) -> None:
-        self.lines += [json.loads(line) for line in data.splitlines()]
-
-
-def test_a_translated_stream_that_the_provider_ends_with_an_error() -> None:
-    stream = TranslatedStream(ollama.parse_stream(), ollama.render_stream(REQUEST, ANSWERING), b"")
-    machine = Machine()
-    machine.feed(stream.feed((line('"content":"I"') + '{"error":"secret"}\n' + LAST).encode()))
-    machine.end()
-    assert (machine.content, machine.last) == ("I", None)
-    assert machine.error is not None
-    assert "secret" not in machine.error
-    assert stream.said == "secret"
+def test_a_line_that_has_begun_and_is_not_whole() -> None:
+    parser = ollama.parse_stream()
+    assert parser.split(CAPTURED[:20]) == []
+    with pytest.raises(MalformedAnswer):
+        parser.take(parser.rest())
 
 
 def test_an_idle_stream_is_not_kept_open_by_lines() -> None:

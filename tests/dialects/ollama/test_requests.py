@@ -1,7 +1,6 @@
 """Requests of Ollama's clients, and requests for providers that speak as Ollama does."""
 
 import base64
-import sys
 from typing import Any
 
 import ollama as sdk
@@ -78,8 +77,8 @@ def read(body: dict[str, Any]) -> Request:
 
 
 def test_both_endpoints_are_codecs() -> None:
-    chat: Codec = sys.modules[ollama.__name__]  # type: ignore[assignment]
-    prompt: Codec = sys.modules[generate.__name__]  # type: ignore[assignment]
+    chat: Codec = ollama
+    prompt: Codec = generate
     members = [name for name in vars(Codec) if not name.startswith("_")]
     assert len(members) > 10
     for name in members:
@@ -143,7 +142,7 @@ def test_the_first_of_two_calls_is_found_by_id_though_the_name_fits_another() ->
                     "tool_calls": [{"id": "a", "function": {"name": "f"}}, {"id": "b", "function": {"name": "g"}}],
                 },
                 {"role": "tool", "content": "1", "tool_call_id": "a", "tool_name": "g"},
-                {"role": "tool", "content": "2", "name": "g"},
+                {"role": "tool", "content": "2"},
                 {"role": "tool", "content": "nobody asked"},
             ],
         }
@@ -153,6 +152,26 @@ def test_the_first_of_two_calls_is_found_by_id_though_the_name_fits_another() ->
         "b",
         "call_3",
     ]
+
+
+def test_older_clients_say_the_tool_s_name_in_another_field() -> None:
+    calls = [{"function": {"name": name, "arguments": {}}} for name in ("f", "g")]
+    request = ollama.parse_request(
+        {"model": "m", "messages": [{"role": "assistant", "tool_calls": calls}, {"role": "tool", "content": "2", "name": "g"}]}
+    )
+    (result,) = request.messages[1].parts
+    assert isinstance(result, ToolResult)
+    assert result.call_id == "call_0_1"
+    assert request.others == {}
+
+
+def test_a_call_that_was_never_answered_takes_no_later_result() -> None:
+    ask = {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {}}}]}
+    result = {"role": "tool", "content": "done"}
+    request = ollama.parse_request({"model": "m", "messages": [ask, {"role": "user", "content": "And?"}, ask, result]})
+    (answer,) = request.messages[3].parts
+    assert isinstance(answer, ToolResult)
+    assert answer.call_id == "call_2_0"
 
 
 @pytest.mark.parametrize(

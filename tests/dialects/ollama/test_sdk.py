@@ -102,7 +102,7 @@ async def test_the_models_are_listed() -> None:
         assert large.digest is not None
         assert len(large.digest) == 64
         assert large.digest != small.digest
-        assert large.digest == listing.tags(MODELS[:1])["models"][0]["digest"]
+        assert large.digest == listing.tags([MODELS[0]._replace(modified=1)])["models"][0]["digest"]
         sdk.ListResponse.model_validate_json(msgspec.json.encode(listing.tags(MODELS)), strict=True)
 
 
