@@ -340,7 +340,7 @@ async def _json(exchange: "Exchange", upstream: "OutboundResponse") -> None:
             said = chat.read_error({"error": failure})
             assert said is not None  # `failure` is one
             raise _embedded(exchange, answer, said)
-        if exchange.operation != "embeddings" and decoded.choices is None:
+        if exchange.operation in ("chat", "text_completion") and decoded.choices is None:
             raise _not_understood(exchange, answer, "an answer without choices")
     exchange.outcome = "complete"
     headers = _headers(exchange, upstream.headers)

@@ -173,8 +173,8 @@ def _tool_choice(request: Request) -> Any:
 
 
 def _reasoning(request: Request) -> Item | None:
-    """Who asks for thinking expects to see it, which this API shows to those only who ask for a summary."""
-    summary = request.reasoning_summary or ("auto" if request.thinking in ("enabled", "adaptive") else None)
+    """Clients that turn thinking on expect to see it; here that takes a wish of its own."""
+    summary = request.reasoning_summary or ("auto" if request.thinking == "enabled" else None)
     said = {"effort": effort_of(request), "summary": None if summary == "omitted" else summary}
     return {name: value for name, value in said.items() if value is not None} or None
 
