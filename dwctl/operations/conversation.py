@@ -1,13 +1,21 @@
-"""A kept body of chat as people read it: who said what, and which tools were called. Of a stream the deltas are put together."""
+"""A kept body of any dialect as people read it: who said what, and which tools were called. Of a stream the deltas are put together.
+
+Bodies are read by the codecs of the dialects, and may break off anywhere, since only their beginning may have been kept.
+"""
 
 import contextlib
 import json
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
-from dwctl.dialects.sse import EventSplitter, EventTooLarge, data_of
+from dwctl.dialects.answers import Event, Failed, MalformedAnswer, response_of
+from dwctl.dialects.canonical import Audio, File, Foreign, Image, Part, Reasoning, Refusal, Text, ToolCall, ToolResult
+from dwctl.dialects.codec import Codec
+from dwctl.dialects.surfaces import Surface, surface_of
+from dwctl.errors import GatewayError
 from dwctl.operations.loose_json import decoded, objects
 
 
@@ -32,28 +40,61 @@ class Turn(msgspec.Struct):
         return len(self.text) + len(self.thought) + sum(len(call.arguments) for call in self.calls)
 
 
-def conversation(body: str) -> list[Turn]:
-    """The turns of a request's or an answer's body; empty if it is not chat. Of one that breaks off those that are whole."""
-    if body.lstrip().startswith(("data:", "event:", ":")):
-        turns = _streamed(body)
-    else:
-        whole = decoded(body)
-        answers = [_object(choice.get("message")) for choice in objects(whole.get("choices"))]
-        messages = objects(whole.get("messages")) + answers if whole else _begun(body)
-        turns = [_turn(message) for message in messages if message]
-    for turn in turns:
-        for call in turn.calls:
-            call.arguments = _in_lines(call.arguments)
+def asked(body: str, path: str) -> list[Turn]:
+    """The turns of a request's body, sent to ``path``; empty if it is no conversation. Of one that breaks off those that are whole."""
+    surface = surface_of(path)
+    if surface.operation != "chat":
+        return []
+    name = "input" if surface.dialect == "openai-responses" else "messages"
+    whole = decoded(body) or {name: _begun(body, name)}
+    try:
+        needed = {"model": "-", "max_tokens": 1} if surface.dialect == "anthropic" else {"model": "-"}
+        request = surface.codec.parse_request({**needed, **whole})
+    except GatewayError:
+        return []
+    turns: list[Turn] = []
+    for message in request.messages:
+        results = [part for part in message.parts if isinstance(part, ToolResult)]
+        turns += [Turn(message.role, _text(result.parts), answers=result.call_id) for result in results]
+        if not results:
+            turns.append(_turn(message.role, message.parts))
     return turns
 
 
-_MESSAGES = re.compile(r'(?<!\\)"messages"\s*:\s*\[')
+def answered(body: str, path: str) -> list[Turn]:
+    """The turns of an answer's body, one for each choice; empty if it is none."""
+    surface = surface_of(path)
+    if surface.operation != "chat":
+        return []
+    try:
+        if _is_stream(body, surface):
+            response = response_of(event for event in _events(body, surface.codec) if not isinstance(event, Failed))
+        else:
+            response = surface.codec.parse_response(decoded(body))
+    except MalformedAnswer:
+        return []
+    return [_turn("assistant", choice.parts) for choice in response.choices]
+
+
+def _is_stream(body: str, surface: Surface) -> bool:
+    return body.lstrip().startswith(("data:", "event:", ":")) or (surface.dialect == "ollama" and not decoded(body))
+
+
+def _events(body: str, codec: Codec) -> Iterable[Event]:
+    """What a stream says, up to where it breaks off."""
+    parser = codec.parse_stream()
+    with contextlib.suppress(MalformedAnswer):
+        for unit in parser.split(body.encode("utf-8", "replace")):
+            yield from parser.take(unit)
+
+
 _BETWEEN = re.compile(r"[\s,]*")
+_DECODER = json.JSONDecoder()
 
 
-def _begun(body: str) -> list[dict[str, Any]]:
+def _begun(body: str, name: str) -> list[dict[str, Any]]:
     """The whole messages of a request that breaks off."""
-    start = _MESSAGES.search(body)
+    start = re.search(rf'(?<!\\)"{name}"\s*:\s*\[', body)
     found: list[Any] = []
     at = start.end() if start is not None else len(body)
     with contextlib.suppress(ValueError, RecursionError):
@@ -63,52 +104,31 @@ def _begun(body: str) -> list[dict[str, Any]]:
     return objects(found)
 
 
-_DECODER = json.JSONDecoder()
+def _turn(role: str, parts: Iterable[Part]) -> Turn:
+    parts = list(parts)
+    thought = "\n".join(part.text for part in parts if isinstance(part, Reasoning) and part.text)
+    calls = [Call(part.name, _in_lines(part.arguments)) for part in parts if isinstance(part, ToolCall)]
+    return Turn(role, _text(parts), thought, calls)
 
 
-def _streamed(body: str) -> list[Turn]:
-    turns: dict[Any, Turn] = {}
-    try:
-        events = EventSplitter().feed(body.encode("utf-8", "replace"))
-    except EventTooLarge:
-        return []
-    for event in events:
-        for choice in objects(decoded(data_of(event) or b"").get("choices")):
-            turn = turns.setdefault(str(choice.get("index")), Turn("assistant"))
-            _add(turn, _object(choice.get("delta")))
-    return list(turns.values())
-
-
-def _turn(message: dict[str, Any]) -> Turn:
-    turn = Turn(str(message.get("role") or "?"), answers=_text(message.get("tool_call_id")))
-    _add(turn, message)
-    return turn
-
-
-def _add(turn: Turn, said: dict[str, Any]) -> None:
-    """Add a message, or a piece of one, to a turn."""
-    turn.text += _text(said.get("content")) or _text(said.get("refusal"))
-    turn.thought += _text(said.get("reasoning_content")) or _text(said.get("reasoning"))
-    for place, given in enumerate(objects(said.get("tool_calls"))):
-        index = given.get("index", place)
-        if not isinstance(index, int) or not 0 <= index <= len(turn.calls):
-            continue
-        if index == len(turn.calls):
-            turn.calls.append(Call())
-        function = _object(given.get("function"))
-        turn.calls[index].name += _text(function.get("name"))
-        turn.calls[index].arguments += _text(function.get("arguments"))
-
-
-def _text(value: Any) -> str:
-    """The text of a message's content: as it is, or its parts, of which those that are no text are named."""
-    if isinstance(value, str):
-        return value
-    return "\n".join(_text(part.get("text")) or f"[{part.get('type', 'part')}]" for part in objects(value))
-
-
-def _object(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
+def _text(parts: Iterable[Part]) -> str:
+    """The text of parts; those that are no text are named."""
+    texts = []
+    for part in parts:
+        match part:
+            case Text() | Refusal():
+                texts.append(part.text)
+            case File() if part.text is not None:
+                texts.append(part.text)
+            case Image():
+                texts.append("[image]")
+            case Audio():
+                texts.append("[audio]")
+            case File():
+                texts.append(f"[{part.name or 'file'}]")
+            case Foreign():
+                texts.append(f"[{part.kind}]")
+    return "\n".join(texts)
 
 
 def _in_lines(text: str) -> str:

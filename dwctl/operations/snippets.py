@@ -52,7 +52,10 @@ def replay(base_url: str, path: str, body: str | None, model: str) -> str:
     """A recorded request as curl, with its own body if there is one, else with a new one for its model."""
     if body is None:
         return snippets(base_url, model, "embeddings" if path.endswith("/embeddings") else "chat")[0].code
-    return _call(base_url.rstrip("/") + path, body, None, streams=False)
+    root = base_url.rstrip("/")
+    if path.startswith("/api/"):
+        root = root.removesuffix("/v1")  # Ollama's paths are beside it
+    return _call(root + path, body, None, streams=False)
 
 
 def model_kind(model_type: str) -> Kind:

@@ -16,7 +16,7 @@ from dwctl.errors import GatewayError
 from dwctl.ledger.records import OUTCOMES
 from dwctl.operations import catalog_views, inspector, live, palette, request_search, snippets
 from dwctl.operations.catalog_views import ModelFilter
-from dwctl.operations.conversation import Turn, conversation
+from dwctl.operations.conversation import Turn, answered, asked
 from dwctl.operations.inspector import Inspection
 from dwctl.operations.request_log import RequestFilter
 from dwctl.operations.request_search import Bar, Summary
@@ -233,7 +233,12 @@ def inspected(context: Context, found: Inspection, tab: str | None, to_tab: Any)
         "tab": tab if tab in ("bodies", "replay") else "summary",
         "to_tab": to_tab,
         "steps": _steps(found),
-        "parts": [] if bodies is None else [_part("request", bodies.request), _part("response", bodies.response)],
+        "parts": []
+        if bodies is None
+        else [
+            _part("request", bodies.request, asked(bodies.request or "", detail.uri)),
+            _part("response", bodies.response, answered(bodies.response or "", detail.uri)),
+        ],
         "truncated": bodies is not None and bodies.truncated,
         "replay": snippets.replay(base, detail.uri, kept if usable else None, detail.model or ""),
         "replays_body": usable,
@@ -241,9 +246,9 @@ def inspected(context: Context, found: Inspection, tab: str | None, to_tab: Any)
     }
 
 
-def _part(name: str, text: str | None) -> dict[str, Any]:
-    """A body for reading: as a conversation if it is one, and as it is, JSON in lines, if it is short enough."""
-    said, room = conversation(text or ""), SHOWN_BYTES
+def _part(name: str, text: str | None, said: list[Turn]) -> dict[str, Any]:
+    """A body for reading: what is said in it, and as it is, JSON in lines, if it is short enough."""
+    room = SHOWN_BYTES
     turns: list[Turn] = []
     for turn in said:
         room -= turn.length
