@@ -9,7 +9,6 @@ from typing import Any
 
 from dwctl.dialects.anthropic.request import MIN_BUDGET
 from dwctl.dialects.canonical import Request
-from dwctl.dialects.efforts import of_budget
 from dwctl.dialects.efforts import effort_of
 
 _VERSION = re.compile(r"claude-(?:[a-z]+-)?(\d+)(?:[-.](\d{1,2}))?(?!\d)")

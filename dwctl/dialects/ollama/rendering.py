@@ -48,7 +48,7 @@ def _think(request: Request) -> bool | str | None:
     """To a model that can think Ollama says so by itself; to ask one that cannot is an error. So ``adaptive`` asks for nothing."""
     if request.thinking == "enabled" and request.effort is None and request.thinking_budget is None:
         return True
-    effort = effort_of(request)
+    effort = "none" if request.thinking == "disabled" else effort_of(request)
     return False if effort == "none" else None if effort is None else _EFFORTS.get(effort, effort)
 
 
