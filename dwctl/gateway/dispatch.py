@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 _FORWARDED = ("user-agent", "traceparent", "tracestate")
 """Request headers that any provider may see; an endpoint can add names of its own."""
-_OF_DIALECT = ("accept", "content-type", "openai-beta", "anthropic-beta", "anthropic-version", "idempotency-key")
-"""Those that mean something only to a provider that speaks as the client does."""
+_OF_DIALECT = ("accept", "content-type", "openai-beta", "anthropic-beta", "idempotency-key", *_FORWARDED)
+"""And those that mean something only to a provider that speaks as the client does; of Anthropic's there is one more."""
+_OF_ANTHROPIC = (*_OF_DIALECT, "anthropic-version")
 
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
@@ -49,24 +50,28 @@ async def dispatch(exchange: "Exchange") -> None:
         return
 
 
-async def _attempt(exchange: "Exchange", candidate: "Candidate") -> None:
-    gateway, endpoint = exchange.gateway, candidate.endpoint
-    path, query, body = exchange.path, exchange.query, exchange.body
-    forwarded: tuple[str, ...] = (*_OF_DIALECT, *_FORWARDED)
-    if not surfaces.native(exchange.surface, endpoint.dialect):
-        (path, body), query, forwarded = translated(exchange, candidate), "", _FORWARDED
-    elif exchange.request is not None:
-        asks_usage = (
-            exchange.request.stream and exchange.request.dialect == "openai-chat" and exchange.operation in ("chat", "text_completion")
-        )
-        request, left_out = foreign_thoughts.without(exchange.request)
+def _outgoing(exchange: "Exchange", candidate: "Candidate") -> tuple[str, str, bytes, tuple[str, ...]]:
+    """Path, query and body for a provider, and the names of the client's headers that mean something to it. Raises GatewayError 400."""
+    dialect, request, body = candidate.endpoint.dialect, exchange.request, exchange.body
+    if not surfaces.native(exchange.surface, dialect):
+        path, body = translated(exchange, candidate)
+        return path, "", body, _FORWARDED
+    if request is not None:
+        request, left_out = foreign_thoughts.without(request)
         if left_out:
             exchange.explanation.append(
                 f"{left_out} thoughts of earlier turns left out: the model's provider takes only what it has signed"
             )
+        asks_usage = request.stream and request.dialect == "openai-chat" and exchange.operation in ("chat", "text_completion")
         body = raw_request.outgoing(request, candidate.model_json, ask_usage=asks_usage, max_tokens=exchange.strict_max_tokens)
     elif exchange.form_model is not None:
         body = multipart.with_value(body, exchange.form_model, candidate.model_name)
+    return exchange.path, exchange.query, body, _OF_ANTHROPIC if dialect == "anthropic" else _OF_DIALECT
+
+
+async def _attempt(exchange: "Exchange", candidate: "Candidate") -> None:
+    gateway, endpoint = exchange.gateway, candidate.endpoint
+    path, query, body, forwarded = _outgoing(exchange, candidate)
     headers = endpoint.auth()
     for name in (*forwarded, *endpoint.forward_headers):
         if (value := exchange.headers.get(name)) is not None and ((value.isascii() and value.isprintable()) or _can_be_sent(value)):

@@ -30,6 +30,7 @@ class Mail:
         self._settings = settings
         self._folder = settings.path or data_dir / "emails"
         self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="mail")
+        self._closed = False
         self.available = settings.type is not None
 
     async def send(self, to: str, subject: str, text: str) -> None:
@@ -43,6 +44,8 @@ class Mail:
         if self._settings.reply_to is not None:
             message["Reply-To"] = self._settings.reply_to
         message.set_content(text)
+        if self._closed:
+            raise MailError("The server is ending")
         leave = self._write if self._settings.type == "file" else self._hand_over
         try:
             await asyncio.get_running_loop().run_in_executor(self._threads, leave, message)
@@ -51,6 +54,7 @@ class Mail:
 
     def close(self) -> None:
         """Begin nothing more; what a server is just being handed goes on."""
+        self._closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _write(self, message: EmailMessage) -> None:
