@@ -7,13 +7,14 @@ ARGS ?=
 VENV := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev system-packages run lint format docs lock binary test test-long crash bench clean
+.PHONY: help setup setup-dev system-packages javascript run lint format docs lock binary test test-long crash bench clean
 
 help:
 	@echo 'make setup      make .venv with what the server needs'
 	@echo 'make run        setup, then serve a demo with a simulated provider (ARGS="--port 8080")'
 	@echo 'make test       everything that CI runs: lint, the binary, the tests'
 	@echo 'make test-long  the tests that take minutes'
+	@echo 'make javascript what JavaScript on the pages imports, for those tests'
 	@echo 'make crash      kill the server N times under load (N=$(N)) and check every charge'
 	@echo 'make bench      compare with a bare forwarder and with nginx, on this machine'
 	@echo 'make binary     dist/dwctl: the whole program in one file'
@@ -30,6 +31,15 @@ setup-dev:
 
 system-packages:
 	@sh build/system_packages.sh
+
+# What the JavaScript code on the pages imports, for the tests that run it.
+javascript: .cache/javascript/node_modules
+
+.cache/javascript/node_modules: tests/javascript/package-lock.json
+	@sh build/system_packages.sh long
+	@mkdir -p .cache/javascript && cp tests/javascript/*.json .cache/javascript
+	@npm ci --prefix .cache/javascript --ignore-scripts --no-audit --no-fund --loglevel error
+	@touch $@
 
 run: setup
 	$(VENV)/python app.py serve --demo $(ARGS)
@@ -59,7 +69,7 @@ binary: setup-dev
 test: system-packages lint binary
 	$(VENV)/pytest -n 2 --dist loadgroup $(ARGS)
 
-test-long: system-packages binary
+test-long: system-packages binary javascript
 	$(VENV)/pytest -m long --timeout 3600 $(ARGS)
 
 crash: system-packages binary

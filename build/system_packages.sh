@@ -1,6 +1,7 @@
 #!/bin/sh
 # What the tests need from the system. As root on Debian or Ubuntu it is installed; otherwise the line to run is printed,
 # and the tests that need what is missing are skipped, which CI=1 forbids.
+# usage: system_packages.sh [long]     (long: also what only the long tests need)
 set -eu
 
 missing=
@@ -15,6 +16,7 @@ need nginx nginx
 need wrk wrk
 need binutils objdump
 need chromium-headless-shell chromium-headless-shell
+[ "${1:-}" != long ] || need npm npm
 if [ -x /usr/bin/python3.11 ]; then
     /usr/bin/python3.11 -c 'import ensurepip' 2>/dev/null || missing="$missing python3.11-venv"
     need libpython3.11 "/usr/lib/*/libpython3.11.so.1.0"

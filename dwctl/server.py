@@ -223,6 +223,8 @@ async def _follow(services: Services, gateway: Gateway, config: Config, rows: Se
     areas = {row.area for row in rows}
     if areas & {"key", "user"}:
         await services.keyring.apply(services.store, rows)
+    if areas & {"user", "session"}:
+        services.access.ring()
     for account in {row.entity_id for row in rows if row.area == "balance" and row.entity_id}:
         await services.ledger.reload_balance(account)
     if "catalog" in areas:
@@ -350,6 +352,7 @@ async def _serve_in(
     await keyring.close()
     await bodies.close()
     await outbound.close()
+    services.mail.close()
     await store.close()
     await _flushed(server)
     log.info("stopped")

@@ -187,6 +187,7 @@ async def serving(database_url: str | None, config: Config, prepare: Prepare | N
                 if row.area == "balance":
                     await ledger.reload_balance(row.entity_id)
             await keyring.apply(store, rows)
+            services.access.ring()
             gateway.snapshot = await load_snapshot(rows[-1].seq, sealer, config.timeouts)
 
         changes.start(follow, since)

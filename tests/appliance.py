@@ -89,10 +89,13 @@ class Appliance:
         settings: Mapping[str, Any] | None = None,
         port: int | None = None,
         prepare: Callable[[], None] | None = None,
+        variables: Mapping[str, str] | None = None,
     ) -> None:
-        """``settings`` are merged into the configuration; ``prepare`` runs in the server's process before its program."""
+        """``settings`` are merged into the configuration; ``prepare`` runs in the server's process before its program, which has
+        ``variables`` in its environment."""
         self.directory = directory
         self._prepare = prepare
+        self._variables = dict(variables or {})
         self.data_dir = directory / "data"
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -144,7 +147,7 @@ class Appliance:
         assert self.process is None
         with self.log.open("ab") as log:
             command = [*self._program, "serve", "--config", str(self._config)]
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment(), preexec_fn=self._prepare)
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment(**self._variables), preexec_fn=self._prepare)
 
     def wait_ready(self) -> None:
         """Wait until /healthz answers 200."""

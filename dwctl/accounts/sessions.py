@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from dwctl.accounts.principals import roles_of
+from dwctl.store.changes import Changes
 
 if TYPE_CHECKING:
     from dwctl.store import Store, Tx
@@ -73,13 +74,15 @@ async def find_session(store: "Store", token: str, now_us: int) -> SessionUser |
 
 
 async def end_session(tx: "Tx", session_hash: str) -> None:
-    """End one session."""
+    """End one session; every node hears of it."""
     await tx.execute("DELETE FROM sessions WHERE id_hash = ?", (session_hash,))
+    await Changes.note(tx, "session")
 
 
 async def end_sessions_of(tx: "Tx", user_id: str, *, keep: str | None = None) -> None:
-    """End every session of a user, except the one whose hash is ``keep``."""
+    """End every session of a user, except the one whose hash is ``keep``; every node hears of it."""
     await tx.execute("DELETE FROM sessions WHERE user_id = ? AND id_hash <> ?", (user_id, keep or ""))
+    await Changes.note(tx, "session")
 
 
 def _stored_text(text: str, length: int) -> str:

@@ -1,8 +1,8 @@
 """Server-sent events for pages (WHATWG HTML, 9.2): messages with ids that a page can resume from, a sign of life, a proper end.
 
 Only unnamed messages put HTML into a page; the one named event, ``end``, tells the page to stop asking. It is sent when there is
-nothing more to come, and when whoever listens may no longer: that is looked up anew so often that
-it holds within a minute.
+nothing more to come, and when whoever listens may no longer. That is looked up anew when a session ends or an account changes, and
+so often besides that it holds within a minute, as for a session whose time has run out.
 """
 
 import asyncio
@@ -42,12 +42,15 @@ def feed(context: Context, messages: Callable[[str | None], AsyncIterator[Messag
         await response.write(": here\n\n")
         iterator = messages(last)
         upcoming: asyncio.Task[Message] | None = None
+        changed = _next_change(context)
         checked = monotonic()
         try:
             while True:
                 upcoming = upcoming or asyncio.ensure_future(anext(iterator))
-                await asyncio.wait({upcoming}, timeout=HEARTBEAT_SECONDS)
-                if monotonic() - checked >= RECHECK_SECONDS:
+                await asyncio.wait({upcoming, changed}, timeout=HEARTBEAT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                if changed.done() or monotonic() - checked >= RECHECK_SECONDS:
+                    changed.cancel()
+                    changed = _next_change(context)
                     checked = monotonic()
                     if not await _still_admitted(context):
                         break
@@ -62,10 +65,15 @@ def feed(context: Context, messages: Callable[[str | None], AsyncIterator[Messag
                 await response.write(message.encode())
             await response.write("event: end\ndata:\n\n")
         finally:
+            changed.cancel()
             if upcoming is not None:
                 upcoming.cancel()
 
     return ResponseStream(stream, headers=_HEADERS, content_type="text/event-stream; charset=utf-8")
+
+
+def _next_change(context: Context) -> "asyncio.Task[bool]":
+    return asyncio.ensure_future(context.services.access.next().wait())
 
 
 async def _still_admitted(context: Context) -> bool:

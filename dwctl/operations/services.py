@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from dwctl.accounts.attempts import AttemptLimit
 from dwctl.accounts.passwords import Passwords
 from dwctl.accounts.principals import Keyring
+from dwctl.telemetry.bell import Bell
 
 if TYPE_CHECKING:
     import asyncio
@@ -52,6 +53,11 @@ class Services:
     def runs(self) -> "dict[str, Run]":
         """What the playground is at, by the run's id."""
         return {}
+
+    @cached_property
+    def access(self) -> Bell:
+        """Rings when somebody may have lost what they had: a session has ended, an account has changed."""
+        return Bell()
 
     @cached_property
     def mail(self) -> "Mail":

@@ -9,7 +9,7 @@ from dwctl.clock import to_rfc3339
 from dwctl.errors import not_found
 from dwctl.operations.audit import audit
 from dwctl.operations.services import Services
-from dwctl.store import Tx
+from dwctl.store import Changes, Tx
 
 _NAME = 16
 
@@ -54,6 +54,7 @@ async def end_own_session(services: Services, actor: Actor, name: str) -> None:
         )
         if not found:
             raise not_found("This session has already ended")
+        await Changes.note(tx, "session")
         await audit(tx, actor, "sessions.delete", "session", None)
 
     await services.store.write(write)

@@ -18,7 +18,7 @@ QUESTION = "Say hello in one sentence."
 
 
 class Snippet(msgspec.Struct, frozen=True):
-    """``language`` is for highlighting (bash, python, javascript), ``title`` for the tab, ``needs`` what to install first."""
+    """``language`` is for highlighting (bash, python, javascript), ``title`` for the tab, ``needs`` what to do first."""
 
     title: str
     language: str
@@ -38,7 +38,7 @@ def snippets(
     return [
         Snippet("curl", "bash", None, _curl(url, body, kind, secret)),
         Snippet("Python", "python", "pip install openai", _python(url, body, kind, secret)),
-        Snippet("JavaScript", "javascript", "npm install openai", _javascript(url, body, kind, secret)),
+        Snippet("JavaScript", "javascript", "npm install openai, and save this as hello.mjs", _javascript(url, body, kind, secret)),
     ]
 
 

@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import aiohttp
-import certifi
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
@@ -26,6 +25,7 @@ from aiohttp.streams import EofStream
 from yarl import URL
 
 from dwctl.outbound.addresses import is_denied
+from dwctl.outbound.trust import trusting
 
 Kind = Literal["connect", "connect_timeout", "reset", "truncated", "protocol", "denied", "too_large"]
 
@@ -173,8 +173,7 @@ class Outbound:
         pool = self._pools.get(name)
         if pool is None:
             if self._tls is None:
-                self._tls = ssl.create_default_context()
-                self._tls.load_verify_locations(certifi.where())
+                self._tls = trusting()
             pool = self._pools[name] = _Pool(self._tls)
         return pool
 

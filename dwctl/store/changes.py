@@ -22,7 +22,7 @@ from dwctl.store.postgresql import CONNECT_SECONDS, PostgresDatabase
 from dwctl.store.store import Store
 from dwctl.store.transaction import Tx
 
-Area = Literal["catalog", "key", "user", "balance"]
+Area = Literal["catalog", "key", "user", "session", "balance"]
 
 CHANNEL = "dwctl_changes"
 POLL_SECONDS = 0.5

@@ -14,6 +14,7 @@ from dwctl.web.pages import View, page, view
 
 ROUTES: list[Route] = []
 FOLDER = Path(__file__).resolve().parents[2] / "docs"
+FIRST = "getting-started"
 _TITLE = re.compile(r"^# (.+)$", re.MULTILINE)
 
 
@@ -35,12 +36,12 @@ async def show(context: Context) -> View:
 
 @cache
 def _documents() -> dict[str, tuple[str, str]]:
-    """Name -> title and text without it."""
+    """Name -> title and text without it, in the order of a list."""
     found = {}
-    for path in sorted(FOLDER.glob("*.md")):
+    for path in sorted(FOLDER.glob("*.md"), key=lambda path: (path.stem != FIRST, path.stem)):
         text = path.read_text("utf-8")
         title = _TITLE.search(text)
-        found[path.stem] = (title[1] if title else path.stem, _TITLE.sub("", text, count=1))
+        found[path.stem] = (title[1].replace("`", "") if title else path.stem, _TITLE.sub("", text, count=1))
     return found
 
 

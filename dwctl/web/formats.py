@@ -88,11 +88,11 @@ def amount(nano: int, currency: str) -> Markup:
 
 
 def price_of(pico: int, tokens: int, currency: str) -> Markup:
-    """A price (pico-credits for one token or request) as what so many tokens (or requests) cost, with the exact price in its title."""
+    """A price (pico-credits for one token or request) as what so many tokens (or requests) cost, with the exact price in its title.
+    It ends with its last digit, and has two decimals at least."""
     exact = format_price(pico * tokens)
-    return Markup('<data class="number" value="{}" title="{}">{}</data>').format(
-        exact, with_symbol(exact, currency), amount_text(nano_from_pico(pico * tokens), currency)
-    )
+    text = re.sub(r"(\.\d\d\d*?)0+(?!\d)", r"\1", amount_text(nano_from_pico(pico * tokens), currency))
+    return Markup('<data class="number" value="{}" title="{}">{}</data>').format(exact, with_symbol(exact, currency), text)
 
 
 def count(number: int | None) -> Markup:

@@ -80,12 +80,11 @@ async def show_model(context: Context) -> View:
     model = await catalog_views.get_model(context.services, context.actor, context.uuid("model_id"), include=("pricing",))
     obstacles = await model_management.obstacles(context.services, context.actor, model.id)
     base = f"{context.peer.scheme}://{context.peer.host}/ai/v1"
-    code = [(one.title, one.language, one.code) for one in snippets(base, model.alias, model_kind(model.model_type))]
     return view(
         "models/page.html",
         model=model,
         obstacles=[(what, OBSTACLES[what]) for what in obstacles],
-        code=code,
+        code=snippets(base, model.alias, model_kind(model.model_type)),
         limits=_limits(model),
         purposes=PURPOSES,
     )

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -22,7 +22,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, R
 from dwctl.accounts.policy import ROLES
 from dwctl.web import TABLES
 from dwctl.web.pages import PageRoute
-from tests.appliance import ADMIN_EMAIL, ADMIN_PASSWORD, KEY, PRICE, Appliance, Simulator, model, running, setup, until
+from tests.appliance import ADMIN_EMAIL, ADMIN_PASSWORD, FROM_SOURCE, KEY, PRICE, Appliance, Simulator, model, running, setup, until
 
 PASSWORD = "a password of their own"
 FLAGS = (
@@ -121,7 +121,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def program() -> Sequence[str]:
+    """What is tested: the checkout. A module that says otherwise runs its tests against the one-file program."""
+    return FROM_SOURCE
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, program: Sequence[str]) -> Iterator[Site]:
     directory: Path = tmp_path_factory.mktemp("site")
 
     def document(url: str) -> dict[str, Any]:
@@ -130,7 +136,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         return described
 
     settings = {"auth": {"native": {"password": {"argon2_memory_kib": 8, "argon2_iterations": 1}}}}
-    with running(directory, document, settings=settings) as (appliance, simulator):
+    with running(directory, document, settings=settings, program=program) as (appliance, simulator):
         give_passwords(appliance)
         yield Site(appliance, simulator)
 

@@ -1,8 +1,6 @@
 """A provider that a test tells what to answer, on a loopback port; with TLS under a certificate that nobody trusts."""
 
 import contextlib
-import datetime
-import ipaddress
 import json
 import ssl
 import threading
@@ -11,10 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from tests.certificates import self_signed
 
 
 class Provider:
@@ -68,7 +63,7 @@ def provider(certificate_in: Path | None = None) -> Iterator[Provider]:
     server.daemon_threads = True
     if certificate_in is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(_self_signed(certificate_in))
+        context.load_cert_chain(self_signed(certificate_in))
         server.socket = context.wrap_socket(server.socket, server_side=True)
         server.handle_error = lambda request, client_address: None  # type: ignore[method-assign]
     told.url = f"http{'s' if certificate_in else ''}://127.0.0.1:{server.server_port}/v1"
@@ -80,25 +75,3 @@ def provider(certificate_in: Path | None = None) -> Iterator[Provider]:
         told.closing.set()
         server.shutdown()
         server.server_close()
-
-
-def _self_signed(directory: Path) -> Path:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    file = directory / "self-signed.pem"
-    pem = serialization.Encoding.PEM
-    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    file.write_bytes(private + certificate.public_bytes(pem))
-    return file

@@ -105,10 +105,21 @@ def test_nothing_violates_the_policy_and_axe_finds_nothing(site: Site, watch: Wa
     assert findings == []
 
 
-@pytest.mark.parametrize("width", [320, 640])
-def test_nothing_is_lost_on_a_small_screen(site: Site, watch: Watch, width: int) -> None:
-    """320 px, and 640 px, which is 1280 px at 200 % zoom."""
-    window = watch(width=width)
+SCREENS: dict[str, dict[str, Any]] = {
+    "narrow": {"width": 320},
+    "zoomed": {"width": 640, "height": 400, "device_scale_factor": 2},
+    "compact": {"width": 320, "density": "compact"},
+    "forced": {"width": 320, "forced_colors": "active"},
+}
+"""320 px, also with other looks; and 1280 px by 800 px at 200 % zoom."""
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+def test_nothing_is_lost_on_a_small_screen(site: Site, watch: Watch, screen: str) -> None:
+    options = dict(SCREENS[screen])
+    density = options.pop("density", "comfortable")
+    window = watch(**options)
+    window.page.context.add_cookies([{"name": "ui", "value": f"dark.{density}.on", "url": window.url}])
     window.sign_in()
     for path in pages(site):
         window.open(path)
@@ -121,7 +132,7 @@ def test_nothing_is_lost_on_a_small_screen(site: Site, watch: Watch, width: int)
         assert window.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
         if SCREENSHOTS:
             shown = re.sub(r"\W+", "-", path).strip("-") or "home"
-            window.page.screenshot(path=f"{SCREENSHOTS}/{shown}-{width}.png")
+            window.page.screenshot(path=f"{SCREENSHOTS}/{shown}-{screen}.png")
 
 
 @pytest.mark.parametrize("role", ROLES)

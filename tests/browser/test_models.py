@@ -105,7 +105,7 @@ def test_a_new_price_begins_a_new_version_and_what_was_charged_stays(site: Site,
     expect(versions).to_have_count(2)
     expect(versions.nth(0)).to_contain_text("In force")
     expect(versions.nth(0)).to_contain_text("$3.00")
-    expect(versions.nth(0)).to_contain_text("$0.1000")
+    expect(versions.nth(0)).to_contain_text("$0.10")
     expect(versions.nth(1)).to_contain_text("$1.00")
     expect(versions.nth(1)).not_to_contain_text("In force")
     assert ask(site, "priced") == 200

@@ -1,18 +1,16 @@
-"""The first hour of an installation: from an empty directory to a first request whose cost one can check, by mouse, by keys, without
-scripts, and with the one-file program."""
+"""The first hour of an installation: from an empty directory to a first request whose cost one can check, by mouse, by keys and
+without scripts."""
 
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Response, expect
+from playwright.sync_api import expect
 
-from tests.appliance import ROOT
 from tests.browser.conftest import PASSWORD, Site, Watch, email_of
 from tests.browser.newcomer import Hand, Keys, Newcomer, booked, first_start
 
-PROGRAM = ROOT / "dist" / "dwctl"
 MOST_CLICKS = 30
 MOST_PAGES = 25
 
@@ -87,38 +85,3 @@ def test_who_has_no_credits_is_told_before_a_request_is_refused(watch: Watch) ->
     page.get_by_role("button", name="Create key").click()
     expect(page.locator("main")).to_contain_text("has none: the request would be refused. Somebody who manages credits can give it some.")
     expect(page.get_by_role("link", name="Give it credits in another tab")).to_have_count(0)
-
-
-TYPES = {
-    ".css": "text/css; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".svg": "image/svg+xml",
-}
-
-
-@pytest.mark.long
-@pytest.mark.binary
-def test_with_the_one_file_program(tmp_path: Path, watch: Watch) -> None:
-    """Nothing is missing in it: every asset is there, may be kept for ever, and nothing is asked of anybody else."""
-    assert PROGRAM.exists(), "dist/dwctl is missing: make binary"
-    with first_start(tmp_path, (str(PROGRAM),)) as site:
-        window = watch(url=site.url)
-        assets: list[Response] = []
-        asked: list[str] = []
-        window.page.on("request", lambda request: asked.append(request.url))
-        window.page.on("response", lambda response: assets.append(response) if "/static/" in response.url else None)
-        newcomer = Newcomer(site, Hand(window))
-        check_charge(newcomer, newcomer.whole_way())
-        expect(window.page.locator("[data-charged]")).to_be_visible()
-        assert {Path(response.url.partition("#")[0]).name for response in assets} >= {
-            "app.css",
-            "app.js",
-            "htmx.min.js",
-            "hx-sse.min.js",
-            "icons.svg",
-        }
-        for response in assets:
-            kind = Path(response.url.partition("#")[0]).suffix
-            assert (response.status, response.headers["content-type"]) == (200, TYPES[kind]), response.url
-            assert response.headers["cache-control"] == "public, max-age=31536000, immutable", response.url
-        assert [url for url in asked if not url.startswith(f"{site.url}/")] == []

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Locator, expect
 
 from tests.appliance import KEY, until
-from tests.browser.conftest import PASSWORD, Site, Watch, Watched, theme
+from tests.browser.conftest import PASSWORD, Site, Watch, Watched, found, theme
 from tests.browser.talking import MEMBER, recorded, talking
 from tests.browser.test_every_page import look
 
@@ -141,6 +141,14 @@ def test_a_conversation_goes_on_where_it_was_and_its_code_runs_as_shown(talking:
     assert "Third question" in code
     expect(page.get_by_label("Message")).to_have_value("Third question")
     expect(page.locator(".turn")).to_have_count(2)
+
+
+@pytest.mark.parametrize(("alias", "path"), [("priced", "/playground"), ("vectors", "/playground/embeddings")])
+def test_a_model_s_page_leads_to_a_playground_with_that_model(talking: Site, member: Watched, alias: str, path: str) -> None:
+    member.open(f"/models/{found(talking, f'models?search={alias}', 'alias', alias)}")
+    member.page.get_by_role("link", name="Try it").click()
+    member.page.wait_for_url(f"**{path}?*")
+    expect(member.page.get_by_label("Model", exact=True)).to_have_value(alias)
 
 
 def test_markup_in_questions_and_answers_is_text(member: Watched) -> None:

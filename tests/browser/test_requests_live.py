@@ -1,6 +1,6 @@
 """The list that follows what happens: in flight, then over; politely; and back again after the server was away."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -14,8 +14,8 @@ LIVE = "live-feed[state=live]"
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]:
-    with running(tmp_path_factory.mktemp("live"), document, settings=QUICK) as (appliance, _):
+def server(tmp_path_factory: pytest.TempPathFactory, program: Sequence[str]) -> Iterator[Appliance]:
+    with running(tmp_path_factory.mktemp("live"), document, settings=QUICK, program=program) as (appliance, _):
         yield appliance
 
 
@@ -111,3 +111,24 @@ def test_after_the_server_was_away_nothing_is_lost_or_doubled(window: Watched, s
     # What the browser says about a server that is not there.
     noise = ("/events/requests", "htmx:sse:error")
     window.complaints[:] = [complaint for complaint in window.complaints if not any(word in complaint for word in noise)]
+
+
+def test_whoever_signs_out_sees_no_more_in_any_window(window: Watched, server: Appliance) -> None:
+    """Also where somebody else signs them out: the list stops by itself, at once."""
+    page = window.page
+    window.open("/requests")
+    page.locator(LIVE).wait_for()
+    page.mouse.move(2, 2)
+    expect(page.locator(f"{ROWS} >> nth=0")).to_have_attribute("data-request", call(server))
+    before = listed(page)
+    other = page.context.new_page()
+    other.goto(f"{server.url}/me")
+    other.get_by_role("button", name="Account of").click()
+    other.get_by_role("button", name="Sign out", exact=True).click()
+    other.wait_for_url("**/login")
+    expect(page.locator("live-feed")).to_have_attribute("state", "ended")
+    expect(page.locator("[data-state]")).to_contain_text("Ended")
+    call(server)
+    assert listed(page) == before
+    page.reload()
+    page.wait_for_url("**/login?next=**")

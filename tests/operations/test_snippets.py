@@ -1,15 +1,14 @@
 """The code that pages offer runs as it is shown: copied, executed, answered by a real server."""
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from dwctl.operations.snippets import KEY_VARIABLE, KINDS, Kind, snippets
-from tests.appliance import KEY, Appliance, environment, model, running, setup
+from tests.appliance import KEY, Appliance, model, running, setup
+from tests.pasted import execute
 
 ODD = 'it\'s "odd" & $HOME \\ 模型'
 
@@ -21,25 +20,19 @@ def appliance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]:
         yield server
 
 
-def execute(language: str, code: str, directory: Path, **variables: str) -> str:
-    file = directory / ("snippet.sh" if language == "bash" else "snippet.py")
-    file.write_text(code)
-    command = ["bash", str(file)] if language == "bash" else [sys.executable, str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(**variables), timeout=60)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shown", [True, False], ids=["secret shown", "key from the environment"])
-def test_curl_and_python_run_as_shown(appliance: Appliance, tmp_path: Path, kind: Kind, shown: bool) -> None:
+@pytest.mark.parametrize("title", ["curl", "Python", pytest.param("JavaScript", marks=pytest.mark.long)])
+def test_code_runs_as_shown(appliance: Appliance, tmp_path: Path, kind: Kind, shown: bool, title: str) -> None:
     alias = "embed" if kind == "embeddings" else ODD
-    curl, python, _ = snippets(f"{appliance.url}/ai/v1/", alias, kind, secret=KEY if shown else None)
+    secret = KEY if shown else None
+    [snippet] = [found for found in snippets(f"{appliance.url}/ai/v1/", alias, kind, secret=secret) if found.title == title]
     variables = {} if shown else {KEY_VARIABLE: KEY}
-    answered = execute(curl.language, curl.code, tmp_path, **variables)
-    assert {"chat": '"content"', "stream": "data: [DONE]", "embeddings": '"embedding"'}[kind] in answered
-    assert execute(python.language, python.code, tmp_path, **variables).strip()
+    answered = execute(snippet.language, snippet.code, tmp_path, **variables)
+    assert answered.strip()
+    if title == "curl":
+        assert {"chat": '"content"', "stream": "data: [DONE]", "embeddings": '"embedding"'}[kind] in answered
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dwctl.money import NANO
-from dwctl.web.formats import amount, amount_text, compact_text, duration_text, highlight, markdown, percent
+from dwctl.money import NANO, parse_price
+from dwctl.web.formats import amount, amount_text, compact_text, duration_text, highlight, markdown, percent, price_of
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,16 @@ def test_money(nano: int, text: str) -> None:
 def test_the_exact_amount_and_other_currencies() -> None:
     assert 'title="$0.001896451"' in amount(1_896_451, "USD")
     assert amount_text(NANO, "CHF") == "1.00 CHF"
+
+
+@pytest.mark.parametrize(
+    ("a_million", "text"),
+    [("0.02", "$0.02"), ("0.6", "$0.60"), ("2.4", "$2.40"), ("15", "$15.00"), ("0.125", "$0.125"), ("0", "$0.00"), ("0.00102", "$0.00102")],
+)
+def test_a_price_ends_with_its_last_digit(a_million: str, text: str) -> None:
+    shown = price_of(parse_price(a_million) // 1_000_000, 1_000_000, "USD")
+    assert f">{text}<" in shown
+    assert f'value="{a_million}"' in shown
 
 
 @given(st.integers(-(10**15), 10**15))

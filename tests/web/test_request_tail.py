@@ -11,12 +11,15 @@ import pytest
 
 from dwctl import clock, ids
 from dwctl.accounts import SYSTEM
+from dwctl.config.schema import Auth, Native, Session
 from dwctl.ledger import Record
-from dwctl.operations import users
-from tests.administration import ADMIN_EMAIL, Administration, configuration, serving
+from dwctl.operations import sign_in, users
+from tests.administration import ADMIN_EMAIL, QUICK, Administration, configuration, serving
 
 VIEWER = "viewer@example.com"
 PASSWORD = "a password of their own"
+SOON = 10.0
+"""Less than the time between two looks that a feed takes by itself."""
 
 
 @pytest.fixture
@@ -105,20 +108,51 @@ async def test_it_keeps_to_the_filters(server: Administration) -> None:
         assert wanted in (await page.message())[1]
 
 
-async def test_it_ends_after_signing_out(server: Administration, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dwctl.doorway.feeds.RECHECK_SECONDS", 0)
-    cookie = await server.cookie_of()
-    async with listening(server, cookie) as page:
-        await page.message()
-        await ended(server)
-        assert (await page.message())[0].partition("-")[2] == "1"
-        await server.ask("POST", "/authentication/logout", cookie=cookie)
-        await ended(server)
+async def over(page: Listener) -> None:
+    """The feed has nothing more to tell and says so at once, though nothing happens that it could tell of."""
+    async with asyncio.timeout(SOON):
         assert (await page.message())[0] == "event: end"
 
 
-async def test_it_ends_when_the_role_is_lost(server: Administration, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dwctl.doorway.feeds.RECHECK_SECONDS", 0)
+async def test_it_ends_at_once_after_signing_out(server: Administration) -> None:
+    cookie, other = await server.cookie_of(), await server.cookie_of()
+    async with listening(server, cookie) as page, listening(server, other) as elsewhere:
+        await page.message()
+        await elsewhere.message()
+        await ended(server)
+        assert (await page.message())[0].partition("-")[2] == "1"
+        await server.ask("POST", "/authentication/logout", cookie=cookie)
+        await over(page)
+        told = await ended(server)
+        await elsewhere.message()
+        assert told in (await elsewhere.message())[1], "whoever is still signed in goes on"
+
+
+async def test_it_ends_at_once_when_the_sessions_are_ended_from_elsewhere(server: Administration) -> None:
+    viewer = await server.password_user(VIEWER, PASSWORD)
+    there, here = await server.cookie_of(VIEWER, PASSWORD), await server.cookie_of(VIEWER, PASSWORD)
+    async with listening(server, there) as page, listening(server, here) as kept:
+        await page.message()
+        await kept.message()
+        await server.ask(
+            "POST", "/authentication/password-change", cookie=here, json={"current_password": PASSWORD, "new_password": f"{PASSWORD}!"}
+        )
+        await over(page)
+        told = await ended(server, account_id=viewer)
+        assert told in (await kept.message())[1]
+        await sign_in.reset_password(server.services.store, VIEWER, server.services.config)  # as the command line does
+        await over(kept)
+
+
+async def test_it_ends_at_once_when_the_account_is_deleted(server: Administration) -> None:
+    viewer = await server.password_user(VIEWER, PASSWORD)
+    async with listening(server, await server.cookie_of(VIEWER, PASSWORD)) as page:
+        await page.message()
+        await users.delete_user(server.services, SYSTEM, viewer)
+        await over(page)
+
+
+async def test_what_was_seen_by_a_lost_role_is_told_no_more(server: Administration) -> None:
     viewer = await server.password_user(VIEWER, PASSWORD)
     await users.update_user(server.services, SYSTEM, viewer, users.UserUpdate(roles=["RequestViewer"]))
     async with listening(server, await server.cookie_of(VIEWER, PASSWORD)) as page:
@@ -127,12 +161,21 @@ async def test_it_ends_when_the_role_is_lost(server: Administration, monkeypatch
         assert foreign in (await page.message())[1]
         await users.update_user(server.services, SYSTEM, viewer, users.UserUpdate(roles=["StandardUser"]))
         await ended(server)
-        told = [await page.message()]
-        if told[0][0] != "event: end":
-            # The event of the moment in which the role was looked up anew was on its way already.
-            await ended(server)
-            told.append(await page.message())
-        assert told[-1][0] == "event: end"
+        await over(page)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(150)
+async def test_it_ends_within_a_minute_of_its_session(sqlite_url: str, data_dir: Path) -> None:
+    """Of a session whose time runs out nobody is told: it is looked up anew."""
+    lifetime = 5.0
+    auth = Auth(native=Native(password=QUICK, session=Session(timeout=lifetime)))
+    async with serving(sqlite_url, configuration(data_dir, sqlite_url, auth=auth)) as server:
+        begun = asyncio.get_running_loop().time()
+        async with listening(server, await server.cookie_of()) as page:
+            await page.message()
+            assert (await page.message())[0] == "event: end"
+        assert lifetime < asyncio.get_running_loop().time() - begun < lifetime + 61
 
 
 async def test_nothing_is_left_of_a_page_that_has_gone(server: Administration) -> None:
