@@ -1,0 +1,72 @@
+"""Coding agents, run once each as people run them, before a provider of every dialect: they use a tool and come to an end."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dwctl.dialects.names import DIALECTS
+from dwctl.simulator.script import seed, text
+from tests.appliance import KEY, Appliance, Simulator
+from tests.clients.running import run
+from tests.pasted import PACKAGES
+
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("clients")]
+everywhere = pytest.mark.parametrize("provider", DIALECTS)
+
+
+def events(printed: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in printed.splitlines()]
+
+
+@everywhere
+def test_claude_code(programs: tuple[Appliance, Simulator], tmp_path: Path, provider: str) -> None:
+    """The model has the one tool write a file."""
+    command = ["node", PACKAGES / "@anthropic-ai" / "claude-code" / "cli-wrapper.cjs", "--print", str(tmp_path / "made.txt")]
+    tool = ["--tools", "Write", "--permission-mode", "acceptEdits", "--output-format", "stream-json", "--verbose"]
+    printed = run(
+        [*command, "--model", f"agent.{provider}", *tool],
+        tmp_path,
+        ANTHROPIC_BASE_URL=programs[0].url,
+        ANTHROPIC_API_KEY=KEY,
+        CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC="1",
+    )
+    told = events(printed)
+    blocks = [block for event in told if event["type"] in ("assistant", "user") for block in event["message"]["content"]]
+    [call] = [block for block in blocks if block["type"] == "tool_use"]
+    [result] = [block for block in blocks if block["type"] == "tool_result"]
+    assert not result.get("is_error")
+    assert (tmp_path / call["input"]["file_path"]).read_text() == call["input"]["content"]
+    [end] = [event for event in told if event["type"] == "result"]
+    assert (end["subtype"], end["is_error"], end["num_turns"]) == ("success", False, 2)
+    assert end["result"] == text(seed(result["content"]), 12)
+    assert end["usage"]["output_tokens"] == 32
+
+
+@everywhere
+def test_codex(programs: tuple[Appliance, Simulator], tmp_path: Path, provider: str) -> None:
+    """The model has the prompt run as a command. Of the tools, those that OpenAI runs itself are left out."""
+    (tmp_path / ".codex").mkdir()
+    (tmp_path / ".codex" / "config.toml").write_text(f"""
+model = "agent.{provider}"
+model_provider = "gateway"
+web_search = "disabled"
+[model_providers.gateway]
+name = "gateway"
+base_url = "{programs[0].url}/v1"
+wire_api = "responses"
+env_key = "GATEWAY_KEY"
+request_max_retries = 0
+stream_max_retries = 0
+""")
+    command = ["node", PACKAGES / "@openai" / "codex" / "bin" / "codex.js", "exec", "--skip-git-repo-check", "--json"]
+    printed = run([*command, "--sandbox", "danger-full-access", "echo made > made.txt"], tmp_path, GATEWAY_KEY=KEY)
+    assert (tmp_path / "made.txt").read_text() == "made\n"
+    told = events(printed)
+    [ran] = [event["item"] for event in told if event["type"] == "item.completed" and event["item"]["type"] == "command_execution"]
+    assert (ran["status"], ran["exit_code"]) == ("completed", 0)
+    [said] = [event["item"]["text"] for event in told if event["type"] == "item.completed" and event["item"]["type"] == "agent_message"]
+    assert len(said.split()) == 12
+    assert told[-1]["type"] == "turn.completed"
+    assert (told[-1]["usage"]["output_tokens"], told[-1]["usage"]["reasoning_output_tokens"]) in ((32, 8), (32, 0))
