@@ -67,6 +67,6 @@ stream_max_retries = 0
     [ran] = [event["item"] for event in told if event["type"] == "item.completed" and event["item"]["type"] == "command_execution"]
     assert (ran["status"], ran["exit_code"]) == ("completed", 0)
     [said] = [event["item"]["text"] for event in told if event["type"] == "item.completed" and event["item"]["type"] == "agent_message"]
-    assert len(said.split()) == 12
+    assert len(said.split(" ")) == 12
     assert told[-1]["type"] == "turn.completed"
     assert (told[-1]["usage"]["output_tokens"], told[-1]["usage"]["reasoning_output_tokens"]) in ((32, 8), (32, 0))
