@@ -88,12 +88,18 @@ customElements.define("toast-message", class extends HTMLElement {
   connectedCallback() {
     const seconds = Number(this.getAttribute("stays") ?? 5);
     if (seconds === 0) return;
-    const start = () => { this.timer = later(seconds * 1000, () => this.remove()); };
+    const start = () => { this.timer = later(seconds * 1000, () => this.end()); };
+    start();
+    // An offer ends when it ends; a message waits while somebody reads it.
+    if (this.querySelector("form")) return;
     for (const event of ["mouseenter", "focusin"]) this.addEventListener(event, () => clearTimeout(this.timer));
     for (const event of ["mouseleave", "focusout"]) this.addEventListener(event, start);
-    start();
   }
   disconnectedCallback() { clearTimeout(this.timer); }
+  end() {
+    if (this.contains(document.activeElement)) document.getElementById("main").focus({ preventScroll: true });
+    this.remove();
+  }
 });
 
 // A secret is gone from the page as soon as the page is left, also from the copy that the browser keeps for Back.
@@ -155,6 +161,25 @@ customElements.define("find-rows", class extends HTMLElement {
     });
   }
 });
+
+// Rows that are ticked: all of a page at once, how many they are, and all that match, of which the page's are a part.
+const picks = () => [...document.querySelectorAll("input[name=id][form=picked]")];
+const showPicked = () => {
+  const page = document.querySelector("[data-pick-page]"), all = document.querySelector("[data-pick-all]"), said = document.querySelector("[data-picked]");
+  if (!page || !all) return;
+  const boxes = picks(), ticked = boxes.filter((box) => box.checked).length;
+  page.hidden = false;
+  page.checked = ticked > 0 && ticked === boxes.length;
+  page.indeterminate = ticked > 0 && ticked < boxes.length;
+  for (const box of [page, ...boxes]) box.disabled = all.checked;
+  said.textContent = all.checked || !ticked ? "" : `${ticked} ticked`;
+};
+addEventListener("change", (event) => {
+  if (event.target.matches("[data-pick-page]")) for (const box of picks()) box.checked = event.target.checked;
+  if (event.target.matches("[data-pick-page], [data-pick-all], [form=picked]")) showPicked();
+});
+addEventListener("htmx:after:swap", showPicked);
+addEventListener("pageshow", showPicked);
 
 customElements.define("live-feed", class extends HTMLElement {
   connectedCallback() {

@@ -59,12 +59,19 @@ class Simulator:
 
     def served(self) -> dict[str, Any]:
         """The provider's own account: request id -> entry."""
+        return dict(self._ask("/_served")["served"])
+
+    def requests(self) -> list[dict[str, Any]]:
+        """The last requests as they arrived, oldest first."""
+        return list(self._ask("/_requests")["requests"])
+
+    def _ask(self, path: str) -> dict[str, Any]:
         host, _, port = self.url.removeprefix("http://").partition("/")[0].partition(":")
         connection = http.client.HTTPConnection(host, int(port), timeout=10)
-        connection.request("GET", "/_served")
+        connection.request("GET", path)
         answer: dict[str, Any] = json.loads(connection.getresponse().read())
         connection.close()
-        return dict(answer["served"])
+        return answer
 
     def close(self) -> None:
         self._process.terminate()

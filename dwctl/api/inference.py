@@ -183,6 +183,9 @@ def register(app: Sanic, gateway: Gateway, proxies: TrustedProxies) -> None:
     async def ollama_version(_: Request) -> HTTPResponse:
         return HTTPResponse(msgspec.json.encode(listing.ollama_version()), 200, content_type="application/json")
 
+    async def is_here(_: Request) -> HTTPResponse:
+        return HTTPResponse(status=200)
+
     def add(handler: Any, method: str, path: str) -> None:
         name = f"inference_{method}_{path}".translate(str.maketrans("/<>:", "____"))
         app.add_route(handler, path, methods=[method], name=name)
@@ -201,6 +204,9 @@ def register(app: Sanic, gateway: Gateway, proxies: TrustedProxies) -> None:
         add(answers("/api/tags", list_ollama), "GET", root + "/api/tags")
         add(answers("/api/show", show_ollama), "POST", root + "/api/show")
         add(declare(ollama_version, Public()), "GET", root + "/api/version")
+    # Some clients ask whether their base URL is there before they say anything.
+    for root in ("/ai", *ROOTS):
+        add(declare(is_here, Public()), "HEAD", root)
 
 
 def serves(path: str) -> bool:

@@ -1,8 +1,7 @@
 """What the inference routes take and give, for the OpenAPI document.
 
-The bodies are OpenAI's (API reference, "Chat", "Completions", "Embeddings", "Models") and are passed on as they come, so that
-only what dwctl itself reads is described; further fields are allowed everywhere. The routes themselves are in ``inference``; a
-test holds the two together.
+The bodies are those of OpenAI's and Anthropic's API references, so that only what dwctl itself reads is described; further fields are
+allowed everywhere. The routes themselves are in ``inference``; a test holds the two together.
 """
 
 from typing import Any
@@ -73,6 +72,32 @@ OPERATIONS: tuple[Operation, ...] = (
         ),
         response=_ANSWER,
         streams=True,
+    ),
+    Operation(
+        method="POST",
+        path="/responses",
+        summary="Response",
+        description="OpenAI's newer form of a chat completion. Responses are not kept: send the conversation in `input`.",
+        request=_body(("input",), input={}, stream=_STREAM, max_output_tokens=_MAX_TOKENS),
+        response=_ANY_OBJECT,
+        streams=True,
+    ),
+    Operation(
+        method="POST",
+        path="/messages",
+        summary="Message",
+        description="Anthropic's form of a chat completion; errors are Anthropic's, too. The key may be sent as `x-api-key`.",
+        request=_body(("messages", "max_tokens"), messages={"type": "array", "items": _ANY_OBJECT}, stream=_STREAM, max_tokens=_MAX_TOKENS),
+        response=_ANY_OBJECT,
+        streams=True,
+    ),
+    Operation(
+        method="POST",
+        path="/messages/count_tokens",
+        summary="Count tokens",
+        description="Input tokens of a message, free of charge: by a provider of Anthropic's dialect, else by the model's tokenizer.",
+        request=_body(("messages",), messages={"type": "array", "items": _ANY_OBJECT}),
+        response={"type": "object", "required": ["input_tokens"], "properties": {"input_tokens": {"type": "integer"}}},
     ),
     Operation(
         method="POST",

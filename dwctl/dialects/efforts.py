@@ -8,6 +8,11 @@ _LOW_BUDGET = 2048
 _MEDIUM_BUDGET = 8192
 
 
+def of_budget(tokens: int) -> str:
+    """The effort that a budget of so many tokens amounts to."""
+    return "low" if tokens <= _LOW_BUDGET else "medium" if tokens <= _MEDIUM_BUDGET else "high"
+
+
 def effort_of(request: Request) -> str | None:
     """The effort that the request names, or that its ``thinking`` and its budget in tokens amount to; None for the model's own choice."""
     if request.effort is not None:
@@ -15,5 +20,5 @@ def effort_of(request: Request) -> str | None:
     if request.thinking == "disabled":
         return "none"
     if request.thinking_budget is not None:
-        return "low" if request.thinking_budget <= _LOW_BUDGET else "medium" if request.thinking_budget <= _MEDIUM_BUDGET else "high"
+        return of_budget(request.thinking_budget)
     return "medium" if request.thinking == "enabled" else None

@@ -33,6 +33,8 @@ class _Chunk(msgspec.Struct):
     choices: list[_Choice] | None = None
     usage: msgspec.Raw = NO_USAGE
     error: Any = None
+    type: Any = None
+    """What events of other dialects have, and chunks do not."""
 
 
 _CHUNK = msgspec.json.Decoder(_Chunk)
@@ -76,6 +78,7 @@ def _loose(decoded: Any) -> _Chunk:
         else None,
         usage=msgspec.Raw(msgspec.json.encode(usage)) if isinstance(usage, dict) else NO_USAGE,
         error=decoded.get("error"),
+        type=decoded.get("type"),
     )
 
 
@@ -160,6 +163,11 @@ class CompletionStream:
         """The HTTP status that the error in the stream stands for."""
         return openai_errors.embedded_status(self.error) if self.error is not None else None
 
+    @property
+    def said(self) -> str | None:
+        """The provider's words for its error."""
+        return msgspec.json.encode(self.error).decode() if self.error is not None else None
+
     def written_text(self) -> str:
         """What the model wrote, as far as it was kept, for counting its tokens."""
         return output_text(self.kept())
@@ -186,7 +194,9 @@ class CompletionStream:
         except (ValueError, RecursionError):
             if self._lenient:
                 return True
-            raise MalformedStream(released if isinstance(released, bytes) else b"".join(released), "an event that is not JSON") from None
+            raise MalformedStream(_joined(released), "an event that is not JSON") from None
+        if chunk.choices is None and chunk.type is not None and chunk.error is None and not self._lenient:
+            raise MalformedStream(_joined(released), "an event of another dialect")
         if self._kept_size < KEPT_BYTES:
             self._kept.append(event)
             self._kept_size += len(event)
@@ -209,6 +219,10 @@ class CompletionStream:
             if not chunk.choices and not self._keep_usage and chunk.error is None:
                 return False
         return True
+
+
+def _joined(released: list[bytes] | bytes) -> bytes:
+    return released if isinstance(released, bytes) else b"".join(released)
 
 
 def output_text(kept: bytes) -> str:

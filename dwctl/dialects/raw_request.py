@@ -63,7 +63,7 @@ class ModelRequest:
 def _lenient(raw: msgspec.Raw) -> Any:
     try:
         return _ANY.decode(raw)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
@@ -84,7 +84,7 @@ def _members(raw: msgspec.Raw | None) -> Mapping[str, msgspec.Raw]:
         return {}
     try:
         return _TOP_LEVEL.decode(raw)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}
 
 

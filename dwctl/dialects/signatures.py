@@ -13,6 +13,7 @@ from dwctl.dialects.canonical import Reasoning
 from dwctl.dialects.names import DialectName
 
 _PREFIX = "dwctl."
+_MARK = b'"' + _PREFIX.encode()
 
 
 class _Sealed(msgspec.Struct, array_like=True):
@@ -44,6 +45,11 @@ def wrap(
 def is_wrapped(carried: str) -> bool:
     """Whether it is ours, and not a provider's own."""
     return carried.startswith(_PREFIX)
+
+
+def occurs_in(body: bytes) -> bool:
+    """Whether JSON text may hold something of ours."""
+    return _MARK in body
 
 
 def unwrap(thought: str, carried: str | None, client: DialectName) -> Reasoning:

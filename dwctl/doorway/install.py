@@ -4,6 +4,7 @@ There is no middleware and there are no signal handlers: they would cost every i
 administrative request needs happens in the wrapper of its handler.
 """
 
+import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -128,8 +129,9 @@ def _handler(keeper: Doorkeeper, route: Route, surface: Surface) -> Any:
         except StoreUnavailable:
             error = unavailable("database_unavailable", "The database is not available at the moment. Please try again.")
         except Exception:
-            _log.exception("request failed", method=route.method, path=route.path)
             error = internal_error()
+            error.fields["reference"] = reference = secrets.token_hex(4)
+            _log.exception("request failed", method=route.method, path=route.path, reference=reference)
         return await surface.refuse(context, error)
 
     async def handle(request: Request, **parameters: str) -> HTTPResponse | ResponseStream:

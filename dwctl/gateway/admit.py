@@ -110,7 +110,7 @@ def _rate_headers(state: RateState) -> dict[str, str]:
 
 def _price(exchange: "Exchange", principal: "Principal", model: "ModelEntry") -> "Price | None":
     """The price in force, or None if there is nothing to pay. Raises GatewayError 400 ``unpriced_path``."""
-    if principal.account_id == SYSTEM:
+    if principal.account_id == SYSTEM or exchange.operation == "count_tokens":
         return None
     price = prices.select(model.prices, principal.purpose, exchange.started_us)
     if price is None or price.is_free:

@@ -4,7 +4,7 @@ import re
 from typing import TYPE_CHECKING
 
 from dwctl.clock import MICROSECONDS, monotonic
-from dwctl.dialects import multipart, raw_request, surfaces
+from dwctl.dialects import foreign_thoughts, multipart, raw_request, surfaces
 from dwctl.errors import GatewayError
 from dwctl.gateway.admit import enter
 from dwctl.gateway.translate import translated
@@ -59,7 +59,12 @@ async def _attempt(exchange: "Exchange", candidate: "Candidate") -> None:
         asks_usage = (
             exchange.request.stream and exchange.request.dialect == "openai-chat" and exchange.operation in ("chat", "text_completion")
         )
-        body = raw_request.outgoing(exchange.request, candidate.model_json, ask_usage=asks_usage, max_tokens=exchange.strict_max_tokens)
+        request, left_out = foreign_thoughts.without(exchange.request)
+        if left_out:
+            exchange.explanation.append(
+                f"{left_out} thoughts of earlier turns left out: the model's provider takes only what it has signed"
+            )
+        body = raw_request.outgoing(request, candidate.model_json, ask_usage=asks_usage, max_tokens=exchange.strict_max_tokens)
     elif exchange.form_model is not None:
         body = multipart.with_value(body, exchange.form_model, candidate.model_name)
     headers = endpoint.auth()

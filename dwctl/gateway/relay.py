@@ -12,7 +12,7 @@ import msgspec
 from dwctl.clock import monotonic
 from dwctl.dialects import chat, openai_errors, openai_stream
 from dwctl.dialects.answers import Ended, Failed, MalformedAnswer, Response, events_of, response_of
-from dwctl.dialects.codec import Codec
+from dwctl.dialects.codec import Codec, ProviderError
 from dwctl.dialects.openai_usage import read
 from dwctl.dialects.streams import TranslatedStream, WatchedStream, decode_object
 from dwctl.errors import GatewayError
@@ -36,6 +36,7 @@ _EVENTS = {"content-type": "text/event-stream; charset=utf-8", "cache-control": 
 
 _EVENT_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
 """How a stream of events begins that does not say that it is one."""
+_TRY_AGAIN = (429, 503, 529)
 _STREAMS = ("text/event-stream", "application/x-ndjson")
 
 
@@ -117,12 +118,13 @@ def _not_understood(exchange: "Exchange", answer: bytes, wrong: str | None = Non
     )
 
 
-def _embedded(exchange: "Exchange", answer: bytes, message: str, code: Any) -> GatewayError:
-    """What a client is told of an error that came with a status of success."""
+def _embedded(exchange: "Exchange", answer: bytes, said: ProviderError) -> GatewayError:
+    """What a client is told of an error that came with a status of success: 502, or that it may try again."""
     exchange.answer = concealed(exchange, answer)
     came_back(exchange, exchange.answer)
-    said = concealed(exchange, message.encode("utf-8", "replace")).decode("utf-8", "replace")
-    return GatewayError(502, "api_error", code if isinstance(code, str) and code else "upstream_error", said)
+    message = concealed(exchange, said.message.encode("utf-8", "replace")).decode("utf-8", "replace")
+    status = said.status if said.status in _TRY_AGAIN else 502
+    return for_client(exchange, GatewayError(status, "api_error", said.code or "upstream_error", message))
 
 
 def concealed(exchange: "Exchange", error: bytes) -> bytes:
@@ -142,6 +144,7 @@ async def _error(exchange: "Exchange", upstream: "OutboundResponse", content_typ
         _learn_usage(exchange, _decode(answer).usage)
     shown = openai_errors.shown_to_client(upstream.status, content_type, answer, retry_after)
     if isinstance(shown, GatewayError):
+        came_back(exchange, answer)
         raise shown
     exchange.outcome = "failed"
     exchange.error = GatewayError(
@@ -181,10 +184,11 @@ async def _events(exchange: "Exchange", upstream: "OutboundResponse", first: byt
     stream = exchange.stream = _stream(exchange)
     content_type = exchange.surface.codec.STREAM_TYPE
     exchange.sink.head(200, {**exchange.own_headers(), **_EVENTS, "content-type": content_type})
-    chunk = b""
+    chunk = beginning = b""
     try:
         while chunk := first or await upstream.read_chunk():
             first = b""
+            beginning = beginning or chunk
             exchange.phase_since = monotonic()
             released = stream.feed(chunk)
             if stream.done:
@@ -200,6 +204,8 @@ async def _events(exchange: "Exchange", upstream: "OutboundResponse", first: byt
     if not stream.complete and exchange.operation != "other" and stream.error is None:
         if released:
             await exchange.write(released)
+        if not stream.output_seen:
+            came_back(exchange, concealed(exchange, beginning))
         raise GatewayError(
             502,
             "internal_error",
@@ -208,10 +214,10 @@ async def _events(exchange: "Exchange", upstream: "OutboundResponse", first: byt
         )
     exchange.outcome = "complete"
     if stream.error_status is not None:
-        if isinstance(stream.error, GatewayError):
-            came_back(exchange, concealed(exchange, (stream.said or "").encode()))
-            if not stream.output_seen and not exchange.sink.started and exchange.translation is not None:
-                raise for_client(exchange, stream.error)
+        error = stream.error
+        if isinstance(error, GatewayError) and exchange.translation is not None and not (stream.output_seen or exchange.sink.started):
+            raise _embedded(exchange, beginning, ProviderError(error.message, code=error.code, status=error.status))
+        came_back(exchange, concealed(exchange, (stream.said or "").encode()))
         released = concealed(exchange, released)
         exchange.outcome = "failed"
         exchange.status = stream.error_status
@@ -237,7 +243,7 @@ async def _embeddings(exchange: "Exchange", upstream: "OutboundResponse") -> Non
     try:
         body = decode_object(answer)
         if (said := _provider(exchange).read_error(body)) is not None:
-            raise _embedded(exchange, answer, said.message, said.code)
+            raise _embedded(exchange, answer, said)
         response = embedder.parse_response(body)
         exchange.response_model = response.model
         exchange.usage, exchange.raw_usage = response.usage, response.raw_usage
@@ -274,7 +280,7 @@ async def _answer(exchange: "Exchange", upstream: "OutboundResponse") -> None:
     try:
         body = decode_object(answer)
         if (said := provider.read_error(body)) is not None:
-            raise _embedded(exchange, answer, said.message, said.code)
+            raise _embedded(exchange, answer, said)
         response = provider.parse_response(body)
     except MalformedAnswer as fault:
         raise _not_understood(exchange, answer, str(fault)) from None
@@ -331,8 +337,10 @@ async def _json(exchange: "Exchange", upstream: "OutboundResponse") -> None:
     failure = openai_errors.error_object(decoded.error)
     if exchange.operation != "other":
         if failure is not None:
-            raise _embedded(exchange, answer, str(failure.get("message") or "The model's provider failed."), failure.get("code"))
-        if exchange.operation != "embeddings" and decoded.choices is None:
+            said = chat.read_error({"error": failure})
+            assert said is not None  # `failure` is one
+            raise _embedded(exchange, answer, said)
+        if exchange.operation in ("chat", "text_completion") and decoded.choices is None:
             raise _not_understood(exchange, answer, "an answer without choices")
     exchange.outcome = "complete"
     headers = _headers(exchange, upstream.headers)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dwctl.gateway.exchange import Exchange
     from dwctl.routing import Candidate
 
+_BYTES_PER_TOKEN = 4
 _OVERLOADED = 529
 _SHOWN = 300
 """Characters of what a provider said that are kept for the record."""
@@ -96,7 +97,8 @@ def _explain(exchange: "Exchange", provider: Codec, notes: list[str]) -> None:
 
 def answering(exchange: "Exchange") -> Answering:
     """What the exchange's answer is called, where the provider's names for it are not passed on."""
-    return Answering(exchange.id.replace("-", ""), exchange.alias or "", exchange.started_us // MICROSECONDS)
+    estimate = len(exchange.body) // _BYTES_PER_TOKEN
+    return Answering(exchange.id.replace("-", ""), exchange.alias or "", exchange.started_us // MICROSECONDS, estimate)
 
 
 def _decoded(exchange: "Exchange") -> dict[str, Any]:

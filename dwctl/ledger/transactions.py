@@ -64,6 +64,8 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     """Part of the description, in either case."""
     start_us: int | None = None
     end_us: int | None = None
+    before_seq: int | None = None
+    """Older than this one."""
 
 
 async def post(tx: Tx, kind: Kind, account_id: str, amount_nano: int, source_id: str, description: str | None = None) -> Posting:
@@ -151,6 +153,9 @@ def _where(wanted: Filter) -> tuple[str, list[Any]]:
     if wanted.end_us is not None:
         conditions.append("created_at < ?")
         args.append(wanted.end_us)
+    if wanted.before_seq is not None:
+        conditions.append("seq < ?")
+        args.append(wanted.before_seq)
     return (" WHERE " + " AND ".join(conditions)) if conditions else "", args
 
 

@@ -1,5 +1,6 @@
 """Who may call what, and why: the path by which access is granted, what is missing, and the table of groups and models."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -7,9 +8,10 @@ import msgspec
 from dwctl.accounts import NIL, Actor, policy
 from dwctl.operations import models
 from dwctl.operations.account_views import groups_of_users, users_by_id
-from dwctl.operations.rows import canonical
+from dwctl.operations.rows import about, canonical
 from dwctl.operations.services import Services
 from dwctl.operations.users import user_missing
+from dwctl.store import Changes, Tx
 
 _GROUPS_OF_MODEL = (
     "SELECT g.id, g.name FROM deployment_groups d JOIN groups g ON g.id = d.group_id AND g.deleted_at IS NULL"
@@ -101,14 +103,35 @@ def _named(row: dict[str, Any]) -> Named:
     return Named(str(row["id"]), row["name"])
 
 
-async def set_access(services: Services, actor: Actor, group_id: str, model_id: str, *, allowed: bool) -> None:
-    """Set one cell of the matrix, audited; nothing happens if it is so already. Raises GatewayError 403, 404."""
-    if allowed:
-        await models.grant_model(services, actor, group_id, model_id)
-        return
+Grant = tuple[str, str]
+"""A group's id and a model's."""
+
+
+async def set_grants(services: Services, actor: Actor, wanted: Mapping[Grant, bool]) -> dict[Grant, bool]:
+    """Set cells of the matrix in one transaction, audited. Those that changed, as they were before: the same call with them takes it
+    back. Raises GatewayError 403, 404: then nothing is done."""
     policy.require(actor, "Groups", "update_all")
-    held = await services.store.fetch(
-        "SELECT id FROM deployment_groups WHERE group_id = ? AND model_id = ?", (canonical(group_id) or NIL, canonical(model_id) or NIL)
-    )
-    if held:
-        await models.revoke_model(services, actor, group_id, model_id)
+    by_model: dict[str, dict[str, bool]] = {}
+    for (group_id, model_id), allowed in wanted.items():
+        by_model.setdefault(canonical(model_id) or model_id, {})[canonical(group_id) or group_id] = allowed
+
+    async def write(tx: Tx) -> tuple[dict[Grant, bool], int | None]:
+        before: dict[Grant, bool] = {}
+        seq = None
+        for model_id, groups in by_model.items():
+            held = await models.groups_of_model(tx, canonical(model_id) or NIL)
+            changes = {group_id: allowed for group_id, allowed in groups.items() if allowed is not (group_id in held)}
+            if not changes:
+                continue
+            model = await models.live_model(tx, model_id)
+            with about(model.alias, of=len(by_model)):
+                added = await models.live_groups(tx, [group_id for group_id, allowed in changes.items() if allowed])
+            await models.set_groups(tx, actor, model_id, held.difference(changes).union(added))
+            before |= {(group_id, model_id): not allowed for group_id, allowed in changes.items()}
+            seq = await Changes.note(tx, "catalog", model_id)
+        return before, seq
+
+    before, seq = await services.store.write(write)
+    if seq is not None:
+        await services.changes.applied(seq)
+    return before

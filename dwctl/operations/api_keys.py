@@ -14,7 +14,7 @@ from dwctl.accounts import NIL, Actor, new_secret, policy
 from dwctl.errors import GatewayError, bad_request, conflict, forbidden, not_found
 from dwctl.operations.account_views import KEY_COLUMNS, ApiKeyInfoResponse, ApiKeyResponse, in_chunks, key_view
 from dwctl.operations.audit import audit
-from dwctl.operations.rows import canonical, change_row
+from dwctl.operations.rows import about, canonical, change_row
 from dwctl.operations.services import Services
 from dwctl.operations.users import check_text, delete_key_row, live_user, optional_text, read_user
 from dwctl.store import Changes, Row, Tx
@@ -245,6 +245,31 @@ async def delete_key(services: Services, actor: Actor, owner_id: str, key_id: st
         return await Changes.note(tx, "key", key_id)
 
     await services.changes.applied(await services.store.write(write))
+
+
+async def delete_keys(services: Services, actor: Actor, key_ids: Sequence[str]) -> None:
+    """Delete several keys in one transaction. Raises GatewayError 403, 404, saying of which key: then none is deleted."""
+    known = [canonical(key_id) or NIL for key_id in key_ids]
+    rows = await in_chunks(services.store, "SELECT id, name, user_id FROM api_keys WHERE id IN ({places})", known)
+    of = {str(row["id"]): row for row in rows}
+    for key_id in known:
+        if key_id not in of:
+            raise key_missing(key_id)
+        with about(of[key_id]["name"], of=len(known)):
+            policy.require_for(actor, "ApiKeys", "delete_all", str(of[key_id]["user_id"]))
+
+    async def write(tx: Tx) -> int | None:
+        seq, now = None, clock.now_us()
+        for key_id in known:
+            with about(of[key_id]["name"], of=len(known)):
+                await _live_key(tx, str(of[key_id]["user_id"]), key_id)
+            await delete_key_row(tx, actor, key_id, now)
+            seq = await Changes.note(tx, "key", key_id)
+        return seq
+
+    seq = await services.store.write(write)
+    if seq is not None:
+        await services.changes.applied(seq)
 
 
 async def _holder(tx: Tx, actor: Actor, owner: User, member_id: str | None) -> User:

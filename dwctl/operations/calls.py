@@ -19,6 +19,7 @@ from dwctl.gateway import InsideCall
 from dwctl.gateway.admit import accessible
 from dwctl.ledger import Record, prices
 from dwctl.operations.key_list import ListedKey
+from dwctl.operations.loose_json import decoded, objects
 from dwctl.operations.services import Services
 from dwctl.operations.snippets import QUESTION, Kind, model_kind
 
@@ -220,10 +221,10 @@ async def _pieces(call: InsideCall, model: str) -> AsyncIterator[Piece | Answer]
 
 
 def _of_event(event: bytes, ending: Answer) -> list[Piece]:
-    body = _json(data_of(event) or b"")
+    body = decoded(data_of(event) or b"")
     _learn_error(body, ending)
     pieces = []
-    for choice in _objects(body.get("choices")):
+    for choice in objects(body.get("choices")):
         delta = choice.get("delta")
         if not isinstance(delta, dict):
             continue
@@ -238,13 +239,13 @@ def _of_event(event: bytes, ending: Answer) -> list[Piece]:
 
 
 def _of_body(body: bytes, ending: Answer) -> None:
-    decoded = _json(body)
-    _learn_error(decoded, ending)
-    for choice in _objects(decoded.get("choices")):
+    whole = decoded(body)
+    _learn_error(whole, ending)
+    for choice in objects(whole.get("choices")):
         message = choice.get("message")
         if isinstance(message, dict) and isinstance(text := message.get("content"), str):
             ending.text += text
-    vectors = [entry.get("embedding") for entry in _objects(decoded.get("data"))]
+    vectors = [entry.get("embedding") for entry in objects(whole.get("data"))]
     try:
         ending.vectors = msgspec.convert(vectors, list[list[float]])
     except msgspec.ValidationError:
@@ -268,15 +269,3 @@ def _conclude(ending: Answer, record: Record) -> None:
         ending.input_tokens, ending.output_tokens = usage.input, usage.output
     if ending.error is None and record.outcome not in ("complete", "cancelled"):
         ending.error = record.error_message or "The answer broke off."
-
-
-def _json(text: bytes) -> dict[str, Any]:
-    try:
-        decoded = msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return {}
-    return decoded if isinstance(decoded, dict) else {}
-
-
-def _objects(value: Any) -> list[dict[str, Any]]:
-    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []

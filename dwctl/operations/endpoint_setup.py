@@ -39,11 +39,13 @@ FailureKind = Literal["address", "unreachable", "tls", "timeout", "credential", 
 
 
 class EndpointSummary(msgspec.Struct, kw_only=True):
-    """An endpoint in a list. ``requests`` and ``errors`` are of its present models in the last 24 hours."""
+    """An endpoint in a list. ``requests`` and ``errors`` are of its present models in the last 24 hours; ``unshared`` are those that
+    no group may call."""
 
     endpoint: EndpointView
     models: int
     inactive: int
+    unshared: int
     requests: int
     errors: int
 
@@ -106,8 +108,9 @@ async def endpoint_summaries(services: Services, actor: Actor, *, skip: int, lim
     query = Endpoint.filter(deleted_at=None)
     rows = await query.order_by("name", "id").offset(skip).limit(limit)
     counted = await services.store.fetch(
-        "SELECT endpoint_id, COUNT(*) AS models, SUM(CASE WHEN status = 'active' THEN 0 ELSE 1 END) AS inactive FROM deployed_models"
-        " WHERE deleted_at IS NULL GROUP BY endpoint_id"
+        "SELECT m.endpoint_id, COUNT(*) AS models, SUM(CASE WHEN m.status = 'active' THEN 0 ELSE 1 END) AS inactive,"
+        " SUM(CASE WHEN EXISTS (SELECT 1 FROM deployment_groups d WHERE d.model_id = m.id) THEN 0 ELSE 1 END) AS unshared"
+        " FROM deployed_models m WHERE m.deleted_at IS NULL GROUP BY m.endpoint_id"
     )
     used = await services.store.fetch_report(
         "SELECT m.endpoint_id AS endpoint_id, SUM(u.requests) AS requests, SUM(u.errors) AS errors FROM usage_hourly u"
@@ -124,11 +127,22 @@ async def endpoint_summaries(services: Services, actor: Actor, *, skip: int, lim
                 endpoint=endpoint_view(row),
                 models=int(held["models"]) if held else 0,
                 inactive=int(held["inactive"]) if held else 0,
+                unshared=int(held["unshared"]) if held else 0,
                 requests=int(usage["requests"]) if usage else 0,
                 errors=int(usage["errors"]) if usage else 0,
             )
         )
     return summaries, await query.count()
+
+
+async def unfinished(services: Services, actor: Actor) -> list[Named]:
+    """Endpoints without models, by name: those whose set-up was left, or failed, after the first step. Raises GatewayError 403."""
+    policy.require(actor, "Endpoints", "update_all")
+    rows = await services.store.fetch(
+        "SELECT e.id, e.name FROM inference_endpoints e WHERE e.deleted_at IS NULL AND NOT EXISTS"
+        " (SELECT 1 FROM deployed_models m WHERE m.endpoint_id = e.id AND m.deleted_at IS NULL) ORDER BY e.name LIMIT 5"
+    )
+    return [Named(str(row["id"]), row["name"]) for row in rows]
 
 
 async def held_models(services: Services, actor: Actor, endpoint_id: str) -> list[Held]:

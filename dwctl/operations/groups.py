@@ -4,7 +4,7 @@ Everyone (the nil UUID) has every user but the system user as a member, without 
 a group may call is granted in ``dwctl.operations.models``.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -28,11 +28,11 @@ from dwctl.operations.account_views import (
     users_by_id,
 )
 from dwctl.operations.audit import audit
-from dwctl.operations.rows import canonical, change_row, count_up, stale
+from dwctl.operations.rows import about, canonical, change_row, count_up, stale
 from dwctl.operations.services import Services
 from dwctl.operations.users import check_text, like, live_user, optional_text, read_user
 from dwctl.store import Changes, Tx
-from dwctl.store.tables import Group, ModelGroup, UserGroup
+from dwctl.store.tables import Group, ModelGroup, User, UserGroup
 
 
 class GroupCreate(msgspec.Struct, kw_only=True):
@@ -239,56 +239,83 @@ async def groups_of(services: Services, actor: Actor, user_id: str) -> list[Grou
     return groups
 
 
+Membership = tuple[str, str]
+"""A user's id and a group's."""
+
+
 async def add_member(services: Services, actor: Actor, group_id: str, user_id: str) -> None:
     """Make a user a member; nothing happens if they are. Raises GatewayError 403 (also for Everyone), 404."""
-    await _change_membership(services, actor, group_id, user_id, add=True)
+    await set_memberships(services, actor, {(user_id, group_id): True})
 
 
-async def remove_member(services: Services, actor: Actor, group_id: str, user_id: str) -> None:
-    """End a membership. Raises GatewayError 403 (also for Everyone), 404 (also when there is none)."""
-    await _change_membership(services, actor, group_id, user_id, add=False)
+async def remove_member(services: Services, actor: Actor, group_id: str, user_id: str) -> dict[Membership, bool]:
+    """End a membership; what takes that back (see ``set_memberships``). Raises GatewayError 403 (also for Everyone), 404 (also when
+    there is none)."""
+    before = await set_memberships(services, actor, {(user_id, group_id): False})
+    if not before:
+        raise not_found(f"User with ID {user_id} not found in group {group_id}")
+    return before
 
 
-async def _change_membership(services: Services, actor: Actor, group_id: str, user_id: str, *, add: bool) -> None:
+async def set_memberships(services: Services, actor: Actor, wanted: Mapping[Membership, bool]) -> dict[Membership, bool]:
+    """Make users members of groups, or no longer, in one transaction. Those memberships that changed, as they were before: the same
+    call with them takes it back. Raises GatewayError 403 (also for Everyone), 404: then nothing is done."""
     policy.require(actor, "Groups", "update_all")
+    by_user: dict[str, dict[str, bool]] = {}
+    for (user_id, group_id), member in wanted.items():
+        by_user.setdefault(user_id, {})[group_id] = member
 
-    async def write(tx: Tx) -> int | None:
-        group = await _live_group(tx, group_id, "Update")
-        user = await live_user(tx, user_id)
-        if not await _set_membership(tx, actor, group, user_id, add=add):
-            if not add:
-                raise not_found(f"User with ID {user_id} not found in group {group_id}")
-            return None
-        await count_up(tx, user)
-        return await Changes.note(tx, "user", user_id)
+    async def write(tx: Tx) -> tuple[dict[Membership, bool], int | None]:
+        before: dict[Membership, bool] = {}
+        seq = None
+        for user_id, groups in by_user.items():
+            user = await live_user(tx, user_id)
+            with about(user.email, of=len(by_user)):
+                changed = await _set_memberships(tx, actor, user, groups)
+            if changed:
+                before |= changed
+                seq = await Changes.note(tx, "user", str(user.id))
+        return before, seq
 
-    seq = await services.store.write(write)
+    before, seq = await services.store.write(write)
     if seq is not None:
         await services.changes.applied(seq)
+    return before
 
 
-async def set_groups_of(services: Services, actor: Actor, user_id: str, group_ids: Collection[str], *, revision: int | None = None) -> None:
-    """Make these the user's groups, besides Everyone. ``revision`` is the user's, as the caller saw it.
-    Raises GatewayError 403, 404, 412."""
+async def set_groups_of(
+    services: Services, actor: Actor, user_id: str, group_ids: Collection[str], *, revision: int | None = None
+) -> dict[Membership, bool]:
+    """Make these the user's groups, besides Everyone; what takes that back (see ``set_memberships``). ``revision`` is the user's, as
+    the caller saw it. Raises GatewayError 403, 404, 412."""
     policy.require(actor, "Groups", "update_all")
     wanted = {canonical(group_id) or group_id for group_id in group_ids} - {NIL}
 
-    async def write(tx: Tx) -> int | None:
+    async def write(tx: Tx) -> tuple[dict[Membership, bool], int | None]:
         user = await live_user(tx, user_id)
         if revision is not None and revision != user.revision:
             raise stale()
         rows = await UserGroup.filter(user_id=user.id).using_db(tx.orm).values_list("group_id", flat=True)
-        changed = wanted ^ {str(held) for held in rows}
-        for group_id in sorted(changed):
-            await _set_membership(tx, actor, await _live_group(tx, group_id, "Update"), user_id, add=group_id in wanted)
-        if not changed:
-            return None
-        await count_up(tx, user)
-        return await Changes.note(tx, "user", user_id)
+        changes = {group_id: group_id in wanted for group_id in wanted ^ {str(held) for held in rows}}
+        before = await _set_memberships(tx, actor, user, changes)
+        return before, await Changes.note(tx, "user", user_id) if before else None
 
-    seq = await services.store.write(write)
+    before, seq = await services.store.write(write)
     if seq is not None:
         await services.changes.applied(seq)
+    return before
+
+
+async def _set_memberships(tx: Tx, actor: Actor, user: User, wanted: Mapping[str, bool]) -> dict[Membership, bool]:
+    """Write a user's memberships (group id -> whether); those that changed, as they were. The change is the caller's to note."""
+    before: dict[Membership, bool] = {}
+    for group_id, member in sorted(wanted.items()):
+        group = await _live_group(tx, group_id, "Update")
+        if await _set_membership(tx, actor, group, str(user.id), add=member):
+            before[str(user.id), str(group.id)] = not member
+    if before:
+        await count_up(tx, user)
+    return before
 
 
 async def _set_membership(tx: Tx, actor: Actor, group: Group, user_id: str, *, add: bool) -> bool:

@@ -1,5 +1,6 @@
 """API keys as pages list them: one's own or everybody's, with owner, last use, spend and state."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -8,7 +9,7 @@ from dwctl import clock
 from dwctl.accounts import NIL, Actor, policy
 from dwctl.operations.api_keys import key_missing
 from dwctl.operations.consequences import Consequences, consequences
-from dwctl.operations.rows import canonical
+from dwctl.operations.rows import among, canonical
 from dwctl.operations.services import Services
 from dwctl.operations.users import like
 from dwctl.store import Row
@@ -52,12 +53,13 @@ class ListedKey(msgspec.Struct, kw_only=True):
 
 
 class KeyFilter(msgspec.Struct, kw_only=True):
-    """Which keys. ``owner_id`` None: everybody's. ``search``: in name, hint and owner's address."""
+    """Which keys. ``owner_id`` None: everybody's. ``search``: in name, hint and owner's address. ``ids``: only these."""
 
     owner_id: str | None = None
     search: str | None = None
     state: State | None = None
     sort: Sort = "-created"
+    ids: Sequence[str] | None = None
 
 
 class Deletion(msgspec.Struct):
@@ -114,6 +116,9 @@ def _condition(chosen: KeyFilter, now: int) -> tuple[str, list[Any]]:
     elif chosen.state == "active":
         parts.append("(k.expires_at IS NULL OR k.expires_at > ?)")
         args.append(now + ENDING_US)
+    if chosen.ids is not None:
+        parts.append(among("k.id", chosen.ids))
+        args += chosen.ids
     return " AND ".join(parts), args
 
 

@@ -2,7 +2,7 @@
 who changed it last. And for everyone: why one cannot be called.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -10,10 +10,10 @@ import msgspec
 from dwctl import catalog, clock
 from dwctl.accounts import Actor, policy
 from dwctl.operations import models, tariffs
-from dwctl.operations.access import Named
+from dwctl.operations.access import Grant, Named
 from dwctl.operations.audit import AuditEntry, AuditFilter, list_audit
 from dwctl.operations.catalog_views import DAY_HOURS, groups_of
-from dwctl.operations.rows import canonical, count_up, stale
+from dwctl.operations.rows import among, canonical, count_up, stale
 from dwctl.operations.services import Services
 from dwctl.operations.users import like
 from dwctl.store import Changes, Tx
@@ -61,11 +61,12 @@ async def managed_models(
     search: str | None = None,
     endpoint_id: str | None = None,
     lacking: Lacking | None = None,
+    ids: Sequence[str] | None = None,
     skip: int,
     limit: int,
 ) -> tuple[list[ManagedModel], int]:
     """Live models by alias, and how many there are. ``lacking``: only those without groups, without a price, or that their provider
-    does not list any more. Raises GatewayError 403."""
+    does not list any more; ``ids``: only these. Raises GatewayError 403."""
     policy.require(actor, "Models", "update_all")
     conditions = ["m.deleted_at IS NULL"]
     args: list[Any] = []
@@ -77,6 +78,9 @@ async def managed_models(
         args.append(known)
     if lacking is not None:
         conditions.append(_LACKING[lacking])
+    if ids is not None:
+        conditions.append(among("m.id", ids))
+        args += ids
     where = " AND ".join(conditions)
     rows = await services.store.fetch(
         "SELECT m.id AS id, m.alias AS alias, m.model_name AS model_name, m.model_type AS model_type, m.status AS status,"
@@ -85,8 +89,8 @@ async def managed_models(
         [*args, limit, skip],
     )
     [total] = await services.store.fetch(f"SELECT COUNT(*) AS total FROM deployed_models m WHERE {where}", args)
-    ids = [str(row["id"]) for row in rows]
-    usage, prices = await _usage(services, ids), await _prices(ids)
+    found_ids = [str(row["id"]) for row in rows]
+    usage, prices = await _usage(services, found_ids), await _prices(found_ids)
     found = [
         ManagedModel(
             id=model_id,
@@ -100,7 +104,7 @@ async def managed_models(
             requests=usage.get(model_id, (0, 0))[0],
             errors=usage.get(model_id, (0, 0))[1],
         )
-        for model_id, row in zip(ids, rows, strict=True)
+        for model_id, row in zip(found_ids, rows, strict=True)
     ]
     return found, int(total["total"])
 
@@ -125,22 +129,27 @@ async def _prices(ids: list[str]) -> dict[str, catalog.TariffTerms]:
 
 async def set_model_groups(
     services: Services, actor: Actor, model_id: str, group_ids: Collection[str], *, seen: Collection[str] | None = None
-) -> None:
-    """Make these the groups that may call the model. ``seen`` are those that the caller believes may now.
+) -> dict[Grant, bool]:
+    """Make these the groups that may call the model; what takes that back (see ``access.set_grants``). ``seen`` are those that the
+    caller believes may now.
 
     Raises GatewayError 403, 404; 412 when others may by now.
     """
     policy.require(actor, "Groups", "update_all")
 
-    async def write(tx: Tx) -> int:
+    async def write(tx: Tx) -> tuple[dict[Grant, bool], int]:
         row = await models.live_model(tx, model_id)
         held = await models.groups_of_model(tx, str(row.id))
         if seen is not None and held != set(seen):
             raise stale()
-        await models.set_groups(tx, actor, str(row.id), await models.live_groups(tx, group_ids))
-        return await Changes.note(tx, "catalog", str(row.id))
+        wished = set(await models.live_groups(tx, group_ids))
+        await models.set_groups(tx, actor, str(row.id), wished)
+        before = {(group_id, str(row.id)): group_id in held for group_id in held ^ wished}
+        return before, await Changes.note(tx, "catalog", str(row.id))
 
-    await services.changes.applied(await services.store.write(write))
+    before, seq = await services.store.write(write)
+    await services.changes.applied(seq)
+    return before
 
 
 async def price_versions(services: Services, actor: Actor, model_id: str) -> list[PriceVersion]:

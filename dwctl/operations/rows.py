@@ -1,5 +1,7 @@
 """Finding and changing single rows: ids as callers write them, and updates that name the revision that was read."""
 
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +18,23 @@ def canonical(id_text: str) -> str | None:
         return str(UUID(id_text))
     except ValueError:
         return None
+
+
+def among(column: str, ids: Sequence[str]) -> str:
+    """The condition that a column has one of the ids, with a place for each."""
+    return f"{column} IN ({', '.join('?' * len(ids))})" if ids else "1 = 0"
+
+
+@contextlib.contextmanager
+def about(name: str, *, of: int) -> Iterator[None]:
+    """Where an act has several rows (``of``), a refusal says which of them it is about."""
+    try:
+        yield
+    except GatewayError as error:
+        if of > 1:
+            error.message = f"{name}: {error.message}"
+            error.args = (error.message,)
+        raise
 
 
 def stale() -> GatewayError:

@@ -1,4 +1,4 @@
-"""Code to copy: the same call as curl, Python and JavaScript, ready to run.
+"""Code to copy: the same call as curl, with OpenAI's SDKs for Python and JavaScript, and with Anthropic's, ready to run.
 
 A secret is written out only on the page that shows it for the only time; elsewhere the code reads it from the environment.
 """
@@ -32,13 +32,17 @@ def snippets(
     """The call of ``model`` in each language. ``base_url`` is the gateway's, with ``/v1`` (e.g. ``https://host/ai/v1``); without
     ``secret`` the key is taken from the environment variable ``DWCTL_API_KEY``. ``request``: what is sent beside the model."""
     url = base_url.rstrip("/")
+    # What a playground asks with is in OpenAI's words; the first hello is the same in anybody's.
+    greets = request is None and kind != "embeddings"
     if request is None:
         request = {"input": "hello"} if kind == "embeddings" else {"messages": [{"role": "user", "content": QUESTION}]}
     body = {"model": model, **request} | ({"stream": True} if kind == "stream" else {})
+    anthropic = Snippet("Anthropic", "python", "pip install anthropic", _anthropic(url, body, kind, secret))
     return [
         Snippet("curl", "bash", None, _curl(url, body, kind, secret)),
         Snippet("Python", "python", "pip install openai", _python(url, body, kind, secret)),
         Snippet("JavaScript", "javascript", "npm install openai, and save this as hello.mjs", _javascript(url, body, kind, secret)),
+        *([anthropic] if greets else []),
     ]
 
 
@@ -52,7 +56,10 @@ def replay(base_url: str, path: str, body: str | None, model: str) -> str:
     """A recorded request as curl, with its own body if there is one, else with a new one for its model."""
     if body is None:
         return snippets(base_url, model, "embeddings" if path.endswith("/embeddings") else "chat")[0].code
-    return _call(base_url.rstrip("/") + path, body, None, streams=False)
+    root = base_url.rstrip("/")
+    if path.startswith("/api/"):
+        root = root.removesuffix("/v1")  # Ollama's paths are beside it
+    return _call(root + path, body, None, streams=False)
 
 
 def model_kind(model_type: str) -> Kind:
@@ -91,6 +98,21 @@ def _python(url: str, body: Mapping[str, object], kind: Kind, secret: str | None
         ")",
     ]
     return "\n".join((*head, *call, *_PYTHON_ENDS[kind], ""))
+
+
+def _anthropic(url: str, body: Mapping[str, object], kind: Kind, secret: str | None) -> str:
+    key = f'os.environ["{KEY_VARIABLE}"]' if secret is None else json.dumps(secret)
+    head = ["import os", ""] if secret is None else []
+    head += ["from anthropic import Anthropic", "", f"client = Anthropic(base_url={json.dumps(url.removesuffix('/v1'))}, api_key={key})"]
+    arguments = [f"    {name}={json.dumps(value)}," for name, value in body.items() if name != "stream"]
+    arguments.insert(1, "    max_tokens=1000,")
+    if kind == "stream":
+        call = ["with client.messages.stream(", *arguments, ") as stream:", "    for text in stream.text_stream:"]
+        end = ['        print(text, end="", flush=True)', "print()"]
+    else:
+        call = ["answer = client.messages.create(", *arguments, ")"]
+        end = ['print("".join(block.text for block in answer.content if block.type == "text"))']
+    return "\n".join((*head, *call, *end, ""))
 
 
 def _javascript(url: str, body: Mapping[str, object], kind: Kind, secret: str | None) -> str:

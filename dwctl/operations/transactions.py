@@ -163,19 +163,18 @@ def export(services: Services, actor: Actor, wanted: transactions.Filter) -> Asy
 
 async def _exported(services: Services, wanted: transactions.Filter) -> AsyncIterator[tuple[transactions.Posting, int | None]]:
     whole = wanted.account_id is not None and not wanted.kinds and not wanted.search
-    skip, last, balance = 0, None, 0
+    balance = None
     while True:
-        found = await transactions.page(services.store, wanted, skip=skip, limit=EXPORTED_AT_ONCE)
+        found = await transactions.page(services.store, wanted, limit=EXPORTED_AT_ONCE)
+        if balance is None:
+            balance = found.page_start_balance
         for posting in found.data:
-            if last is not None and posting.seq >= last:
-                continue  # what was booked meanwhile has moved the others on
-            if last is None:
-                balance = found.page_start_balance
             yield posting, balance if whole else None
-            last, balance = posting.seq, balance - posting.signed_nano
+            balance -= posting.signed_nano
         if not found.has_more:
             return
-        skip += EXPORTED_AT_ONCE
+        # By place and not by number: what is booked meanwhile moves no row.
+        wanted = msgspec.structs.replace(wanted, before_seq=found.data[-1].seq)
 
 
 EXPORTED_AT_ONCE = 2000

@@ -16,7 +16,7 @@ from dwctl.errors import GatewayError, bad_request, conflict, forbidden, not_fou
 from dwctl.ledger import transactions
 from dwctl.operations.account_views import USER_COLUMNS, UserResponse, groups_of_users, user_view
 from dwctl.operations.audit import audit
-from dwctl.operations.rows import canonical, change_row
+from dwctl.operations.rows import about, among, canonical, change_row
 from dwctl.operations.services import Services
 from dwctl.store import Changes, Tx
 from dwctl.store.tables import ApiKey, User, UserGroup
@@ -61,9 +61,16 @@ class UserUpdate(msgspec.Struct, kw_only=True):
 
 
 async def list_users(
-    services: Services, actor: Actor, *, skip: int, limit: int, search: str | None = None, include: Collection[str] = ()
+    services: Services,
+    actor: Actor,
+    *,
+    skip: int,
+    limit: int,
+    search: str | None = None,
+    ids: Sequence[str] | None = None,
+    include: Collection[str] = (),
 ) -> tuple[list[UserResponse], int]:
-    """Users, newest first, and how many there are. ``include``: groups, billing (for those who may read credits).
+    """Users, newest first, and how many there are. ``ids``: only these; ``include``: groups, billing (for those who may read credits).
     Raises GatewayError 403."""
     policy.require(actor, "Users", "read_all")
     where = f"deleted_at IS NULL AND id <> '{NIL}'"
@@ -72,6 +79,9 @@ async def list_users(
         pattern = like(search)
         where += " AND (LOWER(email) LIKE ? ESCAPE '!' OR LOWER(username) LIKE ? ESCAPE '!' OR LOWER(display_name) LIKE ? ESCAPE '!')"
         args = [pattern] * 3
+    if ids is not None:
+        where += f" AND {among('id', ids)}"
+        args += ids
     rows = await services.store.fetch(
         f"SELECT {USER_COLUMNS} FROM users WHERE {where} ORDER BY created_at DESC, id DESC LIMIT ? OFFSET ?", [*args, limit, skip]
     )
@@ -219,40 +229,57 @@ async def update_user(services: Services, actor: Actor, user_id: str, body: User
 async def delete_user(services: Services, actor: Actor, user_id: str) -> None:
     """Delete a user softly: their keys and sessions end at once, and name and e-mail address are free again.
     Raises GatewayError 400 (oneself), 403 (also for an administrator, to others), 404."""
+    await delete_users(services, actor, [user_id])
+
+
+async def delete_users(services: Services, actor: Actor, user_ids: Sequence[str]) -> None:
+    """As ``delete_user``, of several in one transaction; what it raises says of which: then none is deleted."""
     policy.require(actor, "Users", "delete_all")
+
+    async def write(tx: Tx) -> int | None:
+        seq = None
+        for user_id in user_ids:
+            row = await live_user(tx, user_id)
+            with about(row.email, of=len(user_ids)):
+                await _delete_user(tx, actor, row)
+            seq = await Changes.note(tx, "user", str(row.id))
+        return seq
+
+    seq = await services.store.write(write)
+    if seq is not None:
+        await services.changes.applied(seq)
+
+
+async def _delete_user(tx: Tx, actor: Actor, row: User) -> None:
+    """Delete one with keys, sessions and memberships, audited. The change is the caller's to note."""
+    user_id = str(row.id)
     if user_id == actor.user_id:
         raise bad_request("You cannot delete your own account")
-
-    async def write(tx: Tx) -> int:
-        row = await live_user(tx, user_id)
-        if row.is_admin and not actor.is_admin:
-            raise forbidden("Only an administrator can delete an administrator", code="insufficient_permissions")
-        now = clock.now_us()
-        keys = await tx.fetch("SELECT id FROM api_keys WHERE deleted_at IS NULL AND (user_id = ? OR created_by = ?)", (user_id, user_id))
-        for key in keys:
-            await delete_key_row(tx, actor, str(key["id"]), now)
-        await tx.execute("DELETE FROM sessions WHERE user_id = ?", (user_id,))
-        await UserGroup.filter(user_id=row.id).using_db(tx.orm).delete()
-        await (
-            User.filter(id=row.id)
-            .using_db(tx.orm)
-            .update(
-                email=f"deleted-{user_id}@deleted.local",
-                live_username=None,
-                live_email=None,
-                external_user_id=None,
-                password_hash=None,
-                display_name=None,
-                avatar_url=None,
-                deleted_at=now,
-                updated_at=now,
-                revision=row.revision + 1,
-            )
+    if row.is_admin and not actor.is_admin:
+        raise forbidden("Only an administrator can delete an administrator", code="insufficient_permissions")
+    now = clock.now_us()
+    keys = await tx.fetch("SELECT id FROM api_keys WHERE deleted_at IS NULL AND (user_id = ? OR created_by = ?)", (user_id, user_id))
+    for key in keys:
+        await delete_key_row(tx, actor, str(key["id"]), now)
+    await tx.execute("DELETE FROM sessions WHERE user_id = ?", (user_id,))
+    await UserGroup.filter(user_id=row.id).using_db(tx.orm).delete()
+    await (
+        User.filter(id=row.id)
+        .using_db(tx.orm)
+        .update(
+            email=f"deleted-{user_id}@deleted.local",
+            live_username=None,
+            live_email=None,
+            external_user_id=None,
+            password_hash=None,
+            display_name=None,
+            avatar_url=None,
+            deleted_at=now,
+            updated_at=now,
+            revision=row.revision + 1,
         )
-        await audit(tx, actor, "users.delete", "user", user_id, {"username": row.username, "email": row.email}, None)
-        return await Changes.note(tx, "user", user_id)
-
-    await services.changes.applied(await services.store.write(write))
+    )
+    await audit(tx, actor, "users.delete", "user", user_id, {"username": row.username, "email": row.email}, None)
 
 
 async def delete_key_row(tx: Tx, actor: Actor, key_id: str, now: int) -> None:

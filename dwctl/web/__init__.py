@@ -38,6 +38,7 @@ from dwctl.web import (
     reset,
     sign_in,
     system,
+    undo,
     users,
 )
 from dwctl.web.assets import Assets
@@ -56,6 +57,7 @@ TABLES: tuple[list[Route], ...] = (
     users.ROUTES,
     groups.ROUTES,
     access.ROUTES,
+    undo.ROUTES,
     billing.ROUTES,
     system.ROUTES,
     docs.ROUTES,

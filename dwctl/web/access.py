@@ -1,6 +1,6 @@
 """``/admin/access``: which group may call which model, as a table to tick, and why a user may call a model or what is missing."""
 
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 
@@ -8,11 +8,12 @@ from dwctl.accounts import NIL
 from dwctl.doorway import Context, Needs, Route
 from dwctl.errors import GatewayError
 from dwctl.operations import groups, users
-from dwctl.operations.access import AccessExplanation, Named, access_matrix, explain_access, set_access
+from dwctl.operations.access import AccessExplanation, Named, access_matrix, explain_access, set_grants
 from dwctl.operations.rows import canonical
 from dwctl.web.addresses import address
 from dwctl.web.forms import FormState, wrong
-from dwctl.web.pages import Nav, View, go, page, view
+from dwctl.web.pages import Nav, PageNumber, View, go, page, view
+from dwctl.web.undo import undoable
 
 ROUTES: list[Route] = []
 SIZE = 50
@@ -25,7 +26,7 @@ class MatrixQuery(msgspec.Struct, kw_only=True):
 
     q: str | None = None
     group: str | None = None
-    page: Annotated[int, msgspec.Meta(ge=1, le=10**6)] = 1
+    page: PageNumber = 1
 
 
 class MatrixForm(MatrixQuery, kw_only=True):
@@ -70,15 +71,19 @@ async def show(context: Context) -> View:
 async def save(context: Context) -> Any:
     """Change what differs from what was shown."""
     form: MatrixForm = context.body
-    changed = sorted(set(form.before) ^ set(form.granted))
-    for pair in changed:
+    wanted = {}
+    for pair in set(form.before) ^ set(form.granted):
         group_id, _, model_id = pair.partition(":")
-        await set_access(context.services, context.actor, group_id, model_id, allowed=pair in form.granted)
-    if "hx-request" in context.request.headers:
-        return await _matrix(context, form)
-    words = {"q": form.q, "group": form.group, "page": str(form.page) if form.page > 1 else None}
-    said = f"{len(changed)} {'change is' if len(changed) == 1 else 'changes are'} saved." if changed else "Nothing was changed."
-    return go(address("/admin/access", words), said)
+        wanted[group_id, model_id] = pair in form.granted
+    before = await set_grants(context.services, context.actor, wanted)
+    back = address("/admin/access", {"q": form.q, "group": form.group, "page": form.page if form.page > 1 else None})
+    said = f"{len(before)} {'change is' if len(before) == 1 else 'changes are'} saved." if before else "Nothing was changed."
+    flash = undoable(context, said, "grants", before, back=back)
+    if "hx-request" not in context.request.headers:
+        return go(back, flash)
+    shown = await _matrix(context, form)
+    shown.flash = flash if flash.undo else None
+    return shown
 
 
 async def _matrix(context: Context, query: MatrixQuery) -> View:
@@ -155,7 +160,7 @@ async def fix(context: Context) -> Any:
     matrix = await access_matrix(services, actor)
     model_id = next((model.id for model in matrix.models if model.name == form.model), form.model)
     if form.share:
-        await set_access(services, actor, form.group, model_id, allowed=True)
+        await set_grants(services, actor, {(form.group, model_id): True})
     else:
         await groups.add_member(services, actor, form.group, user.id)
     return go(address("/admin/access/explain", {"user": form.user, "model": form.model}), "Granted. It holds from the next request on.")

@@ -4,8 +4,33 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
+import msgspec
 from sanic.request import Request
 from sanic.response import HTTPResponse
+
+from dwctl.errors import bad_request
+
+
+class Query(msgspec.Struct, kw_only=True):
+    """Words of an address. What cannot be understood is said on the page, so that all of them are texts."""
+
+    def words(self) -> dict[str, Any]:
+        """As they are in the address."""
+        return {field.encode_name: getattr(self, field.name) for field in msgspec.structs.fields(self)}
+
+
+class Chip(msgspec.Struct, frozen=True):
+    """A filter in force, and the address without it."""
+
+    name: str
+    value: str
+    without: str
+
+
+def refuse(problems: Mapping[str, str]) -> None:
+    """Where there is no page to say it on: raise GatewayError 400 with the first word that cannot be understood."""
+    for field, sentence in problems.items():
+        raise bad_request(sentence, param=field)
 
 
 def address(path: str, words: Mapping[str, Any]) -> str:

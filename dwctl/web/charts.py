@@ -133,26 +133,6 @@ def sparkline(values: Sequence[float | None], width: float = 120, height: float 
     return _line([None if value is None else (round(step * i, 2), scale(value)) for i, value in enumerate(values)])
 
 
-def arcs(values: Sequence[float], radius: float = 40, centre: float = 50) -> list[str]:
-    """Paths of a ring's parts, clockwise from the top. A value that is not positive has an empty path."""
-    whole = sum(value for value in values if value > 0)
-    paths, start = [], 0.0
-    for value in values:
-        if value <= 0 or whole <= 0:
-            paths.append("")
-            continue
-        share = value / whole
-        if share > 0.9999:
-            top, bottom = centre - radius, centre + radius
-            paths.append(f"M{centre} {top}A{radius} {radius} 0 1 1 {centre} {bottom}A{radius} {radius} 0 1 1 {centre} {top}")
-        else:
-            x1, y1 = _around(start, radius, centre)
-            x2, y2 = _around(start + share, radius, centre)
-            paths.append(f"M{x1} {y1}A{radius} {radius} 0 {1 if share > 0.5 else 0} 1 {x2} {y2}")
-        start += share
-    return paths
-
-
 def share(value: float, whole: float, width: float) -> float:
     """How much of ``width`` a part of the whole takes; at least a hair of it if there is a part at all."""
     if whole <= 0 or value <= 0:
@@ -197,8 +177,3 @@ def _line(points: Sequence[tuple[float, float] | None]) -> Line:
             pieces.append(" ".join(f"{x:g},{y:g}" for x, y in run))
         run = []
     return Line(pieces, dots)
-
-
-def _around(turn: float, radius: float, centre: float) -> tuple[float, float]:
-    angle = 2 * math.pi * turn
-    return round(centre + radius * math.sin(angle), 3), round(centre - radius * math.cos(angle), 3)

@@ -19,7 +19,8 @@ from dwctl.money import format_amount
 from dwctl.operations import explorer
 from dwctl.operations.explorer import BYS, By, Exploration, Group, Metric, Question, Sums
 from dwctl.operations.request_words import Words, understand
-from dwctl.web.addresses import address, tidied
+from dwctl.web.addresses import Chip, Query, address, refuse, tidied
+from dwctl.web.exports import attached
 from dwctl.web.formats import with_symbol
 from dwctl.web.pages import Nav, View, page, view
 from dwctl.web.ranges import PRESETS, Range, read_range, written
@@ -52,8 +53,8 @@ LABELS: dict[By, str] = {
 }
 
 
-class CostQuery(msgspec.Struct, kw_only=True, rename={"start": "from", "end": "to"}):
-    """Words of the address. What cannot be understood is said on the page, so that all of them are texts."""
+class CostQuery(Query, kw_only=True, rename={"start": "from", "end": "to"}):
+    """Words of the address."""
 
     range: str | None = None
     start: str | None = None
@@ -66,10 +67,6 @@ class CostQuery(msgspec.Struct, kw_only=True, rename={"start": "from", "end": "t
     endpoint: str | None = None
     key: str | None = None
     user: str | None = None
-
-    def words(self) -> dict[str, Any]:
-        """As they are in the address."""
-        return {field.encode_name: getattr(self, field.name) for field in msgspec.structs.fields(self)}
 
 
 class Asked(msgspec.Struct, kw_only=True):
@@ -134,7 +131,9 @@ async def cost(context: Context) -> View | HTTPResponse:
     question = asked.question
     everybody = policy.allows(context.actor, "Analytics", "read_all")
     bys = [(by, LABELS[by]) for by in BYS if everybody or by != "user"]
-    chips = [(name, asked.said.get(name, words[name]), address(PATH, words | {name: ""})) for name in FILTERS if words[name] is not None]
+    chips = [
+        Chip(name, asked.said.get(name, words[name]), address(PATH, words | {name: ""})) for name in FILTERS if words[name] is not None
+    ]
     values: dict[str, Any] = {
         "query": words,
         "problems": asked.problems,
@@ -316,14 +315,8 @@ def _change(now: Sums, before: Sums, metric: Metric) -> tuple[str, str]:
 async def export(context: Context) -> HTTPResponse:
     """The groups of the table."""
     asked = await _asked(context)
-    if asked.problems:
-        field, sentence = next(iter(asked.problems.items()))
-        raise GatewayError(400, "invalid_request_error", "bad_request", sentence, param=field)
+    refuse(asked.problems)
     answer = await explorer.explore(context.services, context.actor, asked.question)
     name = f"cost-{written(answer.start_us)[:13]}-{written(answer.end_us)[:13]}.csv"
-    headers = {
-        "content-disposition": f'attachment; filename="{name}"',
-        "cache-control": "no-store",
-        "x-content-type-options": "nosniff",
-    }
-    return HTTPResponse("".join(explorer.export_csv(asked.question, answer)), 200, headers, "text/csv; charset=utf-8")
+    text = "".join(explorer.export_csv(asked.question, answer))
+    return HTTPResponse(text, 200, attached(name), "text/csv; charset=utf-8")

@@ -15,17 +15,16 @@ from dwctl.doorway import Context, Needs, Route
 from dwctl.errors import GatewayError
 from dwctl.operations import endpoint_setup, endpoints
 from dwctl.operations.endpoint_setup import Comparison
-from dwctl.operations.groups import list_groups
 from dwctl.operations.model_management import obstacles
 from dwctl.web.endpoint_forms import BLANK, BY_KEY, PRESETS, SPEAKS, ConnectionForm, PriceFields, split_words
 from dwctl.web.endpoints import BASE, connection, endpoint_of
 from dwctl.web.forms import FormError, wrong
+from dwctl.web.groups import group_choices
 from dwctl.web.pages import View, go, page, view
 
 ROUTES: list[Route] = []
 TICKED_AT_ONCE = 25
 """The first time, up to so many models are chosen beforehand."""
-_MOST_GROUPS = 500
 
 ADVICE = {
     "address": "Correct the URL below.",
@@ -76,7 +75,8 @@ async def show_new(context: Context) -> View:
     query = context.query or NewQuery()
     preset = BY_KEY.get(query.preset or "", BLANK)
     found = await endpoint_setup.local_servers(context.services, context.actor) if query.look else None
-    return view("endpoints/new.html", preset=preset, presets=[*PRESETS, BLANK], found=found, speaks=SPEAKS)
+    left = await endpoint_setup.unfinished(context.services, context.actor)
+    return view("endpoints/new.html", preset=preset, presets=[*PRESETS, BLANK], found=found, speaks=SPEAKS, unfinished=left)
 
 
 @page(
@@ -185,10 +185,9 @@ async def show_share(context: Context) -> Any:
     unshared = await endpoint_setup.unshared_models(context.services, context.actor, endpoint.id)
     if not unshared and context.form is None:
         return go(f"{BASE}/{endpoint.id}/ready")
-    groups, _ = await list_groups(context.services, context.actor, skip=0, limit=_MOST_GROUPS)
-    options = [(group.id, group.name, "Every user, also those to come." if group.id == NIL else group.description) for group in groups]
+    groups = await group_choices(context)
     currency = context.services.config.billing.currency
-    return view("endpoints/share.html", endpoint=endpoint, unshared=unshared, groups=options, everyone=NIL, currency=currency)
+    return view("endpoints/share.html", endpoint=endpoint, unshared=unshared, groups=groups, everyone=NIL, currency=currency)
 
 
 @page(

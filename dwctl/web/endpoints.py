@@ -7,11 +7,10 @@ import msgspec
 from dwctl.doorway import Context, Needs, Route
 from dwctl.operations import catalog_views, endpoint_setup, endpoints
 from dwctl.operations.catalog_views import EndpointView
-from dwctl.operations.consequences import consequences
 from dwctl.operations.endpoint_setup import Failure
-from dwctl.web.deletion import DeleteForm, check_confirmed, deletion
+from dwctl.web.deletion import add_deletion
 from dwctl.web.endpoint_forms import DIALECTS, SPEAKS, ConnectionForm, chosen_header
-from dwctl.web.pages import Nav, View, go, page, view
+from dwctl.web.pages import Nav, PageNumber, View, go, page, view
 
 ROUTES: list[Route] = []
 BASE = "/admin/endpoints"
@@ -20,7 +19,7 @@ _TIMEOUTS = ("connection", "first byte", "between bytes", "in all")
 
 
 class ListQuery(msgspec.Struct, kw_only=True):
-    page: int = 1
+    page: PageNumber = 1
 
 
 async def endpoint_of(context: Context) -> EndpointView:
@@ -39,7 +38,7 @@ async def endpoint_of(context: Context) -> EndpointView:
 )
 async def show_endpoints(context: Context) -> View:
     """All endpoints with their numbers."""
-    number = max(1, context.query.page)
+    number = context.query.page
     found, total = await endpoint_setup.endpoint_summaries(context.services, context.actor, skip=(number - 1) * PAGE_SIZE, limit=PAGE_SIZE)
     return view("endpoints/list.html", summaries=found, total=total, page=number, size=PAGE_SIZE)
 
@@ -92,26 +91,12 @@ async def change_endpoint(context: Context) -> Any:
     return go(f"{BASE}/{stored.id}", "The endpoint is saved.")
 
 
-@page(ROUTES, "GET", f"{BASE}/<endpoint_id>/delete", policy=Needs("Endpoints", "delete_all"), summary="Delete an endpoint")
-async def ask_deletion(context: Context) -> View:
-    """What goes with it."""
-    endpoint = await endpoint_of(context)
-    found = await consequences(context.services, context.actor, "endpoint", endpoint.id)
-    return deletion("endpoint", f"{BASE}/{endpoint.id}", found, trail=("Endpoints", BASE))
-
-
-@page(
+add_deletion(
     ROUTES,
-    "POST",
-    f"{BASE}/<endpoint_id>/delete",
+    "endpoint",
+    f"{BASE}/<endpoint_id>",
     policy=Needs("Endpoints", "delete_all"),
-    form=DeleteForm,
-    again=ask_deletion,
-    summary="Delete an endpoint",
+    trail=("Endpoints", BASE),
+    delete=endpoints.delete_endpoint,
+    said="The endpoint {} and its models are deleted.",
 )
-async def delete_endpoint(context: Context) -> Any:
-    """Delete it with its models, once its name has been typed."""
-    endpoint = await endpoint_of(context)
-    check_confirmed(context.body, endpoint.name)
-    await endpoints.delete_endpoint(context.services, context.actor, endpoint.id)
-    return go(BASE, f"The endpoint {endpoint.name} and its models are deleted.")

@@ -1,32 +1,33 @@
 """``/admin/groups``: who belongs together, and which models they may call."""
 
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 
 from dwctl.accounts import NIL, policy
 from dwctl.doorway import Context, Needs, Route
 from dwctl.operations import groups, users
-from dwctl.operations.access import access_matrix, set_access
+from dwctl.operations.access import access_matrix, set_grants
 from dwctl.operations.account_views import UserResponse
-from dwctl.operations.consequences import consequences
 from dwctl.operations.groups import GroupCreate, GroupUpdate
-from dwctl.web.deletion import DeleteForm, check_confirmed, deletion
+from dwctl.web.deletion import add_deletion
 from dwctl.web.forms import wrong
-from dwctl.web.pages import Nav, View, go, page, view
+from dwctl.web.pages import Nav, PageNumber, View, go, page, view
+from dwctl.web.undo import undoable
 
 ROUTES: list[Route] = []
 SIZE = 25
 _SUGGESTED = 100
+_MOST_CHOICES = 500
 
 
 class GroupsQuery(msgspec.Struct, kw_only=True):
     q: str | None = None
-    page: Annotated[int, msgspec.Meta(ge=1, le=10**6)] = 1
+    page: PageNumber = 1
 
 
 class MembersQuery(msgspec.Struct, kw_only=True):
-    page: Annotated[int, msgspec.Meta(ge=1, le=10**6)] = 1
+    page: PageNumber = 1
 
 
 class NewGroupForm(msgspec.Struct, kw_only=True):
@@ -157,8 +158,9 @@ async def remove_member(context: Context) -> Any:
     """End a membership."""
     group_id = context.uuid("group_id")
     user = await users.read_user(context.services, context.body.user)
-    await groups.remove_member(context.services, context.actor, group_id, user.id)
-    return go(f"/admin/groups/{group_id}", f"{user.email} is no longer a member.")
+    before = await groups.remove_member(context.services, context.actor, group_id, user.id)
+    back = f"/admin/groups/{group_id}"
+    return go(back, undoable(context, f"{user.email} is no longer a member.", "memberships", before, back=back))
 
 
 @page(
@@ -173,31 +175,25 @@ async def remove_member(context: Context) -> Any:
 async def change_model(context: Context) -> Any:
     """Set whether the group may call one model."""
     group_id, form = context.uuid("group_id"), context.body
-    await set_access(context.services, context.actor, group_id, form.model, allowed=form.allowed)
-    return go(f"/admin/groups/{group_id}", "The model is added." if form.allowed else "The model is removed.")
+    before = await set_grants(context.services, context.actor, {(group_id, form.model): form.allowed})
+    back, said = f"/admin/groups/{group_id}", "The model is added." if form.allowed else "The model is removed."
+    return go(back, undoable(context, said, "grants", before, back=back))
 
 
-@page(ROUTES, "GET", "/admin/groups/<group_id>/delete", policy=Needs("Groups", "delete_all"), summary="Delete a group")
-async def ask_delete(context: Context) -> View:
-    """What goes with the group, counted."""
-    group_id = context.uuid("group_id")
-    found = await consequences(context.services, context.actor, "group", group_id)
-    return deletion("group", f"/admin/groups/{group_id}", found, trail=("Groups", "/admin/groups"))
-
-
-@page(
+add_deletion(
     ROUTES,
-    "POST",
-    "/admin/groups/<group_id>/delete",
+    "group",
+    "/admin/groups/<group_id>",
     policy=Needs("Groups", "delete_all"),
-    form=DeleteForm,
-    again=ask_delete,
-    summary="Delete a group",
+    trail=("Groups", "/admin/groups"),
+    delete=groups.delete_group,
+    said="{} is deleted. Its members have lost what only it gave them.",
 )
-async def delete(context: Context) -> Any:
-    """Delete the group, if its name was typed."""
-    group_id = context.uuid("group_id")
-    group = await groups.get_group(context.services, context.actor, group_id)
-    check_confirmed(context.body, group.name)
-    await groups.delete_group(context.services, context.actor, group_id)
-    return go("/admin/groups", f"{group.name} is deleted. Its members have lost what only it gave them.")
+
+
+async def group_choices(context: Context) -> list[tuple[str, str, str | None]]:
+    """The groups, Everyone with them, as choices for whoever may change what they have: id, name, what it is."""
+    if not policy.allows(context.actor, "Groups", "update_all"):
+        return []
+    found, _ = await groups.list_groups(context.services, context.actor, skip=0, limit=_MOST_CHOICES)
+    return [(group.id, group.name, "Every user, also those to come." if group.id == NIL else group.description) for group in found]

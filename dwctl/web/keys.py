@@ -1,7 +1,7 @@
 """``/keys``: API keys. A secret is in the one answer that made it; a reload, Back, and every later page show that it was shown."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -11,11 +11,15 @@ from dwctl.accounts.policy import allows
 from dwctl.doorway import Context, Needs, Route
 from dwctl.operations import api_keys, key_list
 from dwctl.operations.calls import Answer, CallableModel, first_model, models_for, try_key
+from dwctl.operations.consequences import consequences
 from dwctl.operations.key_list import KeyFilter, ListedKey, Sort, State
 from dwctl.operations.snippets import Snippet, administration_snippet, snippets
 from dwctl.operations.users import read_user
+from dwctl.web import several
+from dwctl.web.addresses import address
 from dwctl.web.forms import wrong
-from dwctl.web.pages import Nav, View, go, page, view
+from dwctl.web.pages import Nav, PageNumber, View, go, page, view
+from dwctl.web.several import SeveralForm
 
 ROUTES: list[Route] = []
 PAGE_SIZE = 25
@@ -39,7 +43,7 @@ class ListQuery(msgspec.Struct, kw_only=True):
     q: str | None = None
     state: State | None = None
     sort: Sort = "-created"
-    page: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1
+    page: PageNumber = 1
 
 
 class NewQuery(msgspec.Struct, kw_only=True):
@@ -92,9 +96,7 @@ class DeleteForm(msgspec.Struct, kw_only=True):
 async def list_page(context: Context) -> View:
     """One's own keys, or everybody's."""
     query, actor = context.query, context.actor
-    owner = query.user or (None if query.scope == "all" else actor.user_id)
-    chosen = KeyFilter(owner_id=owner, search=query.q, state=query.state, sort=query.sort)
-    found, total = await key_list.list_keys(context.services, actor, chosen, skip=(query.page - 1) * PAGE_SIZE, limit=PAGE_SIZE)
+    found, total = await _listed(context, skip=(query.page - 1) * PAGE_SIZE, limit=PAGE_SIZE)
     return view(
         "keys/list.html",
         keys=found,
@@ -103,12 +105,57 @@ async def list_page(context: Context) -> View:
         query=query,
         words={name: value for name, value in msgspec.structs.asdict(query).items() if value != _DEFAULTS[name]},
         everybody=allows(actor, "ApiKeys", "read_all"),
+        may_delete=allows(actor, "ApiKeys", "delete_all") or (query.scope == "mine" and query.user in (None, actor.user_id)),
         owner=await read_user(context.services, query.user) if query.user else None,
         narrowed=bool(query.q or query.state),
     )
 
 
 _DEFAULTS = msgspec.structs.asdict(ListQuery())
+
+
+async def _listed(context: Context, *, skip: int, limit: int, ids: list[str] | None = None) -> tuple[list[ListedKey], int]:
+    """Keys that the address asks for, and how many there are."""
+    query: ListQuery = context.query
+    owner = query.user or (None if query.scope == "all" else context.actor.user_id)
+    chosen = KeyFilter(owner_id=owner, search=query.q, state=query.state, sort=query.sort, ids=ids)
+    return await key_list.list_keys(context.services, context.actor, chosen, skip=skip, limit=limit)
+
+
+async def _chosen(context: Context) -> several.Rows:
+    found, total = await _listed(context, skip=0, limit=several.MOST, ids=several.chosen_of(context).ids)
+    return several.rows(((key.id, key.name) for key in found), total, ("API key", "API keys"))
+
+
+@page(ROUTES, "GET", "/keys/delete", policy=Needs("ApiKeys", "delete_own"), query=ListQuery, summary="Delete API keys")
+async def ask_delete_several(context: Context) -> View:
+    """What deleting them would end."""
+    chosen = await _chosen(context)
+    found = await consequences(context.services, context.actor, "api_key", *chosen.ids) if chosen.ids else None
+    query = context.query
+    back = address("/keys", {"scope": query.scope, "user": query.user, "q": query.q, "state": query.state})
+    return several.asking(
+        chosen, "Delete", _ended(found.requests_last_hour, len(chosen.ids)) if found else [], trail=("API keys", back), danger=True
+    )
+
+
+@page(
+    ROUTES,
+    "POST",
+    "/keys/delete",
+    policy=Needs("ApiKeys", "delete_own"),
+    query=ListQuery,
+    form=SeveralForm,
+    again=ask_delete_several,
+    summary="Delete API keys",
+)
+async def delete_several(context: Context) -> Any:
+    """Delete them all, or none."""
+    chosen = await _chosen(context)
+    several.check(context.body, chosen, typed=True)
+    await api_keys.delete_keys(context.services, context.actor, chosen.ids)
+    back = address("/keys", {"scope": context.query.scope, "user": context.query.user})
+    return go(back, f"{chosen.said} deleted. What still used them is refused from now on.")
 
 
 @page(ROUTES, "GET", "/keys/new", policy=Needs("ApiKeys", "create_own"), query=NewQuery, summary="Create API key")
@@ -265,12 +312,16 @@ async def _models(context: Context, key: ListedKey) -> list[CallableModel]:
 
 def _sentences(deletion: key_list.Deletion) -> list[str]:
     """What deleting a key ends."""
-    requests = deletion.consequences.requests_last_hour
-    used = {0: "No request used it within the last hour.", 1: "1 request used it within the last hour."}
+    return _ended(deletion.consequences.requests_last_hour, 1)
+
+
+def _ended(requests: int, keys: int) -> list[str]:
+    it, its = ("it", "Its") if keys == 1 else ("them", "Their")
+    used = {0: "No request", 1: "1 request"}.get(requests, f"{requests:,} requests")
     return [
-        used.get(requests, f"{requests:,} requests used it within the last hour."),
-        "Whatever still uses it is refused from now on. This cannot be undone.",
-        "Its requests and what they cost stay in the log.",
+        f"{used} used {it} within the last hour.",
+        f"Whatever still uses {it} is refused from now on. This cannot be undone.",
+        f"{its} requests and what they cost stay in the log.",
     ]
 
 

@@ -1,27 +1,31 @@
 """``/admin/models``: models in the hands of those who manage them, in sections that are saved one at a time."""
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
 
 from dwctl import clock, money
-from dwctl.accounts import NIL
 from dwctl.doorway import Context, Needs, Route
 from dwctl.operations import catalog_views, explorer, model_management, models
+from dwctl.operations.access import set_grants
 from dwctl.operations.catalog_views import ModelView
-from dwctl.operations.consequences import consequences
-from dwctl.operations.groups import list_groups
+from dwctl.operations.consequences import Sharing, consequences, sharing
 from dwctl.operations.model_management import Lacking, Purpose
+from dwctl.web import several
+from dwctl.web.addresses import address
 from dwctl.web.deletion import DeleteForm, check_confirmed, sentences
 from dwctl.web.endpoint_forms import PriceFields, per_million, split_words
 from dwctl.web.forms import FormError, wrong
+from dwctl.web.groups import group_choices
 from dwctl.web.models import PURPOSES
-from dwctl.web.pages import Nav, View, go, page, view
+from dwctl.web.pages import Nav, PageNumber, View, go, page, view
+from dwctl.web.several import SeveralForm
+from dwctl.web.undo import undoable
 
 ROUTES: list[Route] = []
 BASE = "/admin/models"
 PAGE_SIZE = 50
-_MOST_GROUPS = 500
 _DAYS = 30
 _MANAGE = Needs("Models", "update_all")
 
@@ -29,7 +33,7 @@ _MANAGE = Needs("Models", "update_all")
 class ListQuery(msgspec.Struct, kw_only=True):
     q: str | None = None
     lacking: Lacking | None = None
-    page: int = 1
+    page: PageNumber = 1
 
 
 class IdentityForm(msgspec.Struct, kw_only=True):
@@ -96,12 +100,94 @@ def _saved(model_id: str, section: str, text: str) -> Any:
 async def show_models(context: Context) -> View:
     """All models, and what is missing of which."""
     query: ListQuery = context.query
-    number = max(1, query.page)
     found, total = await model_management.managed_models(
-        context.services, context.actor, search=query.q, lacking=query.lacking, skip=(number - 1) * PAGE_SIZE, limit=PAGE_SIZE
+        context.services, context.actor, search=query.q, lacking=query.lacking, skip=(query.page - 1) * PAGE_SIZE, limit=PAGE_SIZE
     )
     words = {"q": query.q, "lacking": query.lacking}
-    return view("managed_models/list.html", models=found, total=total, query=words, page=number, size=PAGE_SIZE)
+    return view(
+        "managed_models/list.html",
+        models=found,
+        total=total,
+        query=words,
+        page=query.page,
+        size=PAGE_SIZE,
+        groups=await group_choices(context),
+    )
+
+
+async def _chosen(context: Context) -> several.Rows:
+    query: ListQuery = context.query
+    found, total = await model_management.managed_models(
+        context.services,
+        context.actor,
+        search=query.q,
+        lacking=query.lacking,
+        ids=several.chosen_of(context).ids,
+        skip=0,
+        limit=several.MOST,
+    )
+    return several.rows(((model.id, model.alias) for model in found), total, ("model", "models"))
+
+
+_SHARE = Needs("Groups", "update_all")
+
+
+@page(ROUTES, "GET", f"{BASE}/share", policy=_SHARE, query=ListQuery, summary="Share models with a group")
+async def ask_share(context: Context) -> View:
+    """Whom it lets call them, counted."""
+    return await _asking(context, "Share", "with", several.share_sentences)
+
+
+@page(
+    ROUTES,
+    "POST",
+    f"{BASE}/share",
+    policy=_SHARE,
+    query=ListQuery,
+    form=SeveralForm,
+    again=ask_share,
+    summary="Share models with a group",
+)
+async def share_several(context: Context) -> Any:
+    """Let the group call them all, or none."""
+    return await _set_grants(context, allowed=True)
+
+
+@page(ROUTES, "GET", f"{BASE}/take", policy=_SHARE, query=ListQuery, summary="Take models from a group")
+async def ask_take(context: Context) -> View:
+    """Who cannot call them any more, counted."""
+    return await _asking(context, "Take", "from", several.take_sentences)
+
+
+@page(
+    ROUTES,
+    "POST",
+    f"{BASE}/take",
+    policy=_SHARE,
+    query=ListQuery,
+    form=SeveralForm,
+    again=ask_take,
+    summary="Take models from a group",
+)
+async def take_several(context: Context) -> Any:
+    """Let the group call none of them."""
+    return await _set_grants(context, allowed=False)
+
+
+async def _asking(context: Context, verb: str, word: str, told: Callable[[Sharing, int], list[str]]) -> View:
+    chosen = await _chosen(context)
+    trail = ("Manage models", address(BASE, {"q": context.query.q, "lacking": context.query.lacking}))
+    if not chosen.ids:
+        return several.asking(chosen, verb, [], trail=trail)
+    found = await sharing(context.services, context.actor, several.chosen_of(context).needed_group, chosen.ids)
+    return several.asking(chosen, verb, told(found, len(chosen.ids)), trail=trail, rest=f"{word} {found.group}")
+
+
+async def _set_grants(context: Context, *, allowed: bool) -> Any:
+    chosen, group_id = await _chosen(context), several.chosen_of(context).needed_group
+    several.check(context.body, chosen)
+    before = await set_grants(context.services, context.actor, {(group_id, model_id): allowed for model_id in chosen.ids})
+    return go(BASE, f"{len(before)} of {chosen.said} {'shared' if allowed else 'taken'}. It holds from the next request on.")
 
 
 @page(ROUTES, "GET", f"{BASE}/<model_id>/identity", policy=_MANAGE, summary="Identity of a model")
@@ -157,10 +243,9 @@ async def show_access(context: Context) -> View:
     """The groups that may call it."""
     model = await _model(context)
     held = await catalog_views.model_groups(context.actor, model.id)
-    groups, _ = await list_groups(context.services, context.actor, skip=0, limit=_MOST_GROUPS)
-    options = [(group.id, group.name, "Every user, also those to come." if group.id == NIL else group.description) for group in groups]
-    names = [group.name for group in groups if group.id in held]
-    return await _section(context, "access", model, groups=options, held=held, names=names)
+    groups = await group_choices(context)
+    names = [name for group_id, name, _ in groups if group_id in held]
+    return await _section(context, "access", model, groups=groups, held=held, names=names)
 
 
 @page(ROUTES, "POST", f"{BASE}/<model_id>/access", policy=_MANAGE, form=AccessForm, again=show_access, summary="Access to a model")
@@ -168,8 +253,9 @@ async def save_access(context: Context) -> Any:
     """Make the chosen groups the ones that may call it."""
     form: AccessForm = context.body
     model_id = context.uuid("model_id")
-    await model_management.set_model_groups(context.services, context.actor, model_id, form.group, seen=form.seen.split())
-    return _saved(model_id, "access", "Access is saved. It holds from the next request on.")
+    before = await model_management.set_model_groups(context.services, context.actor, model_id, form.group, seen=form.seen.split())
+    back = f"{BASE}/{model_id}/access"
+    return go(back, undoable(context, "Access is saved. It holds from the next request on.", "grants", before, back=back))
 
 
 @page(ROUTES, "GET", f"{BASE}/<model_id>/pricing", policy=_MANAGE, query=PriceQuery, summary="Prices of a model")

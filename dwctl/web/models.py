@@ -9,7 +9,7 @@ from dwctl.operations import catalog_views, model_management
 from dwctl.operations.catalog_views import ModelFilter, ModelView, Sort
 from dwctl.operations.model_management import Obstacle, Purpose
 from dwctl.operations.snippets import model_kind, snippets
-from dwctl.web.pages import Nav, View, page, view
+from dwctl.web.pages import Nav, PageNumber, View, page, view
 
 ROUTES: list[Route] = []
 PAGE_SIZE = 50
@@ -30,7 +30,7 @@ class CatalogueQuery(msgspec.Struct, kw_only=True):
     capability: str | None = None
     provider: str | None = None
     sort: Literal["alias", "-alias", "price", "-price", "context", "-context"] = "alias"
-    page: int = 1
+    page: PageNumber = 1
 
 
 @page(
@@ -45,7 +45,6 @@ class CatalogueQuery(msgspec.Struct, kw_only=True):
 async def show_models(context: Context) -> View:
     """The catalogue of what the visitor can see."""
     query: CatalogueQuery = context.query
-    number = max(1, query.page)
     chosen = ModelFilter(
         search=query.q,
         model_type=query.kind,
@@ -55,7 +54,7 @@ async def show_models(context: Context) -> View:
         descending=query.sort.startswith("-"),
     )
     found = await catalog_views.list_models(
-        context.services, context.actor, chosen, skip=(number - 1) * PAGE_SIZE, limit=PAGE_SIZE, include=("pricing", "facets")
+        context.services, context.actor, chosen, skip=(query.page - 1) * PAGE_SIZE, limit=PAGE_SIZE, include=("pricing", "facets")
     )
     assert found.facets is not None
     words = msgspec.structs.asdict(query) | {"page": None, "sort": None if query.sort == "alias" else query.sort}
@@ -68,7 +67,7 @@ async def show_models(context: Context) -> View:
         providers=[(name, name) for name in found.facets.providers],
         query=words,
         sort=query.sort,
-        page=number,
+        page=query.page,
         size=PAGE_SIZE,
         usable=await catalog_views.reach_of(context.actor),
     )

@@ -5,18 +5,22 @@ A page is a handler of the doorway with a policy, like a route of the API. What 
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from dwctl.doorway import Context, Policy, Route
 from dwctl.web.signing import Flash
 
+PageNumber = Annotated[int, msgspec.Meta(ge=1, le=10**6)]
+"""Of a list with numbered pages."""
+
 Section = Literal["Observe", "Build", "Configure", "Account"]
 
 
 class View(msgspec.Struct):
-    """A template and what it shows. ``once``: it shows a secret, which nobody may keep."""
+    """A template and what it shows. ``once``: it shows a secret, which nobody may keep. ``flash``: a message beside the block that was
+    asked for."""
 
     template: str
     values: dict[str, Any]
@@ -24,6 +28,7 @@ class View(msgspec.Struct):
     headers: dict[str, str] = {}
     cookies: list[str] = []
     once: bool = False
+    flash: Flash | None = None
 
 
 class Go(msgspec.Struct):

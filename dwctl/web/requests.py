@@ -4,7 +4,6 @@ Everything that the page shows is in its address: what is searched for, the rang
 the side (``open``) and its tab, and whether new requests come in by themselves (``live=off``: they do not).
 """
 
-from collections.abc import AsyncIterator
 from typing import Any, Literal
 
 import msgspec
@@ -17,11 +16,13 @@ from dwctl.errors import GatewayError
 from dwctl.ledger.records import OUTCOMES
 from dwctl.operations import catalog_views, inspector, live, palette, request_search, snippets
 from dwctl.operations.catalog_views import ModelFilter
+from dwctl.operations.conversation import Turn, answered, asked
 from dwctl.operations.inspector import Inspection
 from dwctl.operations.request_log import RequestFilter
 from dwctl.operations.request_search import Bar, Summary
 from dwctl.operations.request_words import Understood, Words, understand
-from dwctl.web.addresses import address, tidied
+from dwctl.web.addresses import Chip, Query, address, refuse, tidied
+from dwctl.web.exports import attached, csv_stream
 from dwctl.web.pages import Nav, View, page, view
 from dwctl.web.ranges import PRESETS, Range, read_range, written
 from dwctl.web.request_tail import FILTERS, PATH, feed_address, reads_everybodys
@@ -38,8 +39,8 @@ STATUSES = ("2xx", "3xx", "4xx", "5xx", "400", "401", "402", "403", "404", "429"
 Tab = Literal["summary", "bodies", "replay"]
 
 
-class RequestsQuery(msgspec.Struct, kw_only=True, rename={"start": "from", "end": "to", "opened": "open"}):
-    """Words of the address. What cannot be understood is said beside its field, so that all of them are texts."""
+class RequestsQuery(Query, kw_only=True, rename={"start": "from", "end": "to", "opened": "open"}):
+    """Words of the address."""
 
     q: str | None = None
     model: str | None = None
@@ -57,10 +58,6 @@ class RequestsQuery(msgspec.Struct, kw_only=True, rename={"start": "from", "end"
     tab: str | None = None
     live: str | None = None
 
-    def words(self) -> dict[str, Any]:
-        """As they are in the address."""
-        return {field.encode_name: getattr(self, field.name) for field in msgspec.structs.fields(self)}
-
 
 class InspectorQuery(msgspec.Struct, kw_only=True):
     tab: str | None = None
@@ -68,14 +65,6 @@ class InspectorQuery(msgspec.Struct, kw_only=True):
 
 class BodyQuery(msgspec.Struct, kw_only=True):
     part: Literal["request", "response"] = "request"
-
-
-class Chip(msgspec.Struct, frozen=True):
-    """A filter in force, and the address without it."""
-
-    name: str
-    value: str
-    without: str
 
 
 @page(
@@ -244,7 +233,12 @@ def inspected(context: Context, found: Inspection, tab: str | None, to_tab: Any)
         "tab": tab if tab in ("bodies", "replay") else "summary",
         "to_tab": to_tab,
         "steps": _steps(found),
-        "parts": [] if bodies is None else [_part("request", bodies.request), _part("response", bodies.response)],
+        "parts": []
+        if bodies is None
+        else [
+            _part("request", bodies.request, asked(bodies.request or "", detail.uri)),
+            _part("response", bodies.response, answered(bodies.response or "", detail.uri)),
+        ],
         "truncated": bodies is not None and bodies.truncated,
         "replay": snippets.replay(base, detail.uri, kept if usable else None, detail.model or ""),
         "replays_body": usable,
@@ -252,8 +246,15 @@ def inspected(context: Context, found: Inspection, tab: str | None, to_tab: Any)
     }
 
 
-def _part(name: str, text: str | None) -> dict[str, Any]:
-    """A body for reading: JSON in lines, if it is short enough."""
+def _part(name: str, text: str | None, said: list[Turn]) -> dict[str, Any]:
+    """A body for reading: what is said in it, and as it is, JSON in lines, if it is short enough."""
+    room = SHOWN_BYTES
+    turns: list[Turn] = []
+    for turn in said:
+        room -= turn.length
+        if room < 0 and turns:
+            break
+        turns.append(turn)
     shown = (text or "")[:SHOWN_BYTES]
     language = "text"
     if text is not None and len(text) <= SHOWN_BYTES:
@@ -262,7 +263,14 @@ def _part(name: str, text: str | None) -> dict[str, Any]:
             language = "json"
         except msgspec.DecodeError:
             pass
-    return {"name": name, "text": None if text is None else shown, "language": language, "left_out": max(0, len(text or "") - SHOWN_BYTES)}
+    return {
+        "name": name,
+        "turns": turns,
+        "more_turns": len(said) - len(turns),
+        "text": None if text is None else shown,
+        "language": language,
+        "left_out": max(0, len(text or "") - SHOWN_BYTES),
+    }
 
 
 _STAGES = {
@@ -300,24 +308,11 @@ def _step(name: str, start_us: int, length_us: int, kind: str, said: str = "") -
 async def export(context: Context) -> ResponseStream:
     """All that the filters find, in the order of the list."""
     found, _ = await _understood(context, context.query)
-    if found.problems:
-        field, sentence = next(iter(found.problems.items()))
-        raise GatewayError(400, "invalid_request_error", "bad_request", sentence, param=field)
+    refuse(found.problems)
     request_search.scoped(context.actor, found.chosen)
-    return _download(request_search.export_csv(context.services, context.actor, found.chosen), written(now_us()))
-
-
-def _download(pieces: AsyncIterator[str], at: str) -> ResponseStream:
-    async def stream(response: Any) -> None:
-        async for piece in pieces:
-            await response.write(piece)
-
-    headers = {
-        "content-disposition": f'attachment; filename="requests-{at.replace(":", "")}.csv"',
-        "cache-control": "no-store",
-        "x-content-type-options": "nosniff",
-    }
-    return ResponseStream(stream, headers=headers, content_type="text/csv; charset=utf-8")
+    return csv_stream(
+        f"requests-{written(now_us()).replace(':', '')}", request_search.export_csv(context.services, context.actor, found.chosen)
+    )
 
 
 @page(ROUTES, "GET", f"{PATH}/<request_id>", policy=Needs("Requests", "read_own"), query=InspectorQuery, summary="One request, explained")
@@ -336,9 +331,5 @@ async def raw(context: Context) -> HTTPResponse:
     """A body as it was, to keep; never for showing."""
     part = context.query.part
     found = await inspector.body(context.services, context.actor, context.parameters["request_id"], part)
-    headers = {
-        "content-disposition": f'attachment; filename="{part}-{context.parameters["request_id"][-12:]}.txt"',
-        "cache-control": "no-store",
-        "x-content-type-options": "nosniff",
-    }
+    headers = attached(f"{part}-{context.parameters['request_id'][-12:]}.txt")
     return HTTPResponse(found, 200, headers, "text/plain; charset=utf-8")

@@ -19,12 +19,13 @@ _VISITOR, _FLASH = "dwctl_visitor", "dwctl_flash"
 
 
 class Flash(msgspec.Struct):
-    """A message for the next page. ``undo`` is a path that takes the act back, by a POST with ``fields``."""
+    """A message for the next page. ``undo`` is a path that takes the act back, by a POST with ``fields``, within ``seconds``."""
 
     text: str
     kind: Literal["ok", "warn", "danger"] = "ok"
     undo: str | None = None
     fields: dict[str, str] = {}
+    seconds: int = 10
 
 
 class Signer:

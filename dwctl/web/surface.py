@@ -7,7 +7,7 @@ What a browser gets (docs: one table for every page)
   a change made meanwhile      409, the same
   a form that is too old       403, the same with a fresh token
   not signed in                303 to /login, which leads back; to a script 401 with ``HX-Redirect``
-  not allowed, missing, broken a page that says why, and who can help
+  not allowed, missing, broken a page that says why, and who can help; of what broke a script gets a message beside its page
 """
 
 from collections.abc import AsyncIterator
@@ -24,7 +24,7 @@ from dwctl.web.forms import decode_fields, state_of
 from dwctl.web.navigation import roles_named
 from dwctl.web.pages import Feed, Go, PageRoute, View
 from dwctl.web.rendering import Renderer
-from dwctl.web.signing import TOKEN_FIELD, TOKEN_HEADER, Keepsakes, Signer
+from dwctl.web.signing import TOKEN_FIELD, TOKEN_HEADER, Flash, Keepsakes, Signer
 
 _SHOWN_AGAIN = {400: 422, 401: 422, 403: 403, 404: 422, 409: 409, 412: 409, 422: 422, 429: 429}
 """Refusals that are answered by the form itself: status of the error -> status of the page."""
@@ -98,8 +98,13 @@ class Pages:
             return respond_error(error)
         if error.status == 401:
             return self._sign_in(context)
-        values = {"error": error, "roles": roles_named(error.missing_right), "now": now_us()}
-        result = View("errors/page.html", values, error.status)
+        if error.status >= 500 and "hx-request" in request.headers:
+            reference = error.fields.get("reference")
+            text = f"{error.message} Reference: {reference}" if reference else error.message
+            result = View("errors/toast.html", {"flash": Flash(text, "danger")}, error.status)
+        else:
+            values = {"error": error, "roles": roles_named(error.missing_right), "now": now_us()}
+            result = View("errors/page.html", values, error.status)
         if error.retry_after is not None:
             result.headers["retry-after"] = str(max(1, -int(-error.retry_after // 1)))
         return self._show(context, result)
@@ -129,6 +134,8 @@ class Pages:
         block = asked_block(context.request)
         if block is not None:
             html = self._renderer.block(shown.template, block, shown.values, context, keepsakes)
+            if html is not None and shown.flash is not None:
+                html += self._renderer.page("toast.html", {"flash": shown.flash}, context, keepsakes)
         if html is None:
             html = self._renderer.page(shown.template, shown.values, context, keepsakes)
         headers = shown.headers | ({"referrer-policy": "no-referrer"} if shown.once else {})

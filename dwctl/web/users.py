@@ -1,30 +1,35 @@
 """``/admin/users``: who there is, what they may do, which groups they are in; inviting, resetting a password, deleting."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 
-from dwctl.accounts import NIL, policy
+from dwctl.accounts import NIL
 from dwctl.accounts.passwords import generate
 from dwctl.accounts.policy import MEANINGS, Role
 from dwctl.doorway import Context, Needs, Route
 from dwctl.operations import groups, sign_in, users
 from dwctl.operations.account_views import UserResponse
-from dwctl.operations.consequences import consequences
+from dwctl.operations.consequences import consequences, joining
 from dwctl.operations.users import UserCreate, UserUpdate
-from dwctl.web.deletion import DeleteForm, check_confirmed, deletion
+from dwctl.web import several
+from dwctl.web.addresses import address
+from dwctl.web.deletion import add_deletion, sentences
 from dwctl.web.formats import role_words
 from dwctl.web.forms import wrong
-from dwctl.web.pages import Nav, View, go, page, view
+from dwctl.web.groups import group_choices
+from dwctl.web.pages import Nav, PageNumber, View, go, page, view
+from dwctl.web.several import SeveralForm
+from dwctl.web.undo import undoable
 
 ROUTES: list[Route] = []
 SIZE = 25
-_MOST_GROUPS = 500
+_TRAIL = ("Users", "/admin/users")
 
 
 class UsersQuery(msgspec.Struct, kw_only=True):
     q: str | None = None
-    page: Annotated[int, msgspec.Meta(ge=1, le=10**6)] = 1
+    page: PageNumber = 1
 
 
 class NewUserForm(msgspec.Struct, kw_only=True):
@@ -64,8 +69,88 @@ async def list_page(context: Context) -> View:
     found, total = await users.list_users(
         context.services, context.actor, skip=(query.page - 1) * SIZE, limit=SIZE, search=query.q, include=("groups",)
     )
-    balances = {user.id: context.services.ledger.balances.balance(user.id) for user in found}
-    return view("users/list.html", users=found, total=total, balances=balances, size=SIZE, page=query.page, q=query.q)
+    return view(
+        "users/list.html",
+        users=found,
+        total=total,
+        balances={user.id: context.services.ledger.balances.balance(user.id) for user in found},
+        size=SIZE,
+        page=query.page,
+        q=query.q,
+        groups=await _groups(context),
+    )
+
+
+async def _groups(context: Context) -> list[tuple[str, str, str | None]]:
+    """The groups that users can be put into."""
+    return [choice for choice in await group_choices(context) if choice[0] != NIL]
+
+
+def _back(context: Context) -> tuple[str, str]:
+    """The list as it was."""
+    return "Users", address("/admin/users", {"q": context.query.q})
+
+
+async def _chosen(context: Context) -> several.Rows:
+    query: UsersQuery = context.query
+    found, total = await users.list_users(
+        context.services, context.actor, skip=0, limit=several.MOST, search=query.q, ids=several.chosen_of(context).ids
+    )
+    return several.rows(((user.id, user.email) for user in found), total, ("user", "users"))
+
+
+@page(ROUTES, "GET", "/admin/users/delete", policy=Needs("Users", "delete_all"), query=UsersQuery, summary="Delete users")
+async def ask_delete_several(context: Context) -> View:
+    """What goes with them, counted."""
+    chosen = await _chosen(context)
+    found = await consequences(context.services, context.actor, "user", *chosen.ids) if chosen.ids else None
+    return several.asking(chosen, "Delete", sentences("user", found, len(chosen.ids)) if found else [], trail=_back(context), danger=True)
+
+
+@page(
+    ROUTES,
+    "POST",
+    "/admin/users/delete",
+    policy=Needs("Users", "delete_all"),
+    query=UsersQuery,
+    form=SeveralForm,
+    again=ask_delete_several,
+    summary="Delete users",
+)
+async def delete_several(context: Context) -> Any:
+    """Delete them all, or none."""
+    chosen = await _chosen(context)
+    several.check(context.body, chosen, typed=True)
+    await users.delete_users(context.services, context.actor, chosen.ids)
+    return go("/admin/users", f"{chosen.said} deleted. Their keys and sessions have ended.")
+
+
+@page(ROUTES, "GET", "/admin/users/join", policy=Needs("Groups", "update_all"), query=UsersQuery, summary="Add users to a group")
+async def ask_join(context: Context) -> View:
+    """What it gives them, counted."""
+    chosen = await _chosen(context)
+    if not chosen.ids:
+        return several.asking(chosen, "Add", [], trail=_back(context))
+    found = await joining(context.services, context.actor, several.chosen_of(context).needed_group, chosen.ids)
+    return several.asking(chosen, "Add", several.join_sentences(found, len(chosen.ids)), trail=_back(context), rest=f"to {found.group}")
+
+
+@page(
+    ROUTES,
+    "POST",
+    "/admin/users/join",
+    policy=Needs("Groups", "update_all"),
+    query=UsersQuery,
+    form=SeveralForm,
+    again=ask_join,
+    summary="Add users to a group",
+)
+async def join(context: Context) -> Any:
+    """Make them all members, or none."""
+    chosen, group_id = await _chosen(context), several.chosen_of(context).needed_group
+    several.check(context.body, chosen)
+    before = await groups.set_memberships(context.services, context.actor, {(user_id, group_id): True for user_id in chosen.ids})
+    return go(f"/admin/groups/{group_id}", f"{len(before)} of {chosen.said} added.")
 
 
 @page(ROUTES, "GET", "/admin/users/new", policy=Needs("Users", "create_all"), summary="New user")
@@ -95,10 +180,7 @@ async def show(context: Context) -> View:
     services, actor = context.services, context.actor
     user = await users.get_user(services, actor, context.uuid("user_id"), include=("groups",))
     mine = [group for group in user.groups or [] if group.id != NIL]
-    every = []
-    if policy.allows(actor, "Groups", "read_all"):
-        found, _ = await groups.list_groups(services, actor, skip=0, limit=_MOST_GROUPS)
-        every = [group for group in found if group.id != NIL]
+    every = await _groups(context)
     return view(
         "users/show.html",
         user=user,
@@ -131,8 +213,9 @@ async def change(context: Context) -> Any:
 async def change_groups(context: Context) -> Any:
     """Make the ticked groups the user's."""
     user_id = context.uuid("user_id")
-    await groups.set_groups_of(context.services, context.actor, user_id, context.body.groups, revision=context.body.revision)
-    return go(f"/admin/users/{user_id}", "The groups are saved, and hold for the next request.")
+    before = await groups.set_groups_of(context.services, context.actor, user_id, context.body.groups, revision=context.body.revision)
+    back = f"/admin/users/{user_id}"
+    return go(back, undoable(context, "The groups are saved, and hold for the next request.", "memberships", before, back=back))
 
 
 @page(ROUTES, "POST", "/admin/users/<user_id>/password", policy=Needs("Users", "update_all"), summary="Reset a password")
@@ -143,30 +226,15 @@ async def reset_password(context: Context) -> View:
     return _secret_view(context, await users.read_user(context.services, user_id), password, created=False)
 
 
-@page(ROUTES, "GET", "/admin/users/<user_id>/delete", policy=Needs("Users", "delete_all"), summary="Delete a user")
-async def ask_delete(context: Context) -> View:
-    """What goes with the user, counted."""
-    user_id = context.uuid("user_id")
-    found = await consequences(context.services, context.actor, "user", user_id)
-    return deletion("user", f"/admin/users/{user_id}", found, trail=("Users", "/admin/users"))
-
-
-@page(
+add_deletion(
     ROUTES,
-    "POST",
-    "/admin/users/<user_id>/delete",
+    "user",
+    "/admin/users/<user_id>",
     policy=Needs("Users", "delete_all"),
-    form=DeleteForm,
-    again=ask_delete,
-    summary="Delete a user",
+    trail=_TRAIL,
+    delete=users.delete_user,
+    said="{} is deleted. Their keys and sessions have ended.",
 )
-async def delete(context: Context) -> Any:
-    """Delete the user, if their name was typed."""
-    user_id = context.uuid("user_id")
-    user = await users.get_user(context.services, context.actor, user_id)
-    check_confirmed(context.body, user.username)
-    await users.delete_user(context.services, context.actor, user_id)
-    return go("/admin/users", f"{user.username} is deleted. Their keys and sessions have ended.")
 
 
 def _roles() -> list[tuple[str, str, str]]:

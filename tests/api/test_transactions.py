@@ -3,7 +3,11 @@
 import asyncio
 from typing import Any
 
-from dwctl.accounts import NIL
+import pytest
+
+from dwctl.accounts import NIL, SYSTEM
+from dwctl.ledger.transactions import Filter
+from dwctl.operations import transactions
 from tests.administration import Administration
 
 NOBODY = "11111111-1111-4111-8111-111111111111"
@@ -126,3 +130,15 @@ async def test_filters(server: Administration) -> None:
     assert ended["page_start_balance"] == "1"
     for wrong in ("transaction_types=gift", "start_date=yesterday", "user_id=me"):
         assert (await server.admin("GET", f"/transactions?{wrong}")).status == 400, wrong
+
+
+async def test_an_export_has_each_row_once_whatever_is_booked_meanwhile(server: Administration, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transactions, "EXPORTED_AT_ONCE", 2)
+    user_id = await server.person()
+    for number in range(5):
+        await _post(server, user_id, "1", source_id=f"before-{number}")
+    rows = []
+    async for posting, balance in transactions.export(server.services, SYSTEM, Filter(account_id=user_id)):
+        rows.append((posting.source_id, balance))
+        await _post(server, user_id, "1", source_id=f"meanwhile-{len(rows)}")
+    assert rows == [(f"before-{number}", (number + 1) * 10**9) for number in reversed(range(5))]

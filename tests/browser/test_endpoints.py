@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.appliance import KEY, until
+from tests.appliance import KEY, free_port, until
 from tests.browser.conftest import PASSWORD, SCREENSHOTS, Site, Watch, Watched, email_of, theme
 from tests.browser.provider import Provider, provider
 from tests.browser.test_every_page import look
@@ -142,6 +142,32 @@ def test_what_a_provider_speaks_is_chosen_shown_and_changed(site: Site, watch: W
     page.get_by_role("link", name=name).click()
     page.get_by_role("link", name=f"beta {scripts}").click()
     expect(page.get_by_label("Capabilities")).to_have_value("vision")
+
+
+def test_a_set_up_that_broke_off_goes_on_where_it_was(site: Site, admin: Watched) -> None:
+    page = admin.page
+    add(admin, "broke off", f"http://127.0.0.1:{free_port()}/v1")
+    page.get_by_text("Cannot connect to the provider").wait_for()
+    # Begun again from the start, by somebody who does not know that it is there.
+    admin.open("/admin/endpoints/new")
+    page.get_by_role("link", name="continue with broke off").click()
+    page.get_by_role("link", name="Continue by hand").click()
+    page.locator("#f-names").fill("broke-off-model")
+    page.get_by_role("button", name="Take in these models").click()
+    page.wait_for_url("**/share")
+    # The last step is refused and left: nobody may call what was taken in, and the list says so and leads on.
+    admin.expect(422)
+    page.get_by_label("Everyone").uncheck()
+    page.get_by_role("button", name="Share").click()
+    page.get_by_text("Choose at least one group.").wait_for()
+    admin.open("/admin/endpoints/new")
+    assert page.get_by_role("link", name="continue with broke off").count() == 0
+    admin.open("/admin/endpoints")
+    page.get_by_role("row", name="broke off").get_by_role("link", name="Continue set-up").click()
+    page.get_by_role("button", name="Share").click()
+    page.wait_for_url("**/ready")
+    admin.open("/admin/endpoints")
+    assert page.get_by_role("row", name="broke off").get_by_role("link", name="Continue set-up").count() == 0
 
 
 FAILURES = [

@@ -130,6 +130,11 @@ def test_nothing_is_lost_on_a_small_screen(site: Site, watch: Watch, screen: str
         )
         assert wide == [], path
         assert window.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+        broken = window.page.evaluate(
+            "() => [...document.querySelectorAll('.crumbs li')].filter(crumb => crumb.clientHeight > 32"
+            " || crumb.textContent.length < 25 && crumb.scrollWidth > crumb.clientWidth).map(crumb => crumb.textContent)"
+        )
+        assert broken == [], path
         if SCREENSHOTS:
             shown = re.sub(r"\W+", "-", path).strip("-") or "home"
             window.page.screenshot(path=f"{SCREENSHOTS}/{shown}-{screen}.png")

@@ -73,6 +73,22 @@ def test_a_filter_fills_its_block_and_keeps_the_address(window: Watched) -> None
     assert page.locator("th[aria-sort=ascending]").count() == 1
 
 
+def test_what_breaks_behind_a_part_of_the_page_is_said_beside_it(window: Watched, served: Appliance) -> None:
+    window.expect(500)
+    page = window.page
+    rows = page.locator("#rows-of-names tbody tr").count()
+    page.get_by_role("link", name="Break it").click()
+    toast = page.locator("#toasts > *")
+    toast.wait_for()
+    reference = served.events("request failed")[-1]["reference"]
+    assert toast.inner_text() == f"An internal error occurred. Please try again later. Reference: {reference}"
+    assert page.locator("#rows-of-names tbody tr").count() == rows
+    assert page.locator("h1").count() == 1
+    # Opened as a page it is a page, which names what the log has.
+    window.open("/gallery/broken")
+    assert served.events("request failed")[-1]["reference"] in page.locator("main").inner_text()
+
+
 def test_rows_by_keyboard(window: Watched) -> None:
     page = window.page
     page.keyboard.press("j")

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.appliance import Appliance, running
+from tests.appliance import Appliance, running, until
 from tests.browser.conftest import Watch, Watched
 from tests.browser.traffic import QUICK, call, document, rows, together
 
@@ -49,7 +49,7 @@ def test_each_request_is_seen_in_flight_and_then_once(window: Watched, server: A
         thread.join()
     expect(page.locator(ROWS)).to_have_count(before + 30)
     expect(page.locator("tbody[data-running] tr")).to_have_count(0)
-    assert listed(page) == recorded(server), "newest first, and none twice"
+    until(lambda: listed(page) == recorded(server), 10, "in the log as in the list: newest first, and none twice")
     first = page.locator(ROWS).first
     first.locator("a").click()
     expect(page.locator("#sheet")).to_contain_text(str(first.get_attribute("data-request")))
@@ -105,8 +105,7 @@ def test_after_the_server_was_away_nothing_is_lost_or_doubled(window: Watched, s
     made += [call(server) for _ in range(3)]
     page.locator(LIVE).wait_for()
     made.append(call(server))
-    expect(page.locator(f"{ROWS} >> nth=0")).to_have_attribute("data-request", made[-1])
-    assert listed(page)[: len(made)] == made[::-1]
+    until(lambda: listed(page)[: len(made)] == made[::-1], 10, "every request, the newest first")
     assert len(set(listed(page))) == len(listed(page))
     # What the browser says about a server that is not there.
     noise = ("/events/requests", "htmx:sse:error")

@@ -105,6 +105,21 @@ def test_nothing_of_what_strangers_write_is_markup(window: Watched, server: Appl
     assert raw.json()["messages"][0]["content"] == PROMPT
 
 
+def test_a_conversation_is_read_as_one_and_its_json_is_one_click_away(window: Watched, server: Appliance) -> None:
+    page = window.page
+    request_id = call(server)
+    for path in (f"/requests/{request_id}?tab=bodies", f"/requests?open={request_id}&tab=bodies"):
+        window.open(path)
+        asked, answered = page.locator(".turns").all()
+        assert asked.locator(".role").all_inner_texts() == ["user"]
+        expect(asked.locator(".raw")).to_have_text(PROMPT)
+        assert answered.locator(".role").all_inner_texts() == ["assistant"]
+        raw = page.locator("details", has_text="As JSON").first
+        expect(raw.locator("pre")).to_be_hidden()
+        raw.locator("summary").click()
+        expect(raw.locator("pre")).to_contain_text('"messages"')
+
+
 def test_j_and_k_walk_and_escape_closes(window: Watched) -> None:
     page = window.page
     window.open("/requests?live=off")

@@ -136,3 +136,9 @@ def test_model_of_a_form() -> None:
         find_field(b"garbage", "multipart/form-data; boundary=B", "model")
     with pytest.raises(GatewayError):
         find_field(body, "multipart/form-data", "model")
+
+
+def test_what_is_not_utf_8_is_the_providers_to_refuse() -> None:
+    body = b'{"model":"a","stream":true,"stream_options":{"x":"\xff"},"messages":[{"content":"\xff"}]}'
+    request = parse(body)
+    assert (request.wants_usage, input_text(request)) == (False, ("", 0))

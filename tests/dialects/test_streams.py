@@ -103,7 +103,7 @@ def test_lines_are_the_same_wherever_they_are_cut(lines: list[tuple[str, bytes, 
     parser = Lines()
     edges = sorted({0, len(data), *(place % (len(data) + 1) for place in places)})
     units = [unit for start, end in itertools.pairwise(edges) for unit in parser.split(data[start:end])]
-    assert b"".join(units) + parser.rest() == data
+    assert b"".join(units) + parser.rest() == data + b"\n"
     assert [event for unit in units for event in parser.take(unit)] == [TextDelta(word) for word, _, _ in lines]
     assert parser.take(parser.rest()) == []
 

@@ -1,4 +1,4 @@
-"""One server and one simulated provider for all tests of a module that only call models."""
+"""One server and one simulated provider for all tests of a module that only call models, and one for all tests of the SDKs."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.appliance import PRICE, Appliance, Simulator, model, running, setup
+from tests.e2e.sdks import Sdks, document
 
 FAULTS = (
     *["chat", "embed", "rerank", "speech", "transcribe", "429", "500", "503", "401", "404", "reset", "close"],
@@ -93,3 +94,18 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     }
     with running(directory, document, settings=settings) as (appliance, simulator):
         yield Served(appliance, simulator, appliance.metrics())
+
+
+@pytest.fixture(scope="session")
+def every_dialect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sdks]:
+    """The simulator behind all four dialects. Starting it takes longer than the tests, so that they share it."""
+    with running(tmp_path_factory.mktemp("dialects"), document) as (appliance, simulator):
+        yield Sdks(appliance, simulator)
+
+
+@pytest.fixture
+def sdks(every_dialect: Sdks) -> Iterator[Sdks]:
+    """That server; when the test is over, everything that it answered is held against the SDKs' types."""
+    every_dialect.answers.clear()
+    yield every_dialect
+    every_dialect.check_answers()

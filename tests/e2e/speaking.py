@@ -59,18 +59,19 @@ class Chat:
         if feature == "schema":
             body["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA, "strict": True}}
         if feature == "length":
-            body["max_completion_tokens"] = 5
+            body["max_completion_tokens"] = 20
         return body
 
     def whole(self, body: dict[str, Any]) -> Said:
         assert body["object"] == "chat.completion"
         [choice] = body["choices"]
         message, usage = choice["message"], body["usage"]
+        finish = "refusal" if message.get("refusal") else _CHAT_FINISH[choice["finish_reason"]]
         return Said(
             message["content"] or message.get("refusal") or "",
             message.get("reasoning_content", ""),
             [(call["function"]["name"], json.loads(call["function"]["arguments"])) for call in message.get("tool_calls", [])],
-            _CHAT_FINISH[choice["finish_reason"]],
+            finish,
             (usage["prompt_tokens"], usage["completion_tokens"]),
         )
 
@@ -83,7 +84,7 @@ class Chat:
         if choice is not None:
             said.text, said.reasoning = choice.content or choice.refusal or "", choice.reasoning
             said.calls = [(call.name, _arguments(call.arguments, said)) for call in choice.calls]
-            said.finish = _CHAT_FINISH.get(choice.finish or "", "")
+            said.finish = "refusal" if choice.refusal else _CHAT_FINISH.get(choice.finish or "", "")
         if machine.usage is not None:
             said.tokens = machine.usage["prompt_tokens"], machine.usage["completion_tokens"]
         return said
@@ -113,7 +114,7 @@ class Responses:
         if feature == "schema":
             body["text"] = {"format": {"type": "json_schema", "name": "answer", "schema": SCHEMA, "strict": True}}
         if feature == "length":
-            body["max_output_tokens"] = 5
+            body["max_output_tokens"] = 20
         if feature == "reasoning":
             body["reasoning"] = {"effort": "low", "summary": "auto"}
         return body
@@ -155,7 +156,7 @@ class Anthropic:
         if feature == "image":
             source = {"type": "base64", "media_type": "image/png", "data": PIXEL}
             content = [{"type": "text", "text": QUESTION}, {"type": "image", "source": source}]
-        body: dict[str, Any] = {"model": model, "max_tokens": 5 if feature == "length" else 4000, "stream": stream}
+        body: dict[str, Any] = {"model": model, "max_tokens": 20 if feature == "length" else 4000, "stream": stream}
         body["messages"] = [{"role": "user", "content": content}]
         if feature in ("tools", "unfinished"):
             body["tools"] = [{"name": name, "input_schema": SCHEMA} for name in TOOLS]
@@ -212,7 +213,7 @@ class Ollama:
         if feature == "schema":
             body["format"] = SCHEMA
         if feature == "length":
-            body["options"] = {"num_predict": 5}
+            body["options"] = {"num_predict": 20}
         if feature == "reasoning":
             body["think"] = True
         return body

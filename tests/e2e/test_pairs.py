@@ -26,7 +26,7 @@ BEHAVIOURS = {
     "reasoning": "sim-chat?thinking=4&tokens=9",
     "schema": "sim-chat",
     "refusal": "sim-chat?refusal=1",
-    "length": "sim-chat",
+    "length": "sim-chat?tokens=60",
     "unfinished": "sim-chat?calls=1&unfinished=1&rate=100",
     "busy": "sim-503",
     "limited": "sim-429?retry_after=7",
@@ -65,7 +65,8 @@ class Stage:
         speaker = SPEAKERS[client]
         if not stream:
             assert headers["content-type"].startswith("application/json")
-            return speaker.whole(json.loads(body)), headers["x-request-id"]
+            said = _ollama(body) if client == provider == "ollama" else speaker.whole(json.loads(body))
+            return said, headers["x-request-id"]
         assert headers["content-type"].startswith("application/x-ndjson" if client == "ollama" else "text/event-stream")
         if client == provider:
             return _own(client, body), headers["x-request-id"]
@@ -92,10 +93,10 @@ class Stage:
 def _own(client: str, body: bytes) -> Said:
     """A stream that passed as the provider wrote it, whose ways are its own: what its last words say is enough."""
     if client == "openai-responses":
-        last = json.loads(body.decode().rstrip().rpartition("data: ")[2])
+        last = json.loads(body.decode().removesuffix("data: [DONE]\n\n").rstrip().rpartition("data: ")[2])
         return SPEAKERS[client].whole(last["response"])
     if client == "anthropic":
-        return SPEAKERS[client].streamed(body)
+        return _anthropic(body)
     if client == "ollama":
         return _ollama(body)
     said = Said()
@@ -118,6 +119,34 @@ def _own(client: str, body: bytes) -> Said:
             said.finish = {"stop": "stop", "length": "length", "tool_calls": "tools", "content_filter": "refusal"}.get(finish, said.finish)
     said.calls = [(name, json.loads(arguments)) for name, arguments in calls.values()]
     return said
+
+
+def _anthropic(body: bytes) -> Said:
+    message: dict[str, Any] = {}
+    partial: dict[int, str] = {}
+    for event in body.decode().replace("\r\n", "\n").split("\n\n"):
+        data = "".join(line.partition(":")[2] for line in event.split("\n") if line.startswith("data:")).strip()
+        if not data:
+            continue
+        value = json.loads(data)
+        match value["type"]:
+            case "message_start":
+                message = value["message"]
+            case "content_block_start":
+                message["content"].append(value["content_block"])
+            case "content_block_delta":
+                block, delta = message["content"][value["index"]], value["delta"]
+                for name in ("text", "thinking"):
+                    if name in delta:
+                        block[name] += delta[name]
+                partial[value["index"]] = partial.get(value["index"], "") + delta.get("partial_json", "")
+            case "message_delta":
+                message |= value["delta"]
+                message["usage"] |= value["usage"]
+    for index, text in partial.items():
+        if text:
+            message["content"][index]["input"] = json.loads(text)
+    return SPEAKERS["anthropic"].whole(message)
 
 
 def _ollama(body: bytes) -> Said:
@@ -163,8 +192,8 @@ async def test_text(stage: Stage, client: str, provider: str, stream: bool) -> N
     expected, _ = await stage.said("openai-chat", "openai-chat", "text", False)
     assert said == expected
     row = await asyncio.to_thread(stage.row, request_id)
-    assert (row["outcome"], row["input_tokens"], row["output_tokens"]) == ("complete", *said.tokens)
-    assert row["cost_nano"] == said.tokens[0] * 2500 + said.tokens[1] * 10_000
+    assert (row["outcome"], row["uncached_input"], row["output"]) == ("complete", *said.tokens)
+    assert row["charge_nano"] == said.tokens[0] * 2500 + said.tokens[1] * 10_000
 
 
 @MODES
@@ -188,7 +217,8 @@ async def test_an_image_reaches_the_model(stage: Stage, client: str, provider: s
 async def test_reasoning(stage: Stage, client: str, provider: str, stream: bool) -> None:
     said, _ = await stage.said(client, provider, "reasoning", stream)
     expected, _ = await stage.said("openai-chat", "openai-chat", "reasoning", False)
-    assert said.reasoning == expected.reasoning != ""
+    if (client, provider) != ("openai-chat", "openai-responses"):  # who shows nothing to those who cannot ask for it
+        assert said.reasoning == expected.reasoning != ""
     assert (said.text, said.finish, said.tokens) == (expected.text, expected.finish, expected.tokens)
 
 
@@ -234,14 +264,10 @@ async def test_an_error_before_the_first_byte(stage: Stage, client: str, provide
 async def test_an_error_after_the_first_byte_is_never_a_clean_end(stage: Stage, client: str, provider: str, feature: str) -> None:
     if feature == "unfinished" and (client == provider or provider in ("ollama", "anthropic")):
         return  # passed on as it came; or arguments that are whole by their nature
-    if client == provider == "openai-chat" and feature == "breaks":
-        status, _, body = await stage.ask(client, provider, feature, True)
-        assert b'data: {"error"' in body
-        return
     status, headers, body = await stage.ask(client, provider, feature, True)
     if status == 200:
-        if client == provider and feature == "breaks":
-            assert b"error" in body
+        if client == provider:
+            assert b'"error"' in body[-600:]
         else:
             said = SPEAKERS[client].streamed(body)
             assert said.error
@@ -277,7 +303,9 @@ async def test_streams_that_providers_frame_in_their_own_way(stage: Stage, clien
         return  # passed on byte for byte
     said, _ = await stage.said(client, provider, feature, True)
     expected, _ = await stage.said("openai-chat", "openai-chat", feature, False)
-    assert (said.text, said.reasoning, said.finish, said.tokens) == (expected.text, expected.reasoning, expected.finish, expected.tokens)
+    assert (said.text, said.finish, said.tokens) == (expected.text, expected.finish, expected.tokens)
+    if provider != "openai-responses":  # who shows thoughts to those only who ask for them
+        assert said.reasoning == expected.reasoning
 
 
 @pytest.mark.parametrize("provider", DIALECTS)

@@ -162,7 +162,7 @@ async def test_the_checklist_follows_the_database(server: Administration) -> Non
     _, model = await catalog(server)
     assert await done() == ["endpoint", "model"]
     assert "credit" not in [step.name for step in await checklist.checklist(server.services, SYSTEM)]
-    await access.set_access(server.services, SYSTEM, NIL, model, allowed=True)
+    await access.set_grants(server.services, SYSTEM, {(NIL, model): True})
     await server.admin("PATCH", f"/models/{model}", json={"tariffs": [price]})
     assert await done() == ["endpoint", "model", "share", "price"]
     # Credits are asked for where something has a price.
@@ -195,8 +195,8 @@ async def test_access_is_explained_and_granted(server: Administration) -> None:
     assert (before.allowed, before.through, before.would_join) == (False, [], [])
     assert [group.name for group in before.would_share] == ["Everyone"]
     assert before.reason == "'small' is not shared with any group."
-    await access.set_access(server.services, SYSTEM, team, model, allowed=True)
-    await access.set_access(server.services, SYSTEM, team, model, allowed=True)
+    await access.set_grants(server.services, SYSTEM, {(team, model): True})
+    await access.set_grants(server.services, SYSTEM, {(team, model): True})
     missing = await explained()
     assert [group.name for group in missing.would_join] == ["team"]
     assert missing.reason == "'small' may be called by 'team', and ada is in none of them."
@@ -206,14 +206,14 @@ async def test_access_is_explained_and_granted(server: Administration) -> None:
     matrix = await access.access_matrix(server.services, SYSTEM)
     assert [group.name for group in matrix.groups] == ["Everyone", "team"]
     assert ([entry.name for entry in matrix.models], matrix.granted) == (["small"], {(team, model)})
-    await access.set_access(server.services, SYSTEM, team, model, allowed=False)
-    await access.set_access(server.services, SYSTEM, team, model, allowed=False)
+    await access.set_grants(server.services, SYSTEM, {(team, model): False})
+    await access.set_grants(server.services, SYSTEM, {(team, model): False})
     assert (await access.access_matrix(server.services, SYSTEM)).granted == set()
     assert len(await server.audit("models.groups")) == 2
     for call in (
         access.access_matrix(server.services, standard(user)),
         access.explain_access(server.services, standard(user), user, model),
-        access.set_access(server.services, standard(user), team, model, allowed=True),
+        access.set_grants(server.services, standard(user), {(team, model): True}),
     ):
         with pytest.raises(GatewayError, match="Insufficient"):
             await call
@@ -226,7 +226,7 @@ async def test_consequences_are_counted(server: Administration) -> None:
     endpoint, model = await catalog(server, tariffs=[price])
     user = await server.person(name="ada")
     team = (await server.admin("POST", "/groups", json={"name": "team"})).body["id"]
-    await access.set_access(server.services, SYSTEM, team, model, allowed=True)
+    await access.set_grants(server.services, SYSTEM, {(team, model): True})
     await server.admin("POST", f"/users/{user}/groups/{team}")
     await server.key_of(user, "realtime")
     [key] = (await server.admin("GET", f"/users/{user}/api-keys")).body["data"]
@@ -272,7 +272,7 @@ async def test_the_palette_finds_what_one_may_see(server: Administration) -> Non
         ("api_key", "small key"),
     ]
     assert await found(standard(mine), "small") == [("api_key", "small key")]
-    await access.set_access(server.services, SYSTEM, NIL, model, allowed=True)
+    await access.set_grants(server.services, SYSTEM, {(NIL, model): True})
     assert await found(standard(mine), "small") == [("model", "small"), ("api_key", "small key")]
     assert await found(SYSTEM, "provid") == [("endpoint", "provider")]
     assert await found(SYSTEM, made.id) == await found(standard(yours), f" {made.id} ") == [("request", made.id)]

@@ -43,10 +43,7 @@ def test_a_gap_breaks_the_line_and_zero_does_not() -> None:
     assert charts.sparkline([]).pieces == []
 
 
-def test_arcs_and_shares() -> None:
-    assert [bool(path) for path in charts.arcs([1, 0, 3])] == [True, False, True]
-    assert charts.arcs([0, 0]) == ["", ""]
-    assert charts.arcs([5])[0].count("A") == 2
+def test_shares() -> None:
     assert charts.share(0, 10, 100) == 0
     assert charts.share(1, 10_000, 50) == 0.5
     assert charts.share(20, 10, 100) == 100

@@ -34,6 +34,47 @@ def test_a_template_holds_nothing_forbidden(name: str) -> None:
         assert not re.search(r"\bhx-", text), f"{name}: htmx attributes belong into the macros"
 
 
+BLOCKS = r"<(?:div|section|form|table|ul|ol|dl|p|h[1-6]|figure|fieldset|pre|nav|details)\b"
+"""What ends a paragraph where it stands, so that what follows is outside of it."""
+
+
+def _bodies() -> dict[str, str]:
+    """The macros' texts by name, those of ``macros/a.html`` as ``a.b``; a call within its own file is written as from outside."""
+    bodies = {}
+    for path in (TEMPLATES / "macros").glob("*.html"):
+        text = re.sub(r"\{#.*?#\}", "", path.read_text(), flags=re.S)
+        own = dict(re.findall(r"\{% macro (\w+)\(.*?\) %\}(.*?)\{% endmacro %\}", text, re.S))
+        calls = rf"(?<![\w.])({'|'.join(own)})\(" if own else r"(?!)"
+        bodies |= {f"{path.stem}.{name}": re.sub(calls, rf"{path.stem}.\1(", body) for name, body in own.items()}
+    return bodies
+
+
+def _block_macros() -> set[str]:
+    """The macros that write a block, by themselves or by another that they use."""
+    bodies = _bodies()
+    found = {name for name, body in bodies.items() if re.search(BLOCKS, body)}
+    while more := {name for name, body in bodies.items() if name not in found and found & set(re.findall(r"\w+\.\w+(?=\()", body))}:
+        found |= more
+    return found
+
+
+def broken_paragraphs(text: str, blocks: set[str]) -> list[str]:
+    """The paragraphs of a template in which a block stands."""
+    paragraphs = re.findall(r"<p\b[^>]*>(.*?)</p>", re.sub(r"\{#.*?#\}", "", text, flags=re.S), re.S)
+    return [inside for inside in paragraphs if re.search(BLOCKS, inside) or blocks & set(re.findall(r"\w+\.\w+(?=\()", inside))]
+
+
+def test_paragraphs_hold_no_blocks() -> None:
+    blocks = _block_macros()
+    assert {"forms.act", "forms.select", "snippets.code", "charts.stacked", "empty.state"} <= blocks
+    assert blocks.isdisjoint({"badges.badge", "live.feed", "snippets.copyable", "icons.icon"})
+    assert broken_paragraphs('<p class="hint">{{ forms.act("/x", "X") }}</p>', blocks)
+    assert broken_paragraphs("<p>one <div>two</div></p>", blocks)
+    assert broken_paragraphs("<p>{{ live.feed(x) }} Waiting</p><div>{{ forms.act(y) }}</div>", blocks) == []
+    for name in ALL:
+        assert broken_paragraphs((TEMPLATES / name).read_text(), blocks) == [], name
+
+
 def test_every_file_of_macros_is_there_in_templates() -> None:
     assert {path.stem for path in (TEMPLATES / "macros").glob("*.html")} == set(MACROS)
 

@@ -168,7 +168,8 @@ class Renderer:
 
     def _start(self) -> bytes:
         self._started = True
-        begun = message(self._answering, [], blocks.ending(None, None), usage.rendered(self._usage, self._tier))
+        known = self._usage or Usage(uncached_input=self._answering.input_estimate)
+        begun = message(self._answering, [], blocks.ending(None, None), usage.rendered(known, self._tier))
         begun["usage"]["output_tokens"] = 0
         return _event({"type": "message_start", "message": begun})
 

@@ -6,10 +6,9 @@ from typing import Any
 from dwctl.dialects import custom_tools
 from dwctl.dialects.answers import MalformedAnswer, arguments_object
 from dwctl.dialects.canonical import File, Image, Message, Part, Reasoning, Refusal, Request, Text, Tool, ToolCall, ToolResult
+from dwctl.dialects.efforts import effort_of
 from dwctl.dialects.reading import refused
 
-_LOW_BUDGET = 2048
-_MEDIUM_BUDGET = 8192
 _EFFORTS = {"minimal": "low", "xhigh": "high"}
 
 
@@ -47,13 +46,10 @@ def settings(request: Request) -> dict[str, Any]:
 
 def _think(request: Request) -> bool | str | None:
     """To a model that can think Ollama says so by itself; to ask one that cannot is an error. So ``adaptive`` asks for nothing."""
-    if request.thinking == "disabled" or request.effort == "none":
-        return False
-    if request.effort is not None:
-        return _EFFORTS.get(request.effort, request.effort)
-    if request.thinking_budget is not None:
-        return "low" if request.thinking_budget <= _LOW_BUDGET else "medium" if request.thinking_budget <= _MEDIUM_BUDGET else "high"
-    return True if request.thinking == "enabled" else None
+    if request.thinking == "enabled" and request.effort is None and request.thinking_budget is None:
+        return True
+    effort = "none" if request.thinking == "disabled" else effort_of(request)
+    return False if effort == "none" else None if effort is None else _EFFORTS.get(effort, effort)
 
 
 def _offered(request: Request) -> list[Tool]:

@@ -104,7 +104,7 @@ def _think(value: Any, request: Request) -> None:
     if isinstance(value, bool):
         request.thinking = "enabled" if value else "disabled"
     elif isinstance(value, str) and value in _EFFORTS:
-        request.effort = value
+        request.thinking, request.effort = "enabled", value
     elif isinstance(value, str):
         raise wrong_value("think", "true, false, 'low', 'medium', 'high' or 'max'")
     elif value is not None:

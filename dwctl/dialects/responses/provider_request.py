@@ -173,10 +173,9 @@ def _tool_choice(request: Request) -> Any:
 
 
 def _reasoning(request: Request) -> Item | None:
-    said = {
-        "effort": effort_of(request),
-        "summary": None if request.reasoning_summary == "omitted" else request.reasoning_summary,
-    }
+    """Clients that turn thinking on expect to see it; here that takes a wish of its own."""
+    summary = request.reasoning_summary or ("auto" if request.thinking == "enabled" else None)
+    said = {"effort": effort_of(request), "summary": None if summary == "omitted" else summary}
     return {name: value for name, value in said.items() if value is not None} or None
 
 

@@ -34,6 +34,7 @@ class Sample(msgspec.Struct, kw_only=True):
     size: Annotated[int, msgspec.Meta(ge=1, le=9)]
     note: str | None = None
     kind: Literal["a", "b"]
+    tier: Literal["gold"] | None = None
     active: bool = False
     groups: list[str] = []
 
@@ -55,6 +56,11 @@ async def send(context: Context) -> Any:
 @page(ROUTES, "POST", "/gallery/undo", policy=Authenticated(), summary="Undo")
 async def undo(context: Context) -> Any:
     return go("/gallery", "It is as it was.")
+
+
+@page(ROUTES, "GET", "/gallery/broken", policy=Authenticated(), summary="What breaks")
+async def broken(context: Context) -> Any:
+    raise RuntimeError("as it had to come")
 
 
 @page(ROUTES, "POST", "/gallery/secret", policy=Authenticated(), summary="A secret")

@@ -260,3 +260,14 @@ def test_what_is_written_is_read_again_the_same(drawn: tuple[list[Event], list[d
     response = response_of([read for unit in parser.split(out) for read in parser.take(unit)])
     whole = anthropic.render_response(response, REQUEST, ANSWERING)
     assert whole["content"] == content(events)
+
+
+def test_the_input_is_estimated_until_it_is_known() -> None:
+    renderer = anthropic.render_stream(Request(model="m", messages=[]), Answering("a" * 32, "m", 0, input_estimate=77))
+    machine = Machine()
+    machine.feed(renderer.render(TextDelta("Hi")))
+    assert machine.message is not None
+    assert machine.message["usage"]["input_tokens"] == 77
+    machine.feed(renderer.render(Finished("stop")) + renderer.render(Counted(Usage(uncached_input=5, output=1), b"{}")) + renderer.end())
+    machine.end()
+    assert machine.message["usage"]["input_tokens"] == 5

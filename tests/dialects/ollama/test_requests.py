@@ -101,7 +101,7 @@ def test_a_client_s_request_is_read_whole() -> None:
     assert request.tools == [Tool("tools[0]", "weather", "Now.", WEATHER)]
     assert (request.max_output, request.temperature, request.top_p, request.top_k, request.min_p) == (64, 0.5, 0.9, 40, 0.05)
     assert (request.presence_penalty, request.frequency_penalty, request.seed, request.stop) == (1, 1.5, 7, ["\n", "END"])
-    assert (request.effort, request.thinking, request.output_format) == ("high", None, OutputFormat(schema=WEATHER))
+    assert (request.effort, request.thinking, request.output_format) == ("high", "enabled", OutputFormat(schema=WEATHER))
     assert (request.logprobs, request.top_logprobs) == (True, 3)
     assert request.others == {"options.num_ctx": 8192, "keep_alive": "5m"}
 
@@ -176,7 +176,7 @@ def test_a_call_that_was_never_answered_takes_no_later_result() -> None:
 
 @pytest.mark.parametrize(
     ("said", "thinking", "effort"),
-    [(True, "enabled", None), (False, "disabled", None), ("low", None, "low"), ("max", None, "max"), (None, None, None)],
+    [(True, "enabled", None), (False, "disabled", None), ("low", "enabled", "low"), ("max", "enabled", "max"), (None, None, None)],
 )
 def test_think(said: object, thinking: str | None, effort: str | None) -> None:
     request = read({"model": "m", "think": said})
