@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from dwctl.simulator.script import seed, text
+from dwctl.simulator import script
 from tests.appliance import KEY, PRICE, Appliance, Simulator, running, setup, until
 from tests.e2e.speaking import PIXEL, SPEAKERS, TOOLS, Said
 
@@ -317,7 +317,7 @@ async def test_a_chat_stream_tells_usage_to_nobody_who_did_not_ask(stage: Stage,
     assert chunks
     assert all(chunk["choices"] and not chunk.get("usage") for chunk in chunks)
     row = await asyncio.to_thread(stage.row, answer.headers["x-request-id"])
-    assert (row["input_tokens"], row["output_tokens"]) == (1, 9)
+    assert (row["uncached_input"], row["output"]) == (1, 9)
 
 
 @pytest.mark.parametrize("provider", DIALECTS)
@@ -328,7 +328,7 @@ async def test_a_chat_as_items_without_a_type(stage: Stage, provider: str) -> No
     body = {"model": f"{provider}-text", "input": items, "stream": False, "service_tier": "flex"}
     async with stage.http.post(f"{stage.appliance.url}/v1/responses", json=body) as answer:
         said = SPEAKERS["openai-responses"].whole(await answer.json())
-    assert said.text == text(seed("Now?"), 9)
+    assert said.text == script.text(script.seed("Now?"), 9)
     assert said.tokens == (5, 9)
 
 

@@ -139,18 +139,18 @@ def _tool(value: Any, path: str, namespace: str | None = None, about: str | None
     """A tool, or those of a namespace; what is said about that is said about each of them."""
     tool = an_object(value, path)
     kind = string(tool, "type", f"{path}.type")
+    name = tool.get("name")
+    if kind not in (("function", "custom", NAMESPACE) if namespace is None else ("function", "custom")):
+        return [Tool(path, name if isinstance(name, str) else kind, hosted=kind)]
+    name = string(tool, "name", f"{path}.name")
     description = optional_string(tool, "description", f"{path}.description")
-    if kind == NAMESPACE and namespace is None:
-        name = string(tool, "name", f"{path}.name")
+    if kind == NAMESPACE:
         members = an_array(required(tool, "tools", f"{path}.tools"), f"{path}.tools")
         return [one for index, member in enumerate(members) for one in _tool(member, f"{path}.tools[{index}]", name, description)]
-    if kind not in ("function", "custom"):
-        name = tool.get("name")
-        return [Tool(path, name if isinstance(name, str) else kind, hosted=kind)]
     return [
         Tool(
             path,
-            joined(namespace, string(tool, "name", f"{path}.name")),
+            joined(namespace, name),
             "\n\n".join(text for text in (about, description) if text) or None,
             optional_object(tool, "parameters", f"{path}.parameters") if kind == "function" else None,
             optional_boolean(tool, "strict", f"{path}.strict") if kind == "function" else None,

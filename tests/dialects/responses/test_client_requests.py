@@ -195,8 +195,8 @@ def test_an_output_without_its_call_is_refused_unless_there_was_something_before
 
 
 @pytest.mark.parametrize("item", [{"type": "item_reference", "id": "msg_1"}, {"id": "msg_1"}])
-def test_a_reference_is_refused_by_name_elsewhere(item: dict[str, Any]) -> None:
-    with pytest.raises(GatewayError, match="item_reference") as caught:
+def test_a_reference_is_refused_elsewhere_with_what_to_send(item: dict[str, Any]) -> None:
+    with pytest.raises(GatewayError, match="send the items themselves") as caught:
         settle(parsed([item]), "openai-responses", "openai-chat")
     assert caught.value.param == "input[0].type"
 
