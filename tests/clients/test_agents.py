@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from dwctl.dialects.names import DIALECTS
-from dwctl.simulator.script import seed, text
-from tests.appliance import KEY, Appliance, Simulator
+from tests.appliance import KEY
 from tests.clients.running import run
+from tests.e2e.sdks import Sdks, said
 from tests.pasted import PACKAGES
 
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("clients")]
@@ -21,14 +21,14 @@ def events(printed: str) -> list[dict[str, Any]]:
 
 
 @everywhere
-def test_claude_code(programs: tuple[Appliance, Simulator], tmp_path: Path, provider: str) -> None:
+def test_claude_code(programs: Sdks, tmp_path: Path, provider: str) -> None:
     """The model has the one tool write a file."""
     command = ["node", PACKAGES / "@anthropic-ai" / "claude-code" / "cli-wrapper.cjs", "--print", str(tmp_path / "made.txt")]
     tool = ["--tools", "Write", "--permission-mode", "acceptEdits", "--output-format", "stream-json", "--verbose"]
     printed = run(
         [*command, "--model", f"agent.{provider}", *tool],
         tmp_path,
-        ANTHROPIC_BASE_URL=programs[0].url,
+        ANTHROPIC_BASE_URL=programs.appliance.url,
         ANTHROPIC_API_KEY=KEY,
         CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC="1",
     )
@@ -40,12 +40,12 @@ def test_claude_code(programs: tuple[Appliance, Simulator], tmp_path: Path, prov
     assert (tmp_path / call["input"]["file_path"]).read_text() == call["input"]["content"]
     [end] = [event for event in told if event["type"] == "result"]
     assert (end["subtype"], end["is_error"], end["num_turns"]) == ("success", False, 2)
-    assert end["result"] == text(seed(result["content"]), 12)
+    assert end["result"] == said(result["content"], 12)
     assert end["usage"]["output_tokens"] == 32
 
 
 @everywhere
-def test_codex(programs: tuple[Appliance, Simulator], tmp_path: Path, provider: str) -> None:
+def test_codex(programs: Sdks, tmp_path: Path, provider: str) -> None:
     """The model has the prompt run as a command. Of the tools, those that OpenAI runs itself are left out."""
     (tmp_path / ".codex").mkdir()
     (tmp_path / ".codex" / "config.toml").write_text(f"""
@@ -54,7 +54,7 @@ model_provider = "gateway"
 web_search = "disabled"
 [model_providers.gateway]
 name = "gateway"
-base_url = "{programs[0].url}/v1"
+base_url = "{programs.appliance.url}/v1"
 wire_api = "responses"
 env_key = "GATEWAY_KEY"
 request_max_retries = 0
@@ -66,7 +66,12 @@ stream_max_retries = 0
     told = events(printed)
     [ran] = [event["item"] for event in told if event["type"] == "item.completed" and event["item"]["type"] == "command_execution"]
     assert (ran["status"], ran["exit_code"]) == ("completed", 0)
-    [said] = [event["item"]["text"] for event in told if event["type"] == "item.completed" and event["item"]["type"] == "agent_message"]
-    assert len(said.split(" ")) == 12
+    [answer] = [event["item"]["text"] for event in told if event["type"] == "item.completed" and event["item"]["type"] == "agent_message"]
+    assert len(answer.split(" ")) == 12
     assert told[-1]["type"] == "turn.completed"
-    assert (told[-1]["usage"]["output_tokens"], told[-1]["usage"]["reasoning_output_tokens"]) in ((32, 8), (32, 0))
+    usage = told[-1]["usage"]
+    assert (usage["output_tokens"], usage["reasoning_output_tokens"]) == (32, 0 if provider == "ollama" else 8)
+
+
+def test_the_account(programs: Sdks) -> None:
+    programs.check_account()
