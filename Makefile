@@ -7,7 +7,7 @@ ARGS ?=
 VENV := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev system-packages javascript run clients lint format docs lock binary test test-long crash bench clean
+.PHONY: help setup setup-dev system-packages javascript clients run lint format docs lock binary test test-long crash bench clean
 
 help:
 	@echo 'make setup      make .venv with what the server needs'

@@ -1,4 +1,4 @@
-"""Coding agents, run once each as people run them, before a provider of every dialect: they use a tool and come to an end."""
+"""Coding agents, run as people run them, before a provider of every dialect: they use a tool and come to an end."""
 
 import json
 from pathlib import Path
@@ -20,28 +20,41 @@ def events(printed: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in printed.splitlines()]
 
 
-@everywhere
-def test_claude_code(programs: Sdks, tmp_path: Path, provider: str) -> None:
-    """The model has the one tool write a file."""
-    command = ["node", PACKAGES / "@anthropic-ai" / "claude-code" / "cli-wrapper.cjs", "--print", str(tmp_path / "made.txt")]
-    tool = ["--tools", "Write", "--permission-mode", "acceptEdits", "--output-format", "stream-json", "--verbose"]
+def claude(programs: Sdks, directory: Path, model: str, prompt: str, *options: str) -> list[dict[str, Any]]:
+    """The events of one run."""
+    command = ["node", PACKAGES / "@anthropic-ai" / "claude-code" / "cli-wrapper.cjs", "--print", prompt, "--model", model]
     printed = run(
-        [*command, "--model", f"agent.{provider}", *tool],
-        tmp_path,
+        [*command, "--output-format", "stream-json", "--verbose", *options],
+        directory,
         ANTHROPIC_BASE_URL=programs.appliance.url,
         ANTHROPIC_API_KEY=KEY,
         CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC="1",
     )
     told = events(printed)
+    assert (told[-1]["type"], told[-1]["subtype"], told[-1]["is_error"]) == ("result", "success", False)
+    return told
+
+
+@everywhere
+def test_claude_code_with_all_its_tools(programs: Sdks, tmp_path: Path, provider: str) -> None:
+    told = claude(programs, tmp_path, f"plain.{provider}", "Write a test.")
+    assert len(told[0]["tools"]) > 15
+    assert len(told[-1]["result"].split(" ")) == told[-1]["usage"]["output_tokens"] == 16
+
+
+@everywhere
+def test_claude_code_uses_a_tool(programs: Sdks, tmp_path: Path, provider: str) -> None:
+    """The model has the one tool write a file."""
+    options = ("--tools", "Write", "--permission-mode", "acceptEdits")
+    told = claude(programs, tmp_path, f"agent.{provider}", str(tmp_path / "made.txt"), *options)
     blocks = [block for event in told if event["type"] in ("assistant", "user") for block in event["message"]["content"]]
     [call] = [block for block in blocks if block["type"] == "tool_use"]
     [result] = [block for block in blocks if block["type"] == "tool_result"]
     assert not result.get("is_error")
     assert (tmp_path / call["input"]["file_path"]).read_text() == call["input"]["content"]
-    [end] = [event for event in told if event["type"] == "result"]
-    assert (end["subtype"], end["is_error"], end["num_turns"]) == ("success", False, 2)
-    assert end["result"] == said(result["content"], 12)
-    assert end["usage"]["output_tokens"] == 32
+    assert told[-1]["num_turns"] == 2
+    assert told[-1]["result"] == said(result["content"], 12)
+    assert told[-1]["usage"]["output_tokens"] == 32
 
 
 @everywhere
