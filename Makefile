@@ -7,14 +7,15 @@ ARGS ?=
 VENV := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev system-packages javascript run lint format docs lock binary test test-long crash bench clean
+.PHONY: help setup setup-dev system-packages javascript clients run lint format docs lock binary test test-long crash bench clean
 
 help:
 	@echo 'make setup      make .venv with what the server needs'
 	@echo 'make run        setup, then serve a demo with a simulated provider (ARGS="--port 8080")'
 	@echo 'make test       everything that CI runs: lint, the binary, the tests'
 	@echo 'make test-long  the tests that take minutes'
-	@echo 'make javascript what JavaScript on the pages imports, for those tests'
+	@echo 'make javascript the packages that those tests use in JavaScript, and coding agents'
+	@echo 'make clients    the Python libraries whose talk with the server they try'
 	@echo 'make crash      kill the server N times under load (N=$(N)) and check every charge'
 	@echo 'make bench      compare with a bare forwarder and with nginx, on this machine'
 	@echo 'make binary     dist/dwctl: the whole program in one file'
@@ -32,13 +33,21 @@ setup-dev:
 system-packages:
 	@sh build/system_packages.sh
 
-# What the JavaScript code on the pages imports, for the tests that run it.
+# What JavaScript in the tests imports, and the coding agents that they run.
 javascript: .cache/javascript/node_modules
 
 .cache/javascript/node_modules: tests/javascript/package-lock.json
 	@sh build/system_packages.sh long
 	@mkdir -p .cache/javascript && cp tests/javascript/*.json .cache/javascript
 	@npm ci --prefix .cache/javascript --ignore-scripts --no-audit --no-fund --loglevel error
+	@touch $@
+
+# What the scripts in tests/clients import.
+clients: .cache/clients/made
+
+.cache/clients/made: tests/clients/requirements.lock
+	@$$(sh build/find_python.sh) -m venv --clear .cache/clients
+	@.cache/clients/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
 run: setup
@@ -61,6 +70,7 @@ lock: setup-dev
 	$(VENV)/python -m pip install --quiet --disable-pip-version-check uv
 	$(VENV)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 pyproject.toml -o requirements.lock
 	$(VENV)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+	$(VENV)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 tests/clients/requirements.in -o tests/clients/requirements.lock
 
 binary: setup-dev
 	$(VENV)/python -m build.binary
@@ -69,7 +79,7 @@ binary: setup-dev
 test: system-packages lint binary
 	$(VENV)/pytest -n 2 --dist loadgroup $(ARGS)
 
-test-long: system-packages binary javascript
+test-long: system-packages binary javascript clients
 	$(VENV)/pytest -m long --timeout 3600 $(ARGS)
 
 crash: system-packages binary

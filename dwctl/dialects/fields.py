@@ -206,6 +206,7 @@ CONTENT: dict[str, Content] = {
         Content("document (file id)", refused=_EVERYBODY, note="A file is known to the provider that keeps it."),
         Content("function call and its result", note="Pictures in results reach chat and Ollama in a user message that follows."),
         Content("custom tool", note="Anthropic and Ollama get a function with one argument, `input`; the answer is turned back."),
+        Content("tool in a namespace", note="By the names of the two, joined by `__`; the answer calls it by both."),
         Content("tool result that is an error", note="Anthropic's `is_error`; for the others the text begins with `Error: `."),
         Content(
             "reasoning of earlier turns",
@@ -213,6 +214,11 @@ CONTENT: dict[str, Content] = {
         ),
         Content("refusal of an earlier turn", note="As text where there is no such part."),
         Content("prompt-cache marker", dropped=frozenset({CHAT, RESPONSES, OLLAMA})),
+        Content(
+            "item_reference",
+            refused=_EVERYBODY,
+            note="Answers are not kept here: send the items themselves. The AI SDK does with `store: false`.",
+        ),
         Content("anything else", refused=_EVERYBODY),
     )
 }
@@ -274,6 +280,8 @@ def _check(part: Part, provider: DialectName) -> None:
                 if part.url is not None
                 else "document (file id)"
             )
+        case Foreign(kind="item_reference"):
+            kind, path = part.kind, part.path
         case Foreign():
             raise refused(part.path, f"the model's provider has nothing like '{part.kind}'")
         case ToolResult():

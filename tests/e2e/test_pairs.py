@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from dwctl.simulator import script
 from tests.appliance import KEY, PRICE, Appliance, Simulator, running, setup, until
 from tests.e2e.speaking import PIXEL, SPEAKERS, TOOLS, Said
 
@@ -305,6 +306,30 @@ async def test_streams_that_providers_frame_in_their_own_way(stage: Stage, clien
     assert (said.text, said.finish, said.tokens) == (expected.text, expected.finish, expected.tokens)
     if provider != "openai-responses":  # who shows thoughts to those only who ask for them
         assert said.reasoning == expected.reasoning
+
+
+@pytest.mark.parametrize("provider", DIALECTS)
+async def test_a_chat_stream_tells_usage_to_nobody_who_did_not_ask(stage: Stage, provider: str) -> None:
+    body = {"model": f"{provider}-text", "messages": [{"role": "user", "content": "Hello"}], "stream": True}
+    async with stage.http.post(f"{stage.appliance.url}/v1/chat/completions", json=body) as answer:
+        sent = await answer.text()
+    chunks = [json.loads(line.removeprefix("data: ")) for line in sent.splitlines() if line.startswith("data: {")]
+    assert chunks
+    assert all(chunk["choices"] and not chunk.get("usage") for chunk in chunks)
+    row = await asyncio.to_thread(stage.row, answer.headers["x-request-id"])
+    assert (row["uncached_input"], row["output"]) == (1, 9)
+
+
+@pytest.mark.parametrize("provider", DIALECTS)
+async def test_a_chat_as_items_without_a_type(stage: Stage, provider: str) -> None:
+    items = [
+        {"role": role, "content": text} for role, text in (("system", "Be brief."), ("user", "Hi"), ("assistant", "Hi."), ("user", "Now?"))
+    ]
+    body = {"model": f"{provider}-text", "input": items, "stream": False, "service_tier": "flex"}
+    async with stage.http.post(f"{stage.appliance.url}/v1/responses", json=body) as answer:
+        said = SPEAKERS["openai-responses"].whole(await answer.json())
+    assert said.text == script.text(script.seed("Now?"), 9)
+    assert said.tokens == (5, 9)
 
 
 def test_nothing_is_left(programs: tuple[Appliance, Simulator]) -> None:

@@ -21,6 +21,7 @@ from dwctl.dialects.reading import (
     wrong_value,
 )
 from dwctl.dialects.responses import input_items
+from dwctl.dialects.responses.namespaces import NAMESPACE, joined
 
 ENCRYPTED_REASONING = "reasoning.encrypted_content"
 LOGPROBS = "message.output_text.logprobs"
@@ -130,27 +131,33 @@ def _messages(body: dict[str, Any]) -> list[Message]:
 
 
 def _tools(body: dict[str, Any]) -> list[Tool]:
-    tools = []
-    for index, value in enumerate(optional_array(body, "tools", "tools") or []):
-        path = f"tools[{index}]"
-        tool = an_object(value, path)
-        kind = string(tool, "type", f"{path}.type")
-        if kind not in ("function", "custom"):
-            name = tool.get("name")
-            tools.append(Tool(path, name if isinstance(name, str) else kind, hosted=kind))
-            continue
-        tools.append(
-            Tool(
-                path,
-                string(tool, "name", f"{path}.name"),
-                optional_string(tool, "description", f"{path}.description"),
-                optional_object(tool, "parameters", f"{path}.parameters") if kind == "function" else None,
-                optional_boolean(tool, "strict", f"{path}.strict") if kind == "function" else None,
-                custom=kind == "custom",
-                grammar=_grammar(tool, path) if kind == "custom" else None,
-            )
+    given = optional_array(body, "tools", "tools") or []
+    return [tool for index, value in enumerate(given) for tool in _tool(value, f"tools[{index}]")]
+
+
+def _tool(value: Any, path: str, namespace: str | None = None, about: str | None = None) -> list[Tool]:
+    """A tool, or those of a namespace; what is said about that is said about each of them."""
+    tool = an_object(value, path)
+    kind = string(tool, "type", f"{path}.type")
+    name = tool.get("name")
+    if kind not in (("function", "custom", NAMESPACE) if namespace is None else ("function", "custom")):
+        return [Tool(path, name if isinstance(name, str) else kind, hosted=kind)]
+    name = string(tool, "name", f"{path}.name")
+    description = optional_string(tool, "description", f"{path}.description")
+    if kind == NAMESPACE:
+        members = an_array(required(tool, "tools", f"{path}.tools"), f"{path}.tools")
+        return [one for index, member in enumerate(members) for one in _tool(member, f"{path}.tools[{index}]", name, description)]
+    return [
+        Tool(
+            path,
+            joined(namespace, name),
+            "\n\n".join(text for text in (about, description) if text) or None,
+            optional_object(tool, "parameters", f"{path}.parameters") if kind == "function" else None,
+            optional_boolean(tool, "strict", f"{path}.strict") if kind == "function" else None,
+            custom=kind == "custom",
+            grammar=_grammar(tool, path) if kind == "custom" else None,
         )
-    return tools
+    ]
 
 
 def _grammar(tool: dict[str, Any], path: str) -> dict[str, Any] | None:

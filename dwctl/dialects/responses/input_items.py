@@ -18,6 +18,7 @@ from dwctl.dialects.reading import (
     wrong_type,
     wrong_value,
 )
+from dwctl.dialects.responses.namespaces import joined
 from dwctl.dialects.signatures import unwrap
 
 _ROLES: dict[str, Role] = {"user": "user", "assistant": "assistant", "system": "system", "developer": "developer"}
@@ -150,7 +151,8 @@ def _file(part: dict[str, Any], path: str) -> File:
 
 
 def _call(item: dict[str, Any], path: str, *, custom: bool) -> ToolCall:
-    call_id, name = string(item, "call_id", f"{path}.call_id"), string(item, "name", f"{path}.name")
+    call_id = string(item, "call_id", f"{path}.call_id")
+    name = joined(optional_string(item, "namespace", f"{path}.namespace"), string(item, "name", f"{path}.name"))
     if custom:
         return ToolCall(call_id, name, string(item, "input", f"{path}.input"), custom=True)
     arguments = string(item, "arguments", f"{path}.arguments")

@@ -26,6 +26,7 @@ from dwctl.dialects.answers import (
 )
 from dwctl.dialects.canonical import Request
 from dwctl.dialects.custom_tools import Unwrapper
+from dwctl.dialects.responses.namespaces import parted
 from dwctl.dialects.responses.resource import Item, annotation_object, logprob_objects, resource
 from dwctl.dialects.signatures import wrap
 from dwctl.dialects.usage import Usage
@@ -84,6 +85,7 @@ class Output:
         self._request = request
         self._answering = answering
         self._unwrapper = Unwrapper(request)
+        self._parted = parted(request)
         self._logprobs = bool(request.logprobs or request.top_logprobs)
         self._item: Item | None = None
         self._part: Item | None = None
@@ -234,7 +236,8 @@ class Output:
 
     def _open_call(self, call: _Call) -> None:
         custom = call.start.custom
-        item: Item = {"type": "custom_tool_call" if custom else "function_call", "call_id": call.start.id, "name": call.start.name}
+        named = self._parted.get(call.start.name, {"name": call.start.name})
+        item: Item = {"type": "custom_tool_call" if custom else "function_call", "call_id": call.start.id, **named}
         self._call = call
         self._open("ctc" if custom else "fc", {**item, "input" if custom else "arguments": ""})
         if call.fragments:
@@ -278,7 +281,7 @@ class Output:
             if not call.told:
                 self._tell(_ARGUMENTS + ".delta", **self._place(), delta=text)
             self._item["arguments"] = text
-            self._tell(_ARGUMENTS + ".done", **self._place(), name=call.start.name, arguments=text)
+            self._tell(_ARGUMENTS + ".done", **self._place(), name=self._item["name"], arguments=text)
         self._call = None
         call.closed = True
         self._close_item("incomplete" if cut else "completed")

@@ -209,6 +209,20 @@ def test_custom_tools_are_called_with_their_text() -> None:
     assert whole(ToolCall("c", "patch", '{"input":"*** Begin"}'), finish="tool_calls", tools=TOOLS)["output"] == native.response["output"]
 
 
+def test_a_tool_of_a_namespace_is_called_by_both_its_names() -> None:
+    group = {"type": "namespace", "name": "crm", "description": "Customers.", "tools": TOOLS}
+    begun = [ToolStart(0, "c1", "crm__f"), ToolDelta(0, "{}"), ToolStart(1, "c2", "crm__patch"), ToolDelta(1, '{"input":"x"}')]
+    machine = streamed(*begun, Finished("tool_calls"), tools=[group, TOOLS[0]])
+    function, custom = machine.response["output"]
+    assert (function["type"], function["namespace"], function["name"]) == ("function_call", "crm", "f")
+    assert (custom["type"], custom["namespace"], custom["name"], custom["input"]) == ("custom_tool_call", "crm", "patch", "x")
+    added = [event["item"] for event in machine.events if event["type"] == "response.output_item.added"]
+    assert [(item["namespace"], item["name"]) for item in added] == [("crm", "f"), ("crm", "patch")]
+    assert [event["name"] for event in machine.events if event["type"].endswith("arguments.done")] == ["f"]
+    (bare,) = whole(ToolCall("c", "f", "{}"), finish="tool_calls", tools=[group, TOOLS[0]])["output"]
+    assert (bare["name"], "namespace" in bare) == ("f", False)
+
+
 def test_custom_text_that_a_model_did_not_wrap_is_told_at_the_end() -> None:
     (call,) = streamed(ToolStart(0, "c", "patch"), ToolDelta(0, "*** Begin"), tools=TOOLS).response["output"]
     assert call["input"] == "*** Begin"

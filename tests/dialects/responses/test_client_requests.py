@@ -144,6 +144,29 @@ def test_a_turn_of_the_assistant_is_one_message_with_its_thoughts_and_calls() ->
     assert [message.parts for message in request.messages[3:]] == [[Refusal("No.")], [Text("But.")]]
 
 
+def test_tools_of_a_namespace_are_told_apart_by_its_name() -> None:
+    tools = [{"type": "function", "name": "f", "description": "Find."}, {"type": "custom", "name": "patch"}]
+    group = {"type": "namespace", "name": "crm", "description": "Customers.", "tools": tools}
+    request = parsed([{**CALL, "namespace": "crm"}, CALL], tools=[{"type": "function", "name": "f"}, group])
+    assert [(tool.path, tool.name, tool.description, tool.custom) for tool in request.tools] == [
+        ("tools[0]", "f", None, False),
+        ("tools[1].tools[0]", "crm__f", "Customers.\n\nFind.", False),
+        ("tools[1].tools[1]", "crm__patch", "Customers.", True),
+    ]
+    assert [part.name for part in request.messages[0].parts if isinstance(part, ToolCall)] == ["crm__f", "f"]
+    assert refusal_of(tools=[{"type": "namespace", "name": "crm"}]).param == "tools[0].tools"
+    assert refusal_of(tools=[{**group, "tools": [{"type": "function"}]}]).param == "tools[0].tools[0].name"
+
+
+@pytest.mark.parametrize("provider", ["openai-chat", "anthropic", "ollama"])
+def test_a_namespace_holds_what_the_client_runs_itself(provider: str) -> None:
+    for kind in ("web_search", "namespace"):
+        group = {"type": "namespace", "name": "crm", "tools": [{"type": kind, "name": "x", "tools": []}]}
+        with pytest.raises(GatewayError) as caught:
+            settle(parsed(tools=[group]), "openai-responses", provider)
+        assert caught.value.param == "tools[0].tools[0].type"
+
+
 def test_custom_tools_keep_their_text() -> None:
     request = parsed(
         [
@@ -172,8 +195,8 @@ def test_an_output_without_its_call_is_refused_unless_there_was_something_before
 
 
 @pytest.mark.parametrize("item", [{"type": "item_reference", "id": "msg_1"}, {"id": "msg_1"}])
-def test_a_reference_is_refused_by_name_elsewhere(item: dict[str, Any]) -> None:
-    with pytest.raises(GatewayError, match="item_reference") as caught:
+def test_a_reference_is_refused_elsewhere_with_what_to_send(item: dict[str, Any]) -> None:
+    with pytest.raises(GatewayError, match="send the items themselves") as caught:
         settle(parsed([item]), "openai-responses", "openai-chat")
     assert caught.value.param == "input[0].type"
 
