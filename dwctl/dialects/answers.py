@@ -242,7 +242,7 @@ def _add_logprobs(choice: Choice, logprobs: Any) -> None:
             choice.logprobs = {}
         for name, values in logprobs.items():
             if isinstance(values, list):
-                choice.logprobs[name] = [*(choice.logprobs.get(name) or []), *values]
+                choice.logprobs.setdefault(name, []).extend(values)  # a list of our own, which may grow long
 
 
 def arguments_object(arguments: str, finish: Finish | None) -> dict[str, Any]:

@@ -46,14 +46,6 @@ def decode_object(data: bytes) -> dict[str, Any]:
     return value
 
 
-def encode_object(value: dict[str, Any]) -> bytes:
-    """The object as JSON; half of a surrogate pair, which a provider may send where it cuts an emoji in two, is escaped again."""
-    try:
-        return msgspec.json.encode(value)
-    except UnicodeEncodeError:
-        return json.dumps(value, separators=(",", ":")).encode()
-
-
 class SseParser:
     """Base of parsers of server-sent events; ``on`` and ``on_done`` are the dialect's."""
 

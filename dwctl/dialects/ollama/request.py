@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from dwctl.dialects.canonical import Image, Message, OutputFormat, Part, Reasoning, Request, Role, Text, Tool, ToolCall, ToolResult
+from dwctl.dialects.json_text import encode
 from dwctl.dialects.reading import (
     a_string,
     an_array,
@@ -20,7 +21,6 @@ from dwctl.dialects.reading import (
     wrong_type,
     wrong_value,
 )
-from dwctl.dialects.streams import encode_object
 
 _SETTINGS = frozenset({"model", "stream", "options", "think", "format", "logprobs", "top_logprobs"})
 _NUMBERS = ("temperature", "top_p", "min_p", "presence_penalty", "frequency_penalty")
@@ -192,7 +192,7 @@ class _Calls:
             name = string(function, "name", f"{path}.function.name")
             arguments = optional_object(function, "arguments", f"{path}.function.arguments")
             call_id = self._unique(said or f"call_{message}_{index}")
-            asked.append(ToolCall(call_id, name, encode_object(arguments or {}).decode()))
+            asked.append(ToolCall(call_id, name, encode(arguments or {}).decode()))
             self._waiting.append((said, asked[-1]))
         return asked
 
