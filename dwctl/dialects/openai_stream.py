@@ -154,6 +154,8 @@ class CompletionStream:
         return rest if self._take(rest, b"") else b""
 
     ping = sse.PING
+    beforehand: Usage | None = None
+    """Chunks say nothing of usage before the end."""
 
     def fail(self, error: GatewayError) -> bytes:
         """The end of a stream that failed, after whatever was released."""

@@ -128,6 +128,8 @@ class _Stream:
         self.output_seen = False
         self.raw_usage: bytes | None = None
         self.usage: Usage | None = None
+        self.beforehand: Usage | None = None
+        """What was known before the answer: its input, and hardly any of its output."""
 
     @property
     def complete(self) -> bool:
@@ -195,8 +197,7 @@ class _Stream:
                 text = event.fragment
             case Started():
                 self.model = event.model or self.model
-                if event.usage is not None:
-                    self.usage = event.usage
+                self.beforehand = event.usage or self.beforehand
             case Finished():
                 self.output_seen = True
                 self.finish_reason = event.finish
