@@ -181,6 +181,11 @@ def input_text(request: ModelRequest) -> tuple[str, int]:
     return "\n".join(texts), media
 
 
+def _is_text(source: Any) -> bool:
+    """Whether that is where a document of Anthropic's has its text."""
+    return isinstance(source, dict) and source.get("type") in ("text", "content")
+
+
 def _collect(value: Any, texts: list[str]) -> int:
     media = 0
     pending = [value]
@@ -194,7 +199,7 @@ def _collect(value: Any, texts: list[str]) -> int:
             pending.extend(reversed(item))
         elif isinstance(item, dict):
             kind = item.get("type")
-            if isinstance(kind, str) and any(word in kind for word in _MEDIA):
+            if isinstance(kind, str) and any(word in kind for word in _MEDIA) and not _is_text(item.get("source")):
                 media += 1
             else:
                 for key, part in item.items():

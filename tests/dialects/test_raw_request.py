@@ -98,6 +98,21 @@ def test_bounds_on_output(fields: bytes, bound: int | None, choices: int) -> Non
     assert (request.max_output, request.choices) == (bound, choices)
 
 
+def test_documents_of_text_are_counted_as_text() -> None:
+    plain = {"type": "document", "title": "Log", "source": {"type": "text", "media_type": "text/plain", "data": "many words"}}
+    blocks = {
+        "type": "document",
+        "source": {"type": "content", "content": [{"type": "text", "text": "more"}, {"type": "image", "source": {}}]},
+    }
+    scanned = {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0x"}}
+    body = {"model": "m", "messages": [{"role": "user", "content": [plain, blocks, scanned]}]}
+    text, media = input_text(parse(json.dumps(body).encode(), None, "anthropic"))
+    assert media == 2
+    assert "many words" in text
+    assert "more" in text
+    assert "JVBERi0x" not in text
+
+
 @pytest.mark.parametrize("limit", [-2, -1, 0])
 def test_what_is_no_bound_to_ollama_is_none(limit: int) -> None:
     body = json.dumps({"model": "a", "options": {"num_predict": limit, "seed": 1}}).encode()

@@ -303,3 +303,10 @@ async def test_a_credential_that_a_provider_repeats_is_neither_shown_nor_kept(
     content = await asyncio.to_thread(until, kept, 5, "the stored bodies")
     assert b"quota of" in content
     assert b"provider-key" not in content
+
+
+@pytest.mark.parametrize("path", ["/ai/api/show", "/api/chat", "/v1/messages", "/v1/responses", "/v1/messages/count_tokens"])
+async def test_a_body_that_is_nested_without_end_is_refused(edge: Edge, path: str) -> None:
+    body = b'{"model":"m","max_tokens":5,"messages":' + b"[" * 5000 + b"]" * 5000 + b"}"
+    answer = await asyncio.to_thread(lambda: edge.raw(b"content-type: application/json", body=body, path=path))
+    assert answer.startswith(b"HTTP/1.1 400 "), answer
