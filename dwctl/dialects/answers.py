@@ -180,9 +180,11 @@ def response_of(events: Iterable[Event]) -> Response:
                 grown = parts(event.choice)
                 if grown and isinstance(last := grown[-1], Text):
                     last.text += event.text
-                    last.annotations = [*(last.annotations or []), *event.annotations] if event.annotations else last.annotations
+                    if event.annotations:
+                        last.annotations = last.annotations or []
+                        last.annotations.extend(event.annotations)
                 else:
-                    grown.append(Text(event.text, annotations=event.annotations))
+                    grown.append(Text(event.text, annotations=event.annotations and [*event.annotations]))
                 _add_logprobs(response.choices[event.choice], event.logprobs)
             case RefusalDelta():
                 grown = parts(event.choice)
