@@ -12,8 +12,9 @@ import msgspec
 from dwctl.clock import monotonic
 from dwctl.dialects import chat, openai_errors, openai_stream
 from dwctl.dialects.answers import Ended, Failed, MalformedAnswer, Response, events_of, response_of
+from dwctl.dialects.chat.response import text_or_none
 from dwctl.dialects.codec import Codec, ProviderError
-from dwctl.dialects.json_text import encode
+from dwctl.dialects.json_text import encode, objects
 from dwctl.dialects.openai_usage import read
 from dwctl.dialects.streams import TranslatedStream, WatchedStream, decode_object
 from dwctl.errors import GatewayError
@@ -266,7 +267,10 @@ async def _collected(exchange: "Exchange", upstream: "OutboundResponse") -> None
     try:
         units = [*parser.split(answer), parser.rest()]
         events = [event for unit in units for event in parser.take(unit)]
-        if not any(isinstance(event, Ended | Failed) for event in events):
+        if (failed := next((event for event in events if isinstance(event, Failed)), None)) is not None:
+            error = failed.error
+            raise _embedded(exchange, answer, ProviderError(error.message, code=error.code, status=error.status))
+        if not any(isinstance(event, Ended) for event in events):
             raise MalformedAnswer("a stream without an end")
         response = response_of(events)
     except MalformedAnswer as fault:
@@ -372,11 +376,14 @@ def _decode(answer: bytes) -> _Answer:
         return _Answer()
     if not isinstance(decoded, dict):
         return _Answer()
-    model, usage = decoded.get("model"), decoded.get("usage")
+    model, usage, choices = decoded.get("model"), decoded.get("usage"), decoded.get("choices")
     return _Answer(
         model=model if isinstance(model, str) else None,
         usage=msgspec.Raw(encode(usage)) if isinstance(usage, dict) else openai_stream.NO_USAGE,
         error=decoded.get("error"),
+        choices=[_Choice(text_or_none(choice.get("finish_reason"))) for choice in objects(decoded, "choices")]
+        if isinstance(choices, list)
+        else None,
     )
 
 
