@@ -176,7 +176,7 @@ def register(app: Sanic, gateway: Gateway, proxies: TrustedProxies) -> None:
         try:
             asked = msgspec.json.decode(request.body)
             name = asked.get("model") or asked["name"]
-        except (msgspec.DecodeError, UnicodeDecodeError, AttributeError, KeyError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, AttributeError, KeyError):
             raise bad_request("Send a JSON object whose 'model' is the model's name.", param="model") from None
         return listing.ollama_model(_named(models, str(name)))
 

@@ -182,9 +182,11 @@ def response_of(events: Iterable[Event]) -> Response:
                 grown = parts(event.choice)
                 if grown and isinstance(last := grown[-1], Text):
                     last.text += event.text
-                    last.annotations = [*(last.annotations or []), *event.annotations] if event.annotations else last.annotations
+                    if event.annotations:
+                        last.annotations = last.annotations or []
+                        last.annotations.extend(event.annotations)
                 else:
-                    grown.append(Text(event.text, annotations=event.annotations))
+                    grown.append(Text(event.text, annotations=event.annotations and [*event.annotations]))
                 _add_logprobs(response.choices[event.choice], event.logprobs)
             case RefusalDelta():
                 grown = parts(event.choice)
@@ -244,7 +246,7 @@ def _add_logprobs(choice: Choice, logprobs: Any) -> None:
             choice.logprobs = {}
         for name, values in logprobs.items():
             if isinstance(values, list):
-                choice.logprobs[name] = [*(choice.logprobs.get(name) or []), *values]
+                choice.logprobs.setdefault(name, []).extend(values)  # a list of our own, which may grow long
 
 
 def arguments_object(arguments: str, finish: Finish | None) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from dwctl.dialects import sse
+from dwctl.dialects.json_text import encode
 from dwctl.errors import GatewayError, bad_request
 
 DONE = b"data: [DONE]\n\n"
@@ -15,9 +16,7 @@ _MASKED = {401, 402, 403, 407, 451}
 
 def body(error: GatewayError) -> bytes:
     """The JSON body of an error."""
-    return msgspec.json.encode(
-        {"error": {"message": error.message, "type": error.type, "param": error.param, "code": error.code, **error.fields}}
-    )
+    return encode({"error": {"message": error.message, "type": error.type, "param": error.param, "code": error.code, **error.fields}})
 
 
 def stream_end(error: GatewayError) -> bytes:

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from dwctl.dialects import openai_errors, sse
+from dwctl.dialects.json_text import encode
 from dwctl.dialects.openai_usage import read
 from dwctl.dialects.usage import Usage
 from dwctl.errors import GatewayError
@@ -76,7 +77,7 @@ def _loose(decoded: Any) -> _Chunk:
         ]
         if isinstance(choices, list)
         else None,
-        usage=msgspec.Raw(msgspec.json.encode(usage)) if isinstance(usage, dict) else NO_USAGE,
+        usage=msgspec.Raw(encode(usage)) if isinstance(usage, dict) else NO_USAGE,
         error=decoded.get("error"),
         type=decoded.get("type"),
     )
@@ -153,6 +154,8 @@ class CompletionStream:
         return rest if self._take(rest, b"") else b""
 
     ping = sse.PING
+    beforehand: Usage | None = None
+    """Chunks say nothing of usage before the end."""
 
     def fail(self, error: GatewayError) -> bytes:
         """The end of a stream that failed, after whatever was released."""
@@ -166,7 +169,7 @@ class CompletionStream:
     @property
     def said(self) -> str | None:
         """The provider's words for its error."""
-        return msgspec.json.encode(self.error).decode() if self.error is not None else None
+        return encode(self.error).decode() if self.error is not None else None
 
     def written_text(self) -> str:
         """What the model wrote, as far as it was kept, for counting its tokens."""
@@ -307,4 +310,4 @@ def as_stream(answer: dict[str, Any], *, include_usage: bool) -> bytes:
             events.append({**head, "choices": [choice]})
     if include_usage and answer.get("usage") is not None:
         events.append({**head, "choices": [], "usage": answer["usage"]})
-    return b"".join(sse.encode(msgspec.json.encode(event)) for event in events) + openai_errors.DONE
+    return b"".join(sse.encode(encode(event)) for event in events) + openai_errors.DONE

@@ -34,6 +34,8 @@ _LIMITS: dict[DialectName, tuple[str, ...]] = {
     "ollama": ("num_predict",),
 }
 """How a dialect bounds the output, the word that counts first. Ollama's is one of its ``options``."""
+_DECIDING = frozenset({"model", "stream", "stream_options", "n", "best_of", "options"}.union(*_LIMITS.values()))
+"""The fields that the gateway decides by. In another case they would say something to some providers, and nothing here."""
 
 
 class ModelRequest:
@@ -57,7 +59,8 @@ class ModelRequest:
         self.choices = max(1, _integer(fields.get("n")) or 1, _integer(fields.get("best_of")) or 1)
         bounds = fields if dialect != "ollama" else _members(fields.get("options"))
         limits = (_integer(bounds.get(name)) for name in _LIMITS[dialect])
-        self.max_output = next((limit for limit in limits if limit is not None), None)
+        unlimited = (None, 0) if dialect == "ollama" else (None,)
+        self.max_output = next((limit for limit in limits if limit not in unlimited), None)
 
 
 def _lenient(raw: msgspec.Raw) -> Any:
@@ -118,12 +121,13 @@ def outgoing(request: ModelRequest, upstream_model: bytes, *, ask_usage: bool, m
     """
     parts = []
     within_options = max_tokens is not None and request.dialect == "ollama"
+    written = {"stream_options"} if ask_usage else set()
+    if max_tokens is not None:
+        written.add("options" if within_options else _LIMITS[request.dialect][-1])
     for name, raw in request.fields.items():
         if name == "model":
             parts.append(b'"model":' + upstream_model)
-        elif (name == "stream_options" and ask_usage) or (name == "options" and within_options):
-            continue
-        elif name not in _CLIENT_IDS:
+        elif name not in written and name not in _CLIENT_IDS and not _hides(name):
             parts.append(msgspec.json.encode(name) + b":" + bytes(raw))
     if "model" not in request.fields:
         parts.append(b'"model":' + upstream_model)  # a header named it
@@ -135,6 +139,11 @@ def outgoing(request: ModelRequest, upstream_model: bytes, *, ask_usage: bool, m
             b'"options":' + _with(request.fields.get("options"), name, bound) if within_options else b'"%b":%b' % (name.encode(), bound)
         )
     return b"{" + b",".join(parts) + b"}"
+
+
+def _hides(name: str) -> bool:
+    """Whether a server that is written in Go, as Ollama is, takes a name for one that was decided by here: case is nothing to it."""
+    return name not in _DECIDING and name.casefold() in _DECIDING
 
 
 def _with(raw: msgspec.Raw | None, name: str, value: bytes) -> bytes:
@@ -172,6 +181,11 @@ def input_text(request: ModelRequest) -> tuple[str, int]:
     return "\n".join(texts), media
 
 
+def _is_text(source: Any) -> bool:
+    """Whether that is where a document of Anthropic's has its text."""
+    return isinstance(source, dict) and source.get("type") in ("text", "content")
+
+
 def _collect(value: Any, texts: list[str]) -> int:
     media = 0
     pending = [value]
@@ -185,7 +199,7 @@ def _collect(value: Any, texts: list[str]) -> int:
             pending.extend(reversed(item))
         elif isinstance(item, dict):
             kind = item.get("type")
-            if isinstance(kind, str) and any(word in kind for word in _MEDIA):
+            if isinstance(kind, str) and any(word in kind for word in _MEDIA) and not _is_text(item.get("source")):
                 media += 1
             else:
                 for key, part in item.items():

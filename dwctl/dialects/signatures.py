@@ -10,6 +10,7 @@ import binascii
 import msgspec
 
 from dwctl.dialects.canonical import Reasoning
+from dwctl.dialects.json_text import encode
 from dwctl.dialects.names import DialectName
 
 _PREFIX = "dwctl."
@@ -38,8 +39,8 @@ def wrap(
     thought: str | None = None,
 ) -> str:
     """The text that a client keeps with a thought; with the ``thought`` itself for a client that brings back nothing else."""
-    sealed = _Sealed(origin or "openai-chat", signature, id, redacted, summary, thought)
-    return _PREFIX + base64.urlsafe_b64encode(msgspec.json.encode(sealed)).decode()
+    sealed = [origin or "openai-chat", signature, id, redacted, summary, thought]  # as `_Sealed` has them
+    return _PREFIX + base64.urlsafe_b64encode(encode(sealed)).decode()
 
 
 def is_wrapped(carried: str) -> bool:

@@ -46,14 +46,6 @@ def decode_object(data: bytes) -> dict[str, Any]:
     return value
 
 
-def encode_object(value: dict[str, Any]) -> bytes:
-    """The object as JSON; half of a surrogate pair, which a provider may send where it cuts an emoji in two, is escaped again."""
-    try:
-        return msgspec.json.encode(value)
-    except UnicodeEncodeError:
-        return json.dumps(value, separators=(",", ":")).encode()
-
-
 class SseParser:
     """Base of parsers of server-sent events; ``on`` and ``on_done`` are the dialect's."""
 
@@ -136,6 +128,8 @@ class _Stream:
         self.output_seen = False
         self.raw_usage: bytes | None = None
         self.usage: Usage | None = None
+        self.beforehand: Usage | None = None
+        """What was known before the answer: its input, and hardly any of its output."""
 
     @property
     def complete(self) -> bool:
@@ -203,8 +197,7 @@ class _Stream:
                 text = event.fragment
             case Started():
                 self.model = event.model or self.model
-                if event.usage is not None:
-                    self.usage = event.usage
+                self.beforehand = event.usage or self.beforehand
             case Finished():
                 self.output_seen = True
                 self.finish_reason = event.finish

@@ -66,6 +66,8 @@ def surface_of(path: str) -> Surface:
     if surface is None:
         plain = unquote(path).rstrip("/").lower()
         surface = next((known._replace(exact=False) for end, known in _SURFACES.items() if plain.endswith(end)), _OTHER)
+        if surface.operation == "count_tokens":  # costs nothing, so that only the path itself can be meant
+            surface = surface._replace(operation="other")
     return surface
 
 

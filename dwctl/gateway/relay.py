@@ -12,7 +12,9 @@ import msgspec
 from dwctl.clock import monotonic
 from dwctl.dialects import chat, openai_errors, openai_stream
 from dwctl.dialects.answers import Ended, Failed, MalformedAnswer, Response, events_of, response_of
+from dwctl.dialects.chat.response import text_or_none
 from dwctl.dialects.codec import Codec, ProviderError
+from dwctl.dialects.json_text import encode, objects
 from dwctl.dialects.openai_usage import read
 from dwctl.dialects.streams import TranslatedStream, WatchedStream, decode_object
 from dwctl.errors import GatewayError
@@ -217,7 +219,7 @@ async def _events(exchange: "Exchange", upstream: "OutboundResponse", first: byt
         error = stream.error
         if isinstance(error, GatewayError) and exchange.translation is not None and not (stream.output_seen or exchange.sink.started):
             raise _embedded(exchange, beginning, ProviderError(error.message, code=error.code, status=error.status))
-        came_back(exchange, concealed(exchange, (stream.said or "").encode()))
+        came_back(exchange, concealed(exchange, (stream.said or "").encode("utf-8", "replace")))
         released = concealed(exchange, released)
         exchange.outcome = "failed"
         exchange.status = stream.error_status
@@ -249,7 +251,7 @@ async def _embeddings(exchange: "Exchange", upstream: "OutboundResponse") -> Non
         exchange.usage, exchange.raw_usage = response.usage, response.raw_usage
         headers = _headers(exchange, upstream.headers)
         if isinstance(translation, EmbedTranslation):
-            answer = msgspec.json.encode(translation.client.render_response(response, translation.request))
+            answer = encode(translation.client.render_response(response, translation.request))
     except MalformedAnswer as fault:
         raise _not_understood(exchange, answer, str(fault)) from None
     exchange.answer = answer
@@ -265,7 +267,10 @@ async def _collected(exchange: "Exchange", upstream: "OutboundResponse") -> None
     try:
         units = [*parser.split(answer), parser.rest()]
         events = [event for unit in units for event in parser.take(unit)]
-        if not any(isinstance(event, Ended | Failed) for event in events):
+        if (failed := next((event for event in events if isinstance(event, Failed)), None)) is not None:
+            error = failed.error
+            raise _embedded(exchange, answer, ProviderError(error.message, code=error.code, status=error.status))
+        if not any(isinstance(event, Ended) for event in events):
             raise MalformedAnswer("a stream without an end")
         response = response_of(events)
     except MalformedAnswer as fault:
@@ -304,7 +309,7 @@ async def _understood(exchange: "Exchange", upstream: "OutboundResponse", answer
             whole = b"".join(renderer.render(event) for event in events_of(response) if not isinstance(event, Ended)) + renderer.end()
             headers = {**headers, **_EVENTS, "content-type": codec.STREAM_TYPE}
         elif translation is not None:
-            whole = msgspec.json.encode(codec.render_response(response, translation.request, translation.answering))
+            whole = encode(codec.render_response(response, translation.request, translation.answering))
             headers["content-type"] = "application/json"
         else:
             whole, headers = answer, _headers(exchange, upstream.headers)
@@ -371,11 +376,14 @@ def _decode(answer: bytes) -> _Answer:
         return _Answer()
     if not isinstance(decoded, dict):
         return _Answer()
-    model, usage = decoded.get("model"), decoded.get("usage")
+    model, usage, choices = decoded.get("model"), decoded.get("usage"), decoded.get("choices")
     return _Answer(
         model=model if isinstance(model, str) else None,
-        usage=msgspec.Raw(msgspec.json.encode(usage)) if isinstance(usage, dict) else openai_stream.NO_USAGE,
+        usage=msgspec.Raw(encode(usage)) if isinstance(usage, dict) else openai_stream.NO_USAGE,
         error=decoded.get("error"),
+        choices=[_Choice(text_or_none(choice.get("finish_reason"))) for choice in objects(decoded, "choices")]
+        if isinstance(choices, list)
+        else None,
     )
 
 

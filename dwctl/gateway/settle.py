@@ -160,10 +160,11 @@ def _counted(exchange: "Exchange") -> Usage:
 
 
 def _estimate(exchange: "Exchange") -> Usage:
-    """Count what the provider read and wrote, since it did not say."""
+    """Count what the provider read and wrote, as far as it did not say."""
     tokenizer = exchange.model.tokenizer if exchange.model is not None else None
+    beforehand = exchange.stream.beforehand if exchange.stream is not None else None
     read = written = 0
-    if exchange.request is not None:
+    if exchange.request is not None and beforehand is None:
         read = tokens.estimate(raw_request.input_text(exchange.request)[0], tokenizer)
     if exchange.stream is not None:
         written = tokens.estimate(exchange.stream.written_text(), tokenizer) + exchange.stream.unkept // 4
@@ -172,6 +173,8 @@ def _estimate(exchange: "Exchange") -> Usage:
     elif exchange.answer is not None and exchange.operation != "embeddings":
         decoded = msgspec.json.decode(exchange.answer.decode("utf-8", "replace"))
         written = tokens.estimate(openai_stream.answer_text(decoded), tokenizer) if isinstance(decoded, dict) else 0
+    if beforehand is not None:
+        return msgspec.structs.replace(beforehand, output=max(beforehand.output, written), estimated=True)
     return Usage(uncached_input=read, output=written, estimated=True)
 
 

@@ -10,7 +10,7 @@ from dwctl.dialects.multipart import find_field, with_value
 from dwctl.dialects.raw_request import input_bound, input_text, outgoing, parse
 from dwctl.errors import GatewayError
 
-NOT_THE_CLIENTS = {"id", "completion_id", "completionId", "response_id", "responseId", "stream_options"}
+NOT_THE_CLIENTS = {"id", "completion_id", "completionId", "response_id", "responseId", "stream_options", "N"}
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -96,6 +96,42 @@ def test_what_cannot_be_read_is_400(body: bytes, param: str | None) -> None:
 def test_bounds_on_output(fields: bytes, bound: int | None, choices: int) -> None:
     request = parse(b'{"model":"a",' + fields + b"}")
     assert (request.max_output, request.choices) == (bound, choices)
+
+
+def test_documents_of_text_are_counted_as_text() -> None:
+    plain = {"type": "document", "title": "Log", "source": {"type": "text", "media_type": "text/plain", "data": "many words"}}
+    blocks = {
+        "type": "document",
+        "source": {"type": "content", "content": [{"type": "text", "text": "more"}, {"type": "image", "source": {}}]},
+    }
+    scanned = {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0x"}}
+    body = {"model": "m", "messages": [{"role": "user", "content": [plain, blocks, scanned]}]}
+    text, media = input_text(parse(json.dumps(body).encode(), None, "anthropic"))
+    assert media == 2
+    assert "many words" in text
+    assert "more" in text
+    assert "JVBERi0x" not in text
+
+
+@pytest.mark.parametrize("limit", [-2, -1, 0])
+def test_what_is_no_bound_to_ollama_is_none(limit: int) -> None:
+    body = json.dumps({"model": "a", "options": {"num_predict": limit, "seed": 1}}).encode()
+    request = parse(body, None, "ollama")
+    assert request.max_output is None
+    sent = json.loads(outgoing(request, b'"m"', ask_usage=False, max_tokens=50))
+    assert sent == {"model": "m", "options": {"seed": 1, "num_predict": 50}}
+
+
+def test_a_written_bound_is_there_once() -> None:
+    body = b'{"model":"a","max_tokens":null,"max_completion_tokens":-1}'
+    assert outgoing(parse(body), b'"m"', ask_usage=False, max_tokens=50) == b'{"model":"m","max_completion_tokens":-1,"max_tokens":50}'
+
+
+@pytest.mark.parametrize("name", ["Model", "MODEL", "Max_Tokens", "\u017ftream", "OPTIONS"])
+def test_no_other_spelling_of_a_name_overrules_what_was_decided(name: str) -> None:
+    """Servers written in Go, as Ollama is, match the names of fields in any case, and the last one counts."""
+    body = json.dumps({"model": "a", name: "dearer"}).encode()
+    assert outgoing(parse(body), b'"m"', ask_usage=False) == b'{"model":"m"}'
 
 
 def test_size_bounds_text_but_not_images() -> None:

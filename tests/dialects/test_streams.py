@@ -168,10 +168,10 @@ def test_nothing_passes_after_the_end() -> None:
     assert stream.finish() == b""
 
 
-def test_usage_known_beforehand_counts_until_there_is_another() -> None:
+def test_what_is_known_beforehand_is_not_the_usage() -> None:
     stream = watched()
     stream.feed(said("start"))
-    assert (stream.usage, stream.raw_usage, stream.output_seen) == (Usage(4), None, False)
+    assert (stream.beforehand, stream.usage, stream.raw_usage, stream.output_seen) == (Usage(4), None, None, False)
 
 
 @pytest.mark.parametrize("make", [watched, translated])

@@ -303,3 +303,30 @@ async def test_a_credential_that_a_provider_repeats_is_neither_shown_nor_kept(
     content = await asyncio.to_thread(until, kept, 5, "the stored bodies")
     assert b"quota of" in content
     assert b"provider-key" not in content
+
+
+@pytest.mark.parametrize("path", ["/ai/api/show", "/api/chat", "/v1/messages", "/v1/responses", "/v1/messages/count_tokens"])
+async def test_a_body_that_is_nested_without_end_is_refused(edge: Edge, path: str) -> None:
+    body = b'{"model":"m","max_tokens":5,"messages":' + b"[" * 5000 + b"]" * 5000 + b"}"
+    answer = await asyncio.to_thread(lambda: edge.raw(b"content-type: application/json", body=body, path=path))
+    assert answer.startswith(b"HTTP/1.1 400 "), answer
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_that_cuts_an_emoji_in_two_is_an_answer(http: aiohttp.ClientSession, edge: Edge, stream: bool) -> None:
+    answer = json.dumps(WHOLE | {"choices": [CHOICE | {"message": {"role": "assistant", "content": "\ud83d"}}]}).encode()
+    edge.provider.says(answer)
+    status, headers, text = await ask(http, stream=stream)
+    assert status == 200, text
+    assert "\\ud83d" in text
+    row = await edge.row(headers["x-request-id"])
+    assert (row["outcome"], row["finish_reason"], row["charge_nano"]) == ("complete", "stop", 10 * 2500 + 5 * 10_000)
+
+
+async def test_an_error_in_a_stream_that_nobody_asked_for_is_a_502(http: aiohttp.ClientSession, edge: Edge) -> None:
+    edge.provider.says(b'data: {"error": {"message": "Broken", "code": 500}}\n\n', "200 OK", "content-type: text/event-stream")
+    async with http.post(
+        "/ai/v1/messages", json={"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "hi"}]}
+    ) as response:
+        assert response.status == 502, await response.text()
+    assert "Broken" in (await edge.row(response.headers["x-request-id"]))["explanation"]

@@ -32,7 +32,7 @@ BEHAVIOURS = {
     "limited": "sim-429?retry_after=7",
     "bad": "sim-400",
     "breaks": "sim-error-event?rate=100&tokens=20",
-    "ends": "sim-nofinish?rate=100&tokens=20",
+    "ends": "sim-nofinish?rate=100&tokens=20&after=12",
     "wrong": "sim-wrong-dialect",
     "embedded": "sim-error-200",
     "html": "sim-html",
@@ -277,6 +277,16 @@ async def test_an_error_after_the_first_byte_is_never_a_clean_end(stage: Stage, 
         assert SPEAKERS[client].refusal(json.loads(body))
     row = await asyncio.to_thread(stage.row, headers["x-request-id"])
     assert row["outcome"] in ("interrupted", "failed")
+
+
+@EVERY_PAIR
+async def test_an_answer_that_breaks_off_costs_what_was_written(stage: Stage, client: str, provider: str) -> None:
+    """Also where the provider said at the beginning what it had read, and would have said at the end what it wrote."""
+    _, headers, _ = await stage.ask(client, provider, "ends", True)
+    row = await asyncio.to_thread(stage.row, headers["x-request-id"])
+    assert (row["outcome"], row["estimated"]) == ("interrupted", 1)
+    assert row["output"] >= 10  # of about 12
+    assert row["charge_nano"] >= 10 * 10_000
 
 
 @MODES

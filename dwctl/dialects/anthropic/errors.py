@@ -2,11 +2,10 @@
 
 from typing import Any
 
-import msgspec
-
 from dwctl.dialects import openai_errors, sse
 from dwctl.dialects.answers import Failed
 from dwctl.dialects.codec import ProviderError
+from dwctl.dialects.json_text import encode
 from dwctl.errors import GatewayError
 
 _TYPES = {
@@ -43,9 +42,7 @@ def _type(status: int) -> str:
 def render_error(error: GatewayError, request_id: str) -> bytes:
     """The JSON body of an error."""
     name = request_id if request_id.startswith("req_") else f"req_{request_id}"
-    return msgspec.json.encode(
-        {"type": "error", "error": {"type": _type(error.status), "message": error.message, **error.fields}, "request_id": name}
-    )
+    return encode({"type": "error", "error": {"type": _type(error.status), "message": error.message, **error.fields}, "request_id": name})
 
 
 def stream_error(error: GatewayError, request_id: str) -> bytes:

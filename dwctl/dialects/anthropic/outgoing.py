@@ -69,7 +69,8 @@ class _Turns:
         """The names of the tools that were called, in order."""
         self._ids: dict[str, str] = {}
         """From the client's id of a call to the one that is sent, the last one where it is used again."""
-        self._taken: set[str] = set()
+        self._taken: dict[str, int] = {}
+        """The ids that were sent, and how far the numbers behind each have come."""
         self.unsigned = 0
         """Thoughts that go to nobody."""
 
@@ -131,11 +132,12 @@ class _Turns:
     def _call(self, call: ToolCall) -> Block:
         self.called[call.name] = None
         name = wanted = _NOT_IN_AN_ID.sub("_", call.id) or "toolu"
-        count = 1
+        count = self._taken.get(wanted, 1)
         while name in self._taken:
             count += 1
             name = f"{wanted}_{count}"
-        self._taken.add(name)
+        self._taken[wanted] = count
+        self._taken.setdefault(name, 1)
         self._ids[call.id] = name
         return _marked({"type": "tool_use", "id": name, "name": call.name, "input": _input(call)}, call.cache)
 
@@ -245,7 +247,8 @@ def _input(call: ToolCall) -> dict[str, Any]:
 
 def _tools(request: Request, turns: _Turns) -> dict[str, Any]:
     choice = request.tool_choice
-    tools = [_tool(tool) for tool in request.tools if choice is None or choice.mode != "allowed" or tool.name in choice.names]
+    allowed = frozenset(choice.names) if choice is not None else ()
+    tools = [_tool(tool) for tool in request.tools if choice is None or choice.mode != "allowed" or tool.name in allowed]
     if not tools:
         if not turns.called:
             return {}

@@ -9,8 +9,6 @@ import json
 from collections import deque
 from typing import Any, Literal
 
-import msgspec
-
 from dwctl.dialects import sse
 from dwctl.dialects.answers import (
     Answering,
@@ -31,6 +29,7 @@ from dwctl.dialects.anthropic import blocks, errors, usage
 from dwctl.dialects.anthropic.response import message
 from dwctl.dialects.canonical import Request
 from dwctl.dialects.custom_tools import wrapped_arguments
+from dwctl.dialects.json_text import encode
 from dwctl.dialects.usage import Usage
 from dwctl.errors import GatewayError
 
@@ -232,4 +231,4 @@ class Renderer:
 
 
 def _event(data: dict[str, Any]) -> bytes:
-    return sse.encode(msgspec.json.encode(data), data["type"])
+    return sse.encode(encode(data), data["type"])

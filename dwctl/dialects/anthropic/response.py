@@ -3,12 +3,11 @@
 import json
 from typing import Any
 
-import msgspec
-
 from dwctl.dialects.answers import Answering, Choice, MalformedAnswer, Response, arguments_object
 from dwctl.dialects.anthropic import blocks, usage
 from dwctl.dialects.canonical import Part, Reasoning, Refusal, Request, Text, ToolCall
 from dwctl.dialects.custom_tools import wrapped_arguments
+from dwctl.dialects.json_text import encode
 
 
 def parse_response(body: dict[str, Any]) -> Response:
@@ -28,7 +27,7 @@ def parse_response(body: dict[str, Any]) -> Response:
         _string(body.get("model")),
         [Choice(parts, finish, _string(sequence))],
         usage.read(counted),
-        None if counted is None else msgspec.json.encode(counted),
+        None if counted is None else encode(counted),
         usage.tier_of(counted),
     )
 

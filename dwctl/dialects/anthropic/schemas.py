@@ -28,7 +28,7 @@ def closed(schema: Any) -> Any:
             kept["allOf" if name == "allOf" else "anyOf"] = [closed(inner) for inner in value]
         elif name == "items":
             kept[name] = closed(value)
-        elif name in _KEPT or (name == "format" and value in _FORMATS) or (name == "minItems" and value in (0, 1)):
+        elif name in _KEPT or (name == "format" and str(value) in _FORMATS) or (name == "minItems" and value in (0, 1)):
             kept[name] = value
         elif name not in _SILENT:
             told.append(f"{name}: {value}")

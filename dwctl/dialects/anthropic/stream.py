@@ -3,8 +3,6 @@
 import json
 from typing import Any
 
-import msgspec
-
 from dwctl.dialects.answers import (
     Counted,
     Ended,
@@ -20,6 +18,7 @@ from dwctl.dialects.answers import (
     ToolStart,
 )
 from dwctl.dialects.anthropic import blocks, errors, usage
+from dwctl.dialects.json_text import encode
 from dwctl.dialects.streams import SseParser
 
 
@@ -144,7 +143,7 @@ class Parser(SseParser):
             sequence = delta.get("stop_sequence")
             events.append(Finished(blocks.STOPS.get(reason, "stop"), 0, sequence if isinstance(sequence, str) else None))
         if isinstance(counted, dict) and (read := usage.read(self._count(counted))) is not None:
-            events.append(Counted(read, msgspec.json.encode(self._usage)))
+            events.append(Counted(read, encode(self._usage)))
         return events
 
 

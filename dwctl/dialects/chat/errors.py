@@ -2,11 +2,10 @@
 
 from typing import Any
 
-import msgspec
-
 from dwctl.dialects import openai_errors
 from dwctl.dialects.answers import Failed
 from dwctl.dialects.codec import ProviderError
+from dwctl.dialects.json_text import encode
 from dwctl.errors import INVALID, GatewayError
 
 
@@ -27,7 +26,7 @@ def read_error(body: dict[str, Any]) -> ProviderError | None:
         if isinstance(body.get("message"), str):
             error = body
         elif (detail := body.get("detail")) is not None:
-            error = {"message": detail if isinstance(detail, str) else msgspec.json.encode(detail).decode()}
+            error = {"message": detail if isinstance(detail, str) else encode(detail).decode()}
     if error is None:
         return None
     return ProviderError(
@@ -42,7 +41,7 @@ def read_error(body: dict[str, Any]) -> ProviderError | None:
 def failed(error: dict[str, Any]) -> Failed:
     """What an error object inside a stream means."""
     status = openai_errors.embedded_status(error)
-    shown = openai_errors.shown_to_client(status, "application/json", msgspec.json.encode({"error": error}), None)
+    shown = openai_errors.shown_to_client(status, "application/json", encode({"error": error}), None)
     message = _word(error.get("message")) or ""
     if not isinstance(shown, GatewayError):
         kind = _word(error.get("type")) or (INVALID if status < 500 else "internal_error")

@@ -4,14 +4,13 @@ import json
 import re
 from typing import Any
 
-import msgspec
-
 from dwctl.dialects import openai_usage
 from dwctl.dialects.answers import Answering, Choice, Finish, MalformedAnswer, Response, arguments_object
 from dwctl.dialects.canonical import Part, Reasoning, Refusal, Request, Text, ToolCall
 from dwctl.dialects.chat.reasoning import shown, thoughts_of
 from dwctl.dialects.chat.usage import render_usage
 from dwctl.dialects.custom_tools import unwrapped
+from dwctl.dialects.json_text import encode
 
 _READ: dict[str, Finish] = {
     "stop": "stop",
@@ -44,7 +43,7 @@ def parse_response(body: dict[str, Any]) -> Response:
         service_tier=text_or_none(body.get("service_tier")),
     )
     if isinstance(usage := body.get("usage"), dict):
-        raw = msgspec.json.encode(usage)
+        raw = encode(usage)
         response.usage, response.raw_usage = openai_usage.read(raw), raw
     return response
 

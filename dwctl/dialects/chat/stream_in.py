@@ -22,6 +22,7 @@ from dwctl.dialects.answers import (
 from dwctl.dialects.chat.errors import failed
 from dwctl.dialects.chat.reasoning import Details, details_of, text_of
 from dwctl.dialects.chat.response import called_of, fragment_of, made_id, read_finish, spoken, text_or_none
+from dwctl.dialects.json_text import encode
 from dwctl.dialects.streams import SseParser
 
 _MOST_CHOICES = 128
@@ -64,7 +65,7 @@ class Parser(SseParser):
                 choice = self._choices[index] = _Choice(index, self._id)
             events += choice.take(chunk)
         if isinstance(usage := data.get("usage"), dict):
-            raw = msgspec.json.encode(usage)
+            raw = encode(usage)
             if (read := openai_usage.read(raw)) is not None:
                 events.append(Counted(read, raw))
         return events
@@ -176,6 +177,8 @@ class _Choice:
     def _call_of(self, piece: dict[str, Any]) -> _Call:
         """The call that a piece belongs to. Some servers leave the index out, or give each call the same one with another id."""
         key, given = piece.get("index"), text_or_none(piece.get("id"))
+        if not isinstance(key, int | str | None):
+            raise MalformedAnswer("a tool call of an impossible index")
         call = self._last if key is None and given is None else self._calls.get(key)
         names_another = (called_of(piece) or {}).get("name") is not None and given is not None and call is not None and call.id != given
         if call is None or names_another or (key is None and given is not None and given != call.id):

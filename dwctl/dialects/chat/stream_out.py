@@ -25,6 +25,7 @@ from dwctl.dialects.chat.reasoning import shown_detail
 from dwctl.dialects.chat.response import known_tier, written_finish
 from dwctl.dialects.chat.usage import render_usage
 from dwctl.dialects.custom_tools import Unwrapper
+from dwctl.dialects.json_text import encode
 from dwctl.dialects.usage import Usage
 from dwctl.errors import GatewayError
 
@@ -181,4 +182,4 @@ class Renderer:
         chunk = {**self._head, "choices": choices}
         if self._wants_usage:
             chunk["usage"] = usage
-        return sse.encode(msgspec.json.encode(chunk))
+        return sse.encode(encode(chunk))

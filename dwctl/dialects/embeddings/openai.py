@@ -1,16 +1,14 @@
 """OpenAI's ``/embeddings`` (API reference: "Create embeddings")."""
 
 import base64
-import binascii
 import struct
 from typing import Any
-
-import msgspec
 
 from dwctl.dialects import openai_usage
 from dwctl.dialects.answers import MalformedAnswer
 from dwctl.dialects.embeddings import EmbedRequest, EmbedResponse
 from dwctl.dialects.embeddings.reading import matched, others, vector
+from dwctl.dialects.json_text import encode
 from dwctl.dialects.reading import optional_integer, optional_string, required, wrong_type, wrong_value
 
 PATH = "/embeddings"
@@ -64,7 +62,7 @@ def parse_response(body: dict[str, Any]) -> EmbedResponse:
     if all(type(item.get("index")) is int for item in data):
         data = sorted(data, key=lambda item: item["index"])
     model, counted = body.get("model"), body.get("usage")
-    raw = msgspec.json.encode(counted) if isinstance(counted, dict) else None
+    raw = encode(counted) if isinstance(counted, dict) else None
     usage = openai_usage.read(raw) if raw is not None else None
     return EmbedResponse(
         vectors=[_vector(item.get("embedding")) for item in data],
@@ -80,7 +78,7 @@ def _vector(value: Any) -> list[float]:
     try:
         floats = base64.b64decode(value, validate=True)
         return list(struct.unpack(f"<{len(floats) // 4}f", floats))
-    except (binascii.Error, struct.error):
+    except (ValueError, struct.error):
         raise MalformedAnswer("an embedding that is not base64 of 32-bit floats") from None
 
 

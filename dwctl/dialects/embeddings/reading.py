@@ -17,7 +17,7 @@ def vector(value: Any) -> list[float]:
     """Raises MalformedAnswer."""
     try:
         return msgspec.convert(value, list[float])
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, UnicodeEncodeError):  # the latter quotes text
         raise MalformedAnswer("an embedding that is no list of numbers") from None
 
 

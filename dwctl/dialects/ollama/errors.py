@@ -4,13 +4,13 @@ from typing import Any
 
 from dwctl.dialects import openai_errors
 from dwctl.dialects.codec import ProviderError
-from dwctl.dialects.streams import encode_object
+from dwctl.dialects.json_text import encode
 from dwctl.errors import GatewayError
 
 
 def render_error(error: GatewayError, request_id: str) -> bytes:
     """The JSON body of an error."""
-    return encode_object({"error": error.message})
+    return encode({"error": error.message})
 
 
 def stream_error(error: GatewayError, request_id: str) -> bytes:

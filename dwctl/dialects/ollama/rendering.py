@@ -58,7 +58,8 @@ def _offered(request: Request) -> list[Tool]:
         return request.tools
     if choice.mode in ("required", "named") or choice.must:
         raise refused("tool_choice", "its provider cannot be made to call a tool")
-    return [tool for tool in request.tools if tool.name in choice.names]
+    names = frozenset(choice.names)
+    return [tool for tool in request.tools if tool.name in names]
 
 
 def _tool(tool: Tool) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """What clients of Ollama's API ask (docs.ollama.com: API reference, "Generate a chat message")."""
 
 import binascii
+from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
 from dwctl.dialects.canonical import Image, Message, OutputFormat, Part, Reasoning, Request, Role, Text, Tool, ToolCall, ToolResult
+from dwctl.dialects.json_text import encode
 from dwctl.dialects.reading import (
     a_string,
     an_array,
@@ -20,7 +22,6 @@ from dwctl.dialects.reading import (
     wrong_type,
     wrong_value,
 )
-from dwctl.dialects.streams import encode_object
 
 _SETTINGS = frozenset({"model", "stream", "options", "think", "format", "logprobs", "top_logprobs"})
 _NUMBERS = ("temperature", "top_p", "min_p", "presence_penalty", "frequency_penalty")
@@ -168,6 +169,9 @@ def _messages(value: Any, others: dict[str, Any]) -> list[Message]:
     return messages
 
 
+_ANY = ("any", None)
+
+
 class _Calls:
     """The calls of a conversation, whose ids are unique in it, and which of them have no result yet.
 
@@ -176,13 +180,16 @@ class _Calls:
     """
 
     def __init__(self) -> None:
-        self._ids: set[str] = set()
-        self._waiting: list[tuple[str | None, ToolCall]] = []
+        self._ids: dict[str, int] = {}
+        """How often each was wanted."""
+        self._waiting: set[str] = set()
+        self._in_order: dict[tuple[str, str | None], deque[str]] = {}
+        """Of those that may be waited for: all of them, those of one id as it was said, and those of one name."""
 
     def ask(self, values: list[Any], message: int) -> list[ToolCall]:
         """The calls of message number ``message``; if it has any, none before it is waited for."""
         if values:
-            self._waiting = []
+            self._waiting, self._in_order = set(), {}
         asked = []
         for index, value in enumerate(values):
             path = f"messages[{message}].tool_calls[{index}]"
@@ -192,21 +199,26 @@ class _Calls:
             name = string(function, "name", f"{path}.function.name")
             arguments = optional_object(function, "arguments", f"{path}.function.arguments")
             call_id = self._unique(said or f"call_{message}_{index}")
-            asked.append(ToolCall(call_id, name, encode_object(arguments or {}).decode()))
-            self._waiting.append((said, asked[-1]))
+            asked.append(ToolCall(call_id, name, encode(arguments or {}).decode()))
+            self._waiting.add(call_id)
+            for place in (("id", said), ("name", name), _ANY):
+                self._in_order.setdefault(place, deque()).append(call_id)
         return asked
 
     def answered(self, said: str | None, name: str | None, message: int) -> str:
         """The id of the call that message number ``message`` answers; one of its own if nobody called."""
-        by_id = [waiting for waiting in self._waiting if said and waiting[0] == said]
-        by_name = [waiting for waiting in self._waiting if waiting[1].name == name]
-        for found in [*by_id, *by_name, *self._waiting]:
-            self._waiting.remove(found)
-            return found[1].id
+        for place in (("id", said or ""), ("name", name), _ANY):
+            queue = self._in_order.get(place)
+            while queue:
+                if (call_id := queue.popleft()) in self._waiting:
+                    self._waiting.remove(call_id)
+                    return call_id
         return said or self._unique(f"call_{message}")
 
     def _unique(self, call_id: str) -> str:
-        while call_id in self._ids:
-            call_id += "_"
-        self._ids.add(call_id)
-        return call_id
+        unique = call_id
+        while unique in self._ids:
+            self._ids[call_id] += 1
+            unique = f"{call_id}_{self._ids[call_id]}"
+        self._ids[unique] = 1
+        return unique

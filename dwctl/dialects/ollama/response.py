@@ -7,6 +7,7 @@ from typing import Any
 from dwctl.dialects import custom_tools
 from dwctl.dialects.answers import Answering, Choice, Finish, Response, arguments_object
 from dwctl.dialects.canonical import Reasoning, Refusal, Text, ToolCall
+from dwctl.dialects.json_text import objects
 from dwctl.dialects.ollama import usage
 
 Say = Callable[[str, str, list[dict[str, Any]]], dict[str, Any]]
@@ -60,7 +61,7 @@ def chat_logprobs(logprobs: Any) -> dict[str, Any] | None:
         return None
     return {
         "content": [
-            {"bytes": None, **one, "top_logprobs": [{"bytes": None, **other} for other in one.get("top_logprobs") or []]}
+            {"bytes": None, **one, "top_logprobs": [{"bytes": None, **other} for other in objects(one, "top_logprobs")]}
             for one in logprobs
             if isinstance(one, dict)
         ]

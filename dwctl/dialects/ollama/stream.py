@@ -23,10 +23,11 @@ from dwctl.dialects.answers import (
     response_of,
 )
 from dwctl.dialects.canonical import ToolCall
+from dwctl.dialects.json_text import encode
 from dwctl.dialects.ollama import usage
 from dwctl.dialects.ollama.errors import read_error, stream_error
 from dwctl.dialects.ollama.response import Hear, Say, chat_logprobs, ending, head, logprobs_of, tool_call
-from dwctl.dialects.streams import LineParser, encode_object
+from dwctl.dialects.streams import LineParser
 from dwctl.dialects.usage import Usage
 from dwctl.errors import GatewayError
 
@@ -108,10 +109,10 @@ class Parser(LineParser):
         call_id = call.get("id")
         if not isinstance(call_id, str) or not call_id or call_id in self._calls:
             # Older servers give none. One made of the line, which holds the time, is the same whenever it is read, and another each turn.
-            call_id = "call_" + hashlib.sha256(b"%d %b" % (place, encode_object(data))).hexdigest()[:24]
+            call_id = "call_" + hashlib.sha256(b"%d %b" % (place, encode(data))).hexdigest()[:24]
         index = len(self._calls)
         self._calls.add(call_id)
-        return [ToolStart(index, call_id, name), ToolDelta(index, encode_object(arguments).decode())]
+        return [ToolStart(index, call_id, name), ToolDelta(index, encode(arguments).decode())]
 
 
 def _text(message: dict[str, Any], name: str) -> str:
@@ -170,4 +171,4 @@ class Renderer:
     def _line(
         self, content: str = "", thinking: str = "", calls: list[dict[str, Any]] | None = None, beside: dict[str, Any] | None = None
     ) -> bytes:
-        return encode_object({**self._head, **self._say(content, thinking, calls or []), "done": False, **(beside or {})}) + b"\n"
+        return encode({**self._head, **self._say(content, thinking, calls or []), "done": False, **(beside or {})}) + b"\n"

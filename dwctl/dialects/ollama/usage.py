@@ -2,9 +2,8 @@
 
 from typing import Any
 
-import msgspec
-
 from dwctl.dialects.answers import Counted
+from dwctl.dialects.json_text import encode
 from dwctl.dialects.openai_usage import normalise
 from dwctl.dialects.usage import Usage
 
@@ -23,7 +22,7 @@ def read(body: dict[str, Any]) -> Counted | None:
             "completion_tokens": said.get("eval_count"),
         }
     )
-    return Counted(usage, msgspec.json.encode(said))
+    return Counted(usage, encode(said))
 
 
 def written(usage: Usage | None) -> dict[str, int]:

@@ -2,12 +2,11 @@
 
 from typing import Any
 
-import msgspec
-
 from dwctl.dialects import openai_usage
 from dwctl.dialects.answers import Choice, Finish, MalformedAnswer, Response
 from dwctl.dialects.canonical import Part, Reasoning, Refusal, Text, ToolCall
 from dwctl.dialects.fields import RESPONSES
+from dwctl.dialects.json_text import encode, objects
 from dwctl.dialects.usage import Usage
 
 Item = dict[str, Any]
@@ -98,7 +97,7 @@ def usage_of(body: Item) -> tuple[Usage | None, bytes | None]:
     said = body.get("usage")
     if not isinstance(said, dict):
         return None, None
-    raw = msgspec.json.encode(said)
+    raw = encode(said)
     usage = openai_usage.read(raw)
     return (None, None) if usage is None else (usage, raw)
 
@@ -106,8 +105,3 @@ def usage_of(body: Item) -> tuple[Usage | None, bytes | None]:
 def text(value: Item, name: str) -> str | None:
     found = value.get(name)
     return found if isinstance(found, str) else None
-
-
-def objects(value: Item, name: str) -> list[Item]:
-    found = value.get(name)
-    return [inner for inner in found if isinstance(inner, dict)] if isinstance(found, list) else []

@@ -2,11 +2,10 @@
 
 from typing import Any
 
-import msgspec
-
 from dwctl.dialects import sse
 from dwctl.dialects.answers import Answering, Ended, Event, Response, events_of
 from dwctl.dialects.canonical import Request
+from dwctl.dialects.json_text import encode
 from dwctl.dialects.openai_errors import DONE
 from dwctl.dialects.responses.errors import error_event, failure
 from dwctl.dialects.responses.output import Output
@@ -75,4 +74,4 @@ class Renderer:
     def _event(self, event: Item) -> bytes:
         numbered = {"type": event["type"], "sequence_number": self._sequence, **event}
         self._sequence += 1
-        return sse.encode(msgspec.json.encode(numbered), event["type"])
+        return sse.encode(encode(numbered), event["type"])

@@ -2,10 +2,9 @@
 
 from typing import Any
 
-import msgspec
-
 from dwctl.dialects import openai_errors, sse
 from dwctl.dialects.codec import ProviderError
+from dwctl.dialects.json_text import encode
 from dwctl.errors import GatewayError
 
 Item = dict[str, Any]
@@ -45,7 +44,7 @@ def failure(error: GatewayError) -> Item:
 def stream_error(error: GatewayError, request_id: str) -> bytes:
     """The event alone, after a provider's own stream, whose numbers and response object are not known here."""
     event = {"sequence_number": 0, **error_event(error)}
-    return sse.encode(msgspec.json.encode(event), "error") + openai_errors.DONE
+    return sse.encode(encode(event), "error") + openai_errors.DONE
 
 
 def read_error(body: dict[str, Any]) -> ProviderError | None:

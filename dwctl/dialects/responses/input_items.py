@@ -1,6 +1,7 @@
 """The items of a request's ``input``, read into messages (API reference: responses, create)."""
 
 import mimetypes
+from collections.abc import Sequence
 from typing import Any
 
 from dwctl.dialects.answers import MalformedAnswer, arguments_object
@@ -31,20 +32,21 @@ def read(value: Any, *, whole: bool) -> list[Message]:
         return [Message("user", [Text(value)])]
     if not isinstance(value, list):
         raise wrong_type("input", "a string or an array", value)
-    messages: list[Message] = []
+    conversation = _Conversation()
+    messages = conversation.messages
     calls: set[str] = set()
     for index, item in enumerate(value):
         path = f"input[{index}]"
         item = an_object(item, path)
         match _kind(item, path):
             case "message":
-                _add_message(messages, item, path)
+                _add_message(conversation, item, path)
             case "reasoning":
-                _turn(messages, begins=True).append(_reasoning(item, path))
+                conversation.say([_reasoning(item, path)], begins=True)
             case "function_call" | "custom_tool_call" as kind:
                 call = _call(item, path, custom=kind == "custom_tool_call")
                 calls.add(call.id)
-                _turn(messages, begins=False).append(call)
+                conversation.say([call], begins=False)
             case "function_call_output" | "custom_tool_call_output" as kind:
                 result = _result(item, path, custom=kind == "custom_tool_call_output")
                 if whole and result.call_id not in calls:
@@ -64,19 +66,26 @@ def _kind(item: dict[str, Any], path: str) -> str:
     return a_string(kind, f"{path}.type")
 
 
-def _turn(messages: list[Message], *, begins: bool) -> list[Part]:
-    """The parts of the assistant's turn that goes on. A message or a thought ``begins`` another turn after one that has said
-    something, unless that has called tools: all calls of a turn stand before their results."""
-    if messages and (last := messages[-1]).role == "assistant":
-        said = any(isinstance(part, Text | Refusal) for part in last.parts)
-        called = any(isinstance(part, ToolCall) for part in last.parts)
-        if called or not (begins and said):
-            return last.parts
-    messages.append(Message("assistant", []))
-    return messages[-1].parts
+class _Conversation:
+    """The messages, and whether the last turn, if it is the assistant's, has said something and called tools."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self._said = self._called = False
+
+    def say(self, parts: Sequence[Part], *, begins: bool) -> None:
+        """Add to the assistant's turn. A message or a thought ``begins`` another turn after one that has said something, unless
+        that has called tools: all calls of a turn stand before their results."""
+        goes_on = bool(self.messages) and self.messages[-1].role == "assistant"
+        if not goes_on or (begins and self._said and not self._called):
+            self.messages.append(Message("assistant", []))
+            self._said = self._called = False
+        self.messages[-1].parts.extend(parts)
+        self._said = self._said or any(isinstance(part, Text | Refusal) for part in parts)
+        self._called = self._called or any(isinstance(part, ToolCall) for part in parts)
 
 
-def _add_message(messages: list[Message], item: dict[str, Any], path: str) -> None:
+def _add_message(conversation: _Conversation, item: dict[str, Any], path: str) -> None:
     role = _ROLES.get(string(item, "role", f"{path}.role"))
     if role is None:
         raise wrong_value(f"{path}.role", "one of 'user', 'assistant', 'system', 'developer'")
@@ -85,9 +94,9 @@ def _add_message(messages: list[Message], item: dict[str, Any], path: str) -> No
         raise wrong_type(f"{path}.content", "a string or an array", content)
     parts = _parts(content, f"{path}.content")
     if role == "assistant":
-        _turn(messages, begins=True).extend(parts)
+        conversation.say(parts, begins=True)
     else:
-        messages.append(Message(role, parts))
+        conversation.messages.append(Message(role, parts))
 
 
 def _parts(content: str | list[Any], path: str) -> list[Part]:

@@ -4,6 +4,7 @@ from typing import Any
 
 from dwctl.dialects.answers import Answering
 from dwctl.dialects.canonical import Request
+from dwctl.dialects.json_text import objects
 from dwctl.dialects.usage import Usage
 
 Item = dict[str, Any]
@@ -100,12 +101,8 @@ def annotation_object(said: Any) -> Item | None:
 
 def logprob_objects(said: Any) -> list[Item]:
     """The probabilities of an answer's tokens, from chat's ``{"content": [...]}``."""
-    tokens = said.get("content") if isinstance(said, dict) else None
-    return [
-        {**_logprob(token), "top_logprobs": [_logprob(other) for other in token.get("top_logprobs") or [] if isinstance(other, dict)]}
-        for token in tokens or []
-        if isinstance(token, dict)
-    ]
+    tokens = objects(said, "content") if isinstance(said, dict) else []
+    return [{**_logprob(token), "top_logprobs": [_logprob(other) for other in objects(token, "top_logprobs")]} for token in tokens]
 
 
 def _logprob(token: Item) -> Item:

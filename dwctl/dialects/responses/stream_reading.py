@@ -23,7 +23,8 @@ from dwctl.dialects.answers import (
     ToolStart,
 )
 from dwctl.dialects.canonical import Part, Reasoning, Refusal, Text, ToolCall
-from dwctl.dialects.responses.answer_reading import annotation, call_of, finish_of, logprobs_of, objects, parts_of, text, usage_of
+from dwctl.dialects.json_text import objects
+from dwctl.dialects.responses.answer_reading import annotation, call_of, finish_of, logprobs_of, parts_of, text, usage_of
 from dwctl.dialects.responses.errors import provider_error
 from dwctl.dialects.streams import SseParser
 
