@@ -33,7 +33,7 @@ _LIMITS: dict[DialectName, tuple[str, ...]] = {
     "anthropic": ("max_tokens",),
     "ollama": ("num_predict",),
 }
-"""How a dialect bounds the output, the word that counts first. Ollama's is one of its ``options``."""
+"""How a dialect bounds the output, the older word last. Ollama's is one of its ``options``."""
 _DECIDING = frozenset({"model", "stream", "stream_options", "n", "best_of", "options"}.union(*_LIMITS.values()))
 """The fields that the gateway decides by. In another case they would say something to some providers, and nothing here."""
 
@@ -60,7 +60,8 @@ class ModelRequest:
         bounds = fields if dialect != "ollama" else _members(fields.get("options"))
         limits = (_integer(bounds.get(name)) for name in _LIMITS[dialect])
         unlimited = (None, 0) if dialect == "ollama" else (None,)
-        self.max_output = next((limit for limit in limits if limit not in unlimited), None)
+        # Whichever of two a server obeys.
+        self.max_output = max((limit for limit in limits if limit is not None and limit not in unlimited), default=None)
 
 
 def _lenient(raw: msgspec.Raw) -> Any:

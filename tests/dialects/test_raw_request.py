@@ -85,6 +85,7 @@ def test_what_cannot_be_read_is_400(body: bytes, param: str | None) -> None:
     [
         (b'"max_tokens":5', 5, 1),
         (b'"max_tokens":5,"max_completion_tokens":7', 7, 1),
+        (b'"max_tokens":9,"max_completion_tokens":7', 9, 1),
         (b'"n":3', None, 3),
         (b'"n":"many","max_tokens":-1', None, 1),
         (b'"max_tokens":1e3', 1000, 1),
