@@ -192,6 +192,17 @@ async def test_a_provider_of_the_clients_dialect_is_sent_its_bytes(stage: Stage,
     assert (row["outcome"], row["estimated"], row["charge_nano"]) == ("complete", 0, 10 * 2500 + 5 * 10_000)
 
 
+async def test_a_stream_that_was_asked_for_in_words_unknown_here_is_paid(stage: Stage) -> None:
+    body = ODD["openai-chat"].replace(b'"n" : 1', b'"stream": true, "stream_options": {"zzz": [1.10]}')
+    stage.provider.says(b"".join(wire.stream("openai-chat")), "200 OK", stream_type("openai-chat"))
+    status, headers, _ = await stage.ask("openai-chat", "openai-chat", True, body=body)
+    assert status == 200
+    arrived = json.loads(stage.provider.bodies[-1])
+    assert arrived.pop("stream_options") == {"zzz": [1.10], "include_usage": True}
+    assert arrived == {name: value for name, value in json.loads(body).items() if name != "stream_options"} | {"model": "theirs"}
+    assert (await stage.row(headers["x-request-id"]))["charge_nano"] == 10 * 2500 + 5 * 10_000
+
+
 def raw_value(body: bytes, name: str) -> str:
     """The text of a field's value as it stands."""
     text = body.decode()
@@ -264,11 +275,11 @@ async def test_usage_that_was_not_asked_for_is_paid_and_not_shown(stage: Stage, 
     assert (row["estimated"], row["charge_nano"]) == (0, 10 * 2500 + 5 * 10_000)
 
 
-@pytest.mark.parametrize("end", [b"\n", b"\r\n"], ids=["lf", "crlf"])
+@pytest.mark.parametrize(("space", "end"), [(b" ", b"\n"), (b"", b"\r\n")], ids=["plain", "crlf and no space"])
 @EVERY_PAIR
-async def test_events_flow_as_they_come(stage: Stage, client: DialectName, provider: DialectName, end: bytes) -> None:
+async def test_events_flow_as_they_come(stage: Stage, client: DialectName, provider: DialectName, space: bytes, end: bytes) -> None:
     """Also if a character is cut in two: what is whole is there before the rest is sent."""
-    sent = b"".join(wire.stream(provider)).replace(b"\n", end)
+    sent = b"".join(wire.stream(provider)).replace(b"\n", end).replace(b"data: ", b"data:" + space)
     cut = sent.index("🙂".encode()) + 2
     seen = threading.Event()
 
