@@ -11,8 +11,6 @@ DONE = b"data: [DONE]\n\n"
 _SHOWN_BODY = 16 * 1024
 _MASKED = {401, 402, 403, 407, 451}
 """The provider's opinion of *our* account is not the caller's business."""
-REFUSED_GATEWAY = "provider_refused_gateway"
-"""The code of what the client is told instead."""
 
 
 def body(error: GatewayError) -> bytes:
@@ -57,6 +55,11 @@ def is_of_our_account(status: int | None) -> TypeGuard[int]:
     return status in _MASKED
 
 
+def is_told_instead(error: GatewayError) -> bool:
+    """Whether this is what the client is told of such an error."""
+    return error.code == "provider_refused_gateway"
+
+
 def shown_to_client(status: int, content_type: str, answer: bytes, retry_after: str | None) -> GatewayError | bytes:
     """What of a provider's error the client may see: the one place where that is decided.
 
@@ -82,7 +85,7 @@ def of_status(status: int, retry: float | None = None) -> GatewayError:
         return GatewayError(
             502,
             "internal_error",
-            REFUSED_GATEWAY,
+            "provider_refused_gateway",
             "The model's provider refused the gateway's own credentials or account. Please tell your administrator.",
         )
     if status == 408:

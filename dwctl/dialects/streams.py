@@ -243,7 +243,7 @@ class WatchedStream(_Stream):
     def _pass(self, unit: bytes, released: list[bytes]) -> None:
         for event in self._parser.take(unit):
             self._learn(event)
-            if isinstance(event, Failed) and event.error.code == openai_errors.REFUSED_GATEWAY:
+            if isinstance(event, Failed) and openai_errors.is_told_instead(event.error):
                 self.done = True
                 released.append(self.fail(event.error))
                 return
