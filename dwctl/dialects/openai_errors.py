@@ -1,6 +1,6 @@
 """Errors in OpenAI's envelope: ``{"error": {"message", "type", "param", "code", ...}}`` (API reference: error codes)."""
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgspec
 
@@ -33,11 +33,11 @@ def error_object(value: Any) -> dict[str, Any] | None:
     return None
 
 
-_WORDS = {"rate_limit": 429, "rate_limit_error": 429, "rate_limit_exceeded": 429}
+_WORDS = {"invalid_api_key": 401, "rate_limit": 429, "rate_limit_error": 429, "rate_limit_exceeded": 429}
 
 
 def said_status(error: dict[str, Any]) -> int | None:
-    """The HTTP status that an error object names: its numeric code, or 429 by name."""
+    """The HTTP status that an error object names: its numeric code, or one of few words."""
     code = error.get("code")
     if isinstance(code, str):
         code = int(code) if code.isascii() and code.isdigit() and len(code) == 3 else _WORDS.get(code)
@@ -49,6 +49,16 @@ def embedded_status(error: dict[str, Any]) -> int:
     return said_status(error) or 500
 
 
+def is_of_our_account(status: int | None) -> TypeGuard[int]:
+    """Whether an error speaks of the account that dwctl has at the provider; then its words are not for the client."""
+    return status in _MASKED
+
+
+def is_told_instead(error: GatewayError) -> bool:
+    """Whether this is what the client is told of such an error."""
+    return error.code == "provider_refused_gateway"
+
+
 def shown_to_client(status: int, content_type: str, answer: bytes, retry_after: str | None) -> GatewayError | bytes:
     """What of a provider's error the client may see: the one place where that is decided.
 
@@ -56,7 +66,7 @@ def shown_to_client(status: int, content_type: str, answer: bytes, retry_after: 
     that dwctl has there or the body is not an error in JSON, an error of ours.
     """
     retry = float(retry_after) if retry_after and retry_after.isascii() and retry_after.isdigit() and len(retry_after) < 8 else None
-    if 400 <= status < 600 and status not in _MASKED and len(answer) <= _SHOWN_BODY and "json" in content_type:
+    if 400 <= status < 600 and not is_of_our_account(status) and len(answer) <= _SHOWN_BODY and "json" in content_type:
         try:
             decoded = msgspec.json.decode(answer)
         except (msgspec.DecodeError, RecursionError):
@@ -70,7 +80,7 @@ def of_status(status: int, retry: float | None = None) -> GatewayError:
     """What the client is told of a provider's error in our words; ``retry`` in seconds."""
     if status >= 600:
         return bad_redirect(status)
-    if status in _MASKED:
+    if is_of_our_account(status):
         return GatewayError(
             502,
             "internal_error",

@@ -133,13 +133,12 @@ class CompletionStream:
         except sse.EventTooLarge:
             raise MalformedStream(b"", "an event that is too large") from None
         if len(events) == 1:
-            return events[0] if self._take(events[0], b"") else b""
+            return self._take(events[0], b"")
         released: list[bytes] = []
         for event in events:
             if self.done:
                 break
-            if self._take(event, released):
-                released.append(event)
+            released.append(self._take(event, released))
         return b"".join(released)
 
     def finish(self) -> bytes:
@@ -151,7 +150,7 @@ class CompletionStream:
         if self.done or not rest:
             return b""
         self._splitter.rest = b""
-        return rest if self._take(rest, b"") else b""
+        return self._take(rest, b"")
 
     ping = sse.PING
     beforehand: Usage | None = None
@@ -184,19 +183,19 @@ class CompletionStream:
         """The first ``KEPT_BYTES`` of what the provider sent, usage chunk included."""
         return b"".join(self._kept)
 
-    def _take(self, event: bytes, released: list[bytes] | bytes) -> bool:
-        """Learn from one event; whether the client gets it."""
+    def _take(self, event: bytes, released: list[bytes] | bytes) -> bytes:
+        """Learn from one event; what the client gets for it."""
         data = sse.data_of(event)
         if not data:
-            return True
+            return event
         if data.strip() == b"[DONE]":
             self.done = True
-            return True
+            return event
         try:
             chunk = _decode(data)
         except (ValueError, RecursionError):
             if self._lenient:
-                return True
+                return event
             raise MalformedStream(_joined(released), "an event that is not JSON") from None
         if chunk.choices is None and chunk.type is not None and chunk.error is None and not self._lenient:
             raise MalformedStream(_joined(released), "an event of another dialect")
@@ -209,6 +208,9 @@ class CompletionStream:
             self.model = chunk.model
         if chunk.error is not None and self.error is None:
             self.error = openai_errors.error_object(chunk.error)
+            if openai_errors.is_of_our_account(status := self.error_status):
+                self.done = True
+                return self.fail(openai_errors.of_status(status))
         if chunk.choices:
             self.output_seen = True
             for choice in chunk.choices:
@@ -220,8 +222,8 @@ class CompletionStream:
         if (raw := bytes(chunk.usage)) != b"null" and (usage := read(raw)) is not None:
             self.raw_usage, self.usage = raw, usage
             if not chunk.choices and not self._keep_usage and chunk.error is None:
-                return False
-        return True
+                return b""
+        return event
 
 
 def _joined(released: list[bytes] | bytes) -> bytes:

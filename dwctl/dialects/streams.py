@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from dwctl.dialects import sse
+from dwctl.dialects import openai_errors, sse
 from dwctl.dialects.answers import (
     Counted,
     Ended,
@@ -224,7 +224,7 @@ class _Stream:
 
 
 class WatchedStream(_Stream):
-    """A stream whose client speaks as its provider does: what passes is the provider's own bytes."""
+    """A stream whose client speaks as its provider does: what passes is the provider's own bytes, but for its opinion of our account."""
 
     def __init__(self, parser: StreamParser, ping: bytes, stream_error: Callable[[GatewayError], bytes]) -> None:
         super().__init__(parser, ping)
@@ -236,6 +236,10 @@ class WatchedStream(_Stream):
     def _pass(self, unit: bytes, released: list[bytes]) -> None:
         for event in self._parser.take(unit):
             self._learn(event)
+            if isinstance(event, Failed) and openai_errors.is_told_instead(event.error):
+                self.done = True
+                released.append(self.fail(event.error))
+                return
         released.append(unit)
 
 

@@ -121,9 +121,11 @@ def _not_understood(exchange: "Exchange", answer: bytes, wrong: str | None = Non
 
 
 def _embedded(exchange: "Exchange", answer: bytes, said: ProviderError) -> GatewayError:
-    """What a client is told of an error that came with a status of success: 502, or that it may try again."""
+    """What a client is told of an error that came with a status of success: 502, or that it may try again; nothing of our account."""
     exchange.answer = concealed(exchange, answer)
     came_back(exchange, exchange.answer)
+    if openai_errors.is_of_our_account(said.status):
+        return openai_errors.of_status(said.status)
     message = concealed(exchange, said.message.encode("utf-8", "replace")).decode("utf-8", "replace")
     status = said.status if said.status in _TRY_AGAIN else 502
     return for_client(exchange, GatewayError(status, "api_error", said.code or "upstream_error", message))

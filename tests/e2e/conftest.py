@@ -56,6 +56,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             model("paced", "sim-chat?rate=40&tokens=400", prices=[PRICE]),
             model("one", "sim-chat?rate=20&tokens=200", prices=[PRICE], capacity=1),
             model("rated", "sim-chat", requests_per_second=0.5, burst_size=2),
+            model("rarely", "sim-chat", requests_per_second=0.001, burst_size=2),
             model("private", "sim-chat") | {"groups": []},
         ]
         models += [

@@ -186,7 +186,7 @@ async def test_events_are_known_by_what_they_are(http: aiohttp.ClientSession, ed
     assert (await edge.row(headers["x-request-id"]))["charge_nano"] == 10 * 2500 + 5 * 10_000
 
 
-NO_OBJECTS = [b"[]", b"null", b'"x"']
+NO_OBJECTS = [b"[]", b"null", b'"x"', b'{"id": "1", "object": "chat.completion"}']
 ODD_OBJECTS = [b'{"choices": 5}', b'{"choices": [{"message": "x"}]}']
 """As JSON these are passed on as they are; as a stream they cannot be."""
 

@@ -520,9 +520,10 @@ async def test_a_key_over_its_rate_spends_nothing_of_the_models(served: Served, 
     slow = {"authorization": "Bearer sk-test-slow-0000000000000000"}
     codes = []
     for _ in range(4):
-        async with http.post("/ai/v1/chat/completions", json=ask("free"), headers=slow) as response:
+        async with http.post("/ai/v1/chat/completions", json=ask("rarely"), headers=slow) as response:
             codes.append(response.status)
     assert codes == [200, 429, 429, 429]
+    assert [(await chat(http, "rarely"))[0] for _ in range(2)] == [200, 429], "of the model's two the key has spent one"
 
 
 async def test_many_at_once(http: aiohttp.ClientSession) -> None:

@@ -49,7 +49,8 @@ _KNOWN = {
 
 def parse_request(body: dict[str, Any]) -> Request:
     """Raises GatewayError 400 that names the field."""
-    required(body, "max_tokens", "max_tokens")
+    if body.get("max_tokens") is None:
+        raise missing("max_tokens")
     return _parse(body)
 
 

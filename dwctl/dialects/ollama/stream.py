@@ -3,6 +3,7 @@
 import hashlib
 from typing import Any
 
+from dwctl.dialects import openai_errors
 from dwctl.dialects.answers import (
     Answering,
     Counted,
@@ -54,8 +55,7 @@ class Parser(LineParser):
 
     def on(self, data: dict[str, Any]) -> list[Event]:
         if (error := read_error(data)) is not None:
-            shown = GatewayError(500, "internal_error", "upstream_error", "The model's provider failed. Please try again.")
-            return [Failed(shown, error.message)]
+            return [Failed(openai_errors.of_status(error.status or 500), error.message)]
         done = data.get("done") is True
         message = self._hear(data)
         if message is None and not done:

@@ -13,6 +13,7 @@ _STATUSES = {
     "authentication_error": 401,
     "context_length_exceeded": 400,
     "insufficient_quota": 429,
+    "invalid_api_key": 401,
     "invalid_prompt": 400,
     "invalid_request_error": 400,
     "not_found_error": 404,

@@ -192,6 +192,7 @@ def test_what_claude_code_sends_is_read() -> None:
         ({"thinking": {"type": "enabled", "budget_tokens": 4096}}, "thinking.budget_tokens"),
         ({"thinking": {"type": "enabled"}}, "thinking.budget_tokens"),
         ({"max_tokens": "many"}, "max_tokens"),
+        ({"max_tokens": None}, "max_tokens"),
         ({"temperature": "hot"}, "temperature"),
         ({"stop_sequences": "###"}, "stop_sequences"),
         ({"stop_sequences": [1]}, "stop_sequences.0"),
