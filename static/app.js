@@ -226,11 +226,12 @@ customElements.define("live-tail", class extends HTMLElement {
       }
       const others = [...this.querySelectorAll(`tr[data-request="${CSS.escape(request)}"]`)].filter((other) => other !== row);
       const shown = others.find((other) => !waiting.contains(other));
+      if (shown?.getAttribute("aria-selected") === "true") row.setAttribute("aria-selected", "true");
+      // What has ended leaves those that run in the order that it is told in, which after an absence is not the order of arrival.
+      const stays = shown && (holds || told !== "end" || !running.contains(shown));
       if (told === "start" && others.some((other) => other.hasAttribute("data-row"))) row.remove();
-      else if (shown) {
-        if (shown.getAttribute("aria-selected") === "true") row.setAttribute("aria-selected", "true");
-        shown.replaceWith(row);
-      } else {
+      else if (stays) shown.replaceWith(row);
+      else {
         others.forEach((other) => other.remove());
         if (!holds) (told === "end" ? ended : running).prepend(row);
       }

@@ -114,10 +114,9 @@ class _Stream:
         self.ping = ping
         self._choices = choices
         self._finished: set[int] = set()
-        self._texts: list[str] = []
+        self._text = bytearray()  # a list of small strings would be ten times as large
         self._kept: list[bytes] = []
         self._kept_size = 0
-        self._text_size = 0
         self.unkept = 0
         self.done = False
         self.error: GatewayError | None = None
@@ -146,7 +145,7 @@ class _Stream:
 
     def written_text(self) -> str:
         """What the model wrote, for counting its tokens."""
-        return "".join(self._texts)
+        return self._text.decode("utf-8", "surrogatepass")
 
     def feed(self, chunk: bytes) -> bytes:
         """What may be released now. Raises MalformedStream; what came before it in the same chunk is in ``args[0]``."""
@@ -210,9 +209,8 @@ class _Stream:
                 self.done = True
         if text:
             self.output_seen = True
-            if self._text_size < KEPT_BYTES:
-                self._texts.append(text)
-                self._text_size += len(text)
+            if len(self._text) < KEPT_BYTES:
+                self._text += text.encode("utf-8", "surrogatepass")
             else:
                 self.unkept += len(text)
 

@@ -86,6 +86,7 @@ def test_the_look_is_kept_and_set_by_the_server(watch: Watch) -> None:
 def test_the_theme_changes_without_a_reload(watch: Watch) -> None:
     window = watch(color_scheme="dark")
     window.sign_in(MEMBER, PASSWORD)
+    window.open("/")
     window.page.evaluate("window.stayed = true")
     window.page.get_by_role("button", name="Switch between light and dark").click()
     assert window.page.locator("html").get_attribute("data-theme") == "light"

@@ -79,6 +79,7 @@ def test_who_has_no_credits_is_told_before_a_request_is_refused(watch: Watch) ->
     window = watch()
     page = window.page
     window.sign_in(email_of("StandardUser"), PASSWORD)
+    window.open("/")
     expect(page.locator("[data-step=request]")).to_contain_text("chat costs credits and your account has none")
     window.open("/keys/new")
     page.get_by_label("Name", exact=True).fill("told beforehand")

@@ -57,6 +57,7 @@ def test_nothing_is_found_that_somebody_may_not_see(site: Site, watch: Watch) ->
 def test_the_palette_is_a_page_without_scripts(site: Site, watch: Watch) -> None:
     window = watch(scripts=False)
     window.sign_in()
+    window.open("/")
     window.page.get_by_role("link", name="Go anywhere").click()
     window.page.get_by_label("Search everything").fill("Billing")
     window.page.get_by_role("button", name="Search").click()

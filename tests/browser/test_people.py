@@ -41,6 +41,7 @@ def test_an_invited_user_signs_in_with_a_password_that_is_shown_once(site: Site,
     assert password not in admin.page.content()
     guest = watch()
     guest.sign_in(email, password)
+    guest.open("/")
     guest.page.wait_for_url("**/password")
 
 

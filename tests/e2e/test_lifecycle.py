@@ -166,3 +166,12 @@ def test_head_of_the_root_answers(pair: tuple[Appliance, Simulator]) -> None:
     answer = raw(pair[0].port, b"HEAD / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert answer.endswith(b"\r\n\r\n")
+
+
+async def test_without_any_key_everybody_is_denied(tmp_path: Path) -> None:
+    with running(tmp_path, lambda url: {**setup(url, MODELS), "keys": []}) as (appliance, simulator):
+        async with aiohttp.ClientSession(appliance.url) as http:
+            for headers, status in (({}, 401), (HEADERS, 403)):
+                async with http.post("/v1/chat/completions", json=ask("chat"), headers=headers) as response:
+                    assert response.status == status
+        assert simulator.served() == {}
