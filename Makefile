@@ -76,7 +76,8 @@ binary: setup-dev
 	$(VENV)/python -m build.binary
 	$(VENV)/python -m build.measure dist/dwctl
 
-test: system-packages lint binary
+test:
+	@$(MAKE) --no-print-directory -j 2 system-packages lint binary
 	$(VENV)/pytest -n 2 --dist loadgroup $(ARGS)
 
 test-long: system-packages binary javascript clients
