@@ -63,9 +63,10 @@ class Watched:
         return self.page.goto(self.url + path)
 
     def sign_in(self, email: str = ADMIN_EMAIL, password: str = ADMIN_PASSWORD) -> None:
-        """Give the window a session. The page for that has tests of its own; going through it each time would cost a third of the run."""
+        """Give the window a session, and what every page loads. The page for signing in has tests of its own."""
         answer = self.page.context.request.post(f"{self.url}/authentication/login", data={"email": email, "password": password})
         assert answer.ok, answer.text()
+        self.open("/me")
 
     def listen(self) -> None:
         page = self.page
