@@ -1,9 +1,11 @@
 """The list that follows what happens: in flight, then over; politely; and back again after the server was away."""
 
+import re
+import time
 from collections.abc import Iterator, Sequence
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.appliance import Appliance, running, until
 from tests.browser.conftest import Watch, Watched
@@ -131,3 +133,17 @@ def test_whoever_signs_out_sees_no_more_in_any_window(window: Watched, server: A
     assert listed(page) == before
     page.reload()
     page.wait_for_url("**/login?next=**")
+
+
+def test_a_first_visit_on_a_slow_line_is_live_at_once(window: Watched, server: Appliance) -> None:
+    """Our own script arrives last: the feed must not be taken up before somebody listens to it."""
+    page = window.page
+    call(server)
+
+    def late(route: Route) -> None:
+        time.sleep(1)  # the line is that slow
+        route.continue_()
+
+    page.route(re.compile(r"/app\.js"), late)
+    window.open("/requests")
+    expect(page.locator("live-feed")).to_have_attribute("state", "live", timeout=5000)
