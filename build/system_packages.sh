@@ -12,6 +12,7 @@ need() { # package, and a path or a program that shows it is there
     missing="$missing $1"
 }
 need postgresql "/usr/lib/postgresql/*/bin/initdb"
+need pgbouncer /usr/sbin/pgbouncer
 need nginx nginx
 need wrk wrk
 need binutils objdump

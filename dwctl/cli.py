@@ -205,7 +205,7 @@ class _Parts:
         from dwctl.store import Store
         from dwctl.store.sealer import open_sealer
 
-        self.store = await Store.open(self.config.database.url, self.config.data_dir)
+        self.store = await Store.open(self.config.database.url, self.config.data_dir, direct_url=self.config.database.direct_url)
         try:
             self.sealer = await open_sealer(self.store, self.config.data_dir, secret_key(self.config))
         except BaseException:
@@ -259,7 +259,7 @@ def reset_password(email: str | None, file: str | None, data_dir: str | None, da
     address = email or config.admin_email
 
     async def work() -> str:
-        store = await Store.open(config.database.url, config.data_dir)
+        store = await Store.open(config.database.url, config.data_dir, direct_url=config.database.direct_url)
         try:
             return await reset_password(store, address, config)
         except LookupError as error:

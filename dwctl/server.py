@@ -211,7 +211,7 @@ def build_app(config: Config, services: Services, gateway: Gateway, state: healt
     )
     proxies = doorway.TrustedProxies(config.trusted_proxies)
     inference.register(app, gateway, proxies)
-    health.register(app, config, gateway, state, proxies)
+    health.register(app, services, state, proxies)
     api.register(app, services)
     app.ctx.refusal_page = web.register(app, services)
     doorway.verify(app)
@@ -269,7 +269,8 @@ async def _serve_in(
 ) -> None:
     tls = _tls(config)
     listener = _listen(config)
-    store = await Store.open(config.database.url, config.data_dir, wait=DATABASE_WAIT_SECONDS, copy=copy)
+    database = config.database
+    store = await Store.open(database.url, config.data_dir, direct_url=database.direct_url, wait=DATABASE_WAIT_SECONDS, copy=copy)
     sealer = await open_sealer(store, config.data_dir, secret_key(config))
     outbound = Outbound()
     ledger = Ledger(

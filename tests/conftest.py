@@ -1,7 +1,7 @@
 """What every test may ask for: a fresh database of either kind, a store on it, a PostgreSQL server to mistreat.
 
 One private PostgreSQL serves a whole run (all xdist workers); a test gets a database of its own, cloned from a migrated
-template. Without PostgreSQL's programs those tests are skipped; with CI=1 they fail.
+template. Without the programs of PostgreSQL or PgBouncer the tests on them are skipped; with CI=1 they fail.
 """
 
 import asyncio
@@ -10,7 +10,6 @@ import ctypes
 import fcntl
 import json
 import os
-import pwd
 import shutil
 import signal
 import socket
@@ -22,11 +21,13 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from dwctl.store import Store
+from tests.pooler import Pooler, pooler_program, unprivileged
 
 # How long an example takes is the machine's business: it may be busy with the other tests.
 settings.register_profile("dwctl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -63,10 +64,7 @@ class PostgresServer:
 
     def __init__(self, programs: Path) -> None:
         self.programs = programs
-        self._account: dict[str, Any] = {}
-        if os.geteuid() == 0:
-            entry = pwd.getpwnam("postgres")
-            self._account = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+        self._account = unprivileged()
         self.directory = Path(tempfile.mkdtemp(prefix="dwctl-postgres-", dir="/tmp"))
         self.directory.chmod(0o755)
         self._data = self.directory / "data"
@@ -144,14 +142,13 @@ class PostgresServer:
         shutil.rmtree(self.directory)
 
 
-def _require_postgres() -> Path:
-    programs = postgres_programs()
-    if programs is None:
-        message = "PostgreSQL is not installed (apt-get install postgresql): tests on it are skipped"
+def _require(name: str, found: Path | None) -> Path:
+    if found is None:
+        message = f"{name} is not installed (apt-get install {name.lower()}): tests on it are skipped"
         if os.environ.get("CI"):
             pytest.fail(message)
         pytest.skip(message)
-    return programs
+    return found
 
 
 @contextlib.contextmanager
@@ -179,7 +176,7 @@ def shared_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callab
 
     The worker that comes first starts it and stays until the last has left.
     """
-    programs = _require_postgres()
+    programs = _require("PostgreSQL", postgres_programs())
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     note, users = shared / "postgres.json", shared / "postgres.users"
@@ -229,10 +226,18 @@ def postgres_url(shared_postgres: Any) -> Iterator[str]:
     shared_postgres(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
+@pytest.fixture(scope="session")
+def pooler(shared_postgres: Any) -> Iterator[Pooler]:
+    """A PgBouncer in front of the run's PostgreSQL."""
+    running = Pooler(_require("PgBouncer", pooler_program()), urlsplit(shared_postgres.url("postgres")).port or 0)
+    yield running
+    running.remove()
+
+
 @pytest.fixture
 def postgres_server() -> Iterator[PostgresServer]:
     """A started server for one test alone, which may stop, kill and start it."""
-    server = PostgresServer(_require_postgres())
+    server = PostgresServer(_require("PostgreSQL", postgres_programs()))
     try:
         server.start()
         yield server
@@ -265,14 +270,28 @@ def sqlite_url(data_dir: Path, sqlite_template: Path) -> str:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest) -> str:
-    """A fresh, migrated database, on SQLite and on PostgreSQL in turn."""
+    """A fresh, migrated database, on SQLite and on PostgreSQL in turn; with ``everywhere`` also through a pooler."""
+    if request.param == "pooler":
+        pooler: Pooler = request.getfixturevalue("pooler")
+        return pooler.url(request.getfixturevalue("postgres_url"))
     url: str = request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "postgres_url")
     return url
 
 
+everywhere = pytest.mark.parametrize("database_url", ["sqlite", "postgresql", "pooler"], indirect=True)
+"""For tests of which ``direct_url`` is taken, too."""
+
+
 @pytest.fixture
-async def store(database_url: str, data_dir: Path) -> AsyncIterator[Store]:
+def direct_url(request: pytest.FixtureRequest, database_url: str) -> str | None:
+    """``database.direct_url`` where ``database_url`` is a pooler's."""
+    through_pooler = request.node.callspec.params.get("database_url") == "pooler"
+    return request.getfixturevalue("postgres_url") if through_pooler else None
+
+
+@pytest.fixture
+async def store(database_url: str, direct_url: str | None, data_dir: Path) -> AsyncIterator[Store]:
     """An open store on ``database_url``."""
-    opened = await Store.open(database_url, data_dir)
+    opened = await Store.open(database_url, data_dir, direct_url=direct_url)
     yield opened
     await opened.close()

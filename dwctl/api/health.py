@@ -9,10 +9,9 @@ from sanic import Sanic
 from sanic.request import Request
 from sanic.response import HTTPResponse
 
-from dwctl.config import Config
 from dwctl.doorway import MetricsReader, Public, TrustedProxies, declare, respond_error
 from dwctl.errors import forbidden
-from dwctl.gateway import Gateway
+from dwctl.operations.services import Services
 from dwctl.telemetry import metrics
 
 
@@ -23,17 +22,17 @@ class State:
     ready: bool = False
 
 
-def register(app: Sanic, config: Config, gateway: Gateway, state: State, proxies: TrustedProxies) -> None:
+def register(app: Sanic, services: Services, state: State, proxies: TrustedProxies) -> None:
     """Add the routes that watchers of the server ask."""
+    config = services.config
     networks = [ip_network(text, strict=False) for text in config.metrics.allow]
 
     async def healthz(_: Request) -> HTTPResponse:
         return HTTPResponse("OK", 200, None, "text/plain; charset=utf-8")
 
     async def readyz(_: Request) -> HTTPResponse:
-        ledger = gateway.ledger
-        reasons = ledger.degraded()
-        if not state.ready or not ledger.can_admit():
+        reasons = services.degraded()
+        if not state.ready or not services.ledger.can_admit():
             return _json({"status": "unavailable", "reasons": reasons if state.ready else ["not_serving"]}, 503)
         return _json({"status": "degraded" if reasons else "ok", "reasons": reasons}, 200)
 

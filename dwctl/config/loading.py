@@ -27,6 +27,7 @@ NOT_KEYS = {"DWCTL_CONFIG", "DWCTL_PASSPHRASE"}
 UNITS = {"ms": 0.001, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 SIZES = {"": 1, "b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "kib": 1024, "mib": 1024**2, "gib": 1024**3}
 WORDS = {"duration": "a duration such as 30s", "size": "a size such as 10MiB", "credits": "an amount such as 2.50", "path": "a path"}
+POSTGRESQL = ("postgres://", "postgresql://")
 TRUE, FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
 
 
@@ -363,5 +364,10 @@ def _check(config: Config, origins: Mapping[str, str]) -> None:
     for role in auth.default_user_roles:
         if role not in ROLES:
             refuse("auth.default_user_roles", f"has {role!r}, which is not one of {', '.join(ROLES)}")
-    if config.database.url is not None and not config.database.url.startswith(("postgres://", "postgresql://", "sqlite:")):
+    url, direct_url = config.database.url, config.database.direct_url
+    if url is not None and not url.startswith((*POSTGRESQL, "sqlite:")):
         refuse("database.url", "must begin with postgres:// or postgresql://; without it SQLite in `data_dir` is used")
+    if direct_url is not None and not direct_url.startswith(POSTGRESQL):
+        refuse("database.direct_url", "must begin with postgres:// or postgresql://")
+    if direct_url is not None and (url is None or not url.startswith(POSTGRESQL)):
+        refuse("database.direct_url", "needs `database.url` beside it, the address of the pooler to PostgreSQL")

@@ -40,6 +40,10 @@ class Database(Section, frozen=True):
         str | None,
         meaning("`postgres://user:password@host:port/name`. Absent: SQLite in `data_dir`. Also read from `DATABASE_URL`.", secret=True),
     ] = None
+    direct_url: Annotated[
+        str | None,
+        meaning("The server's own address, where `database.url` is that of a pooler in transaction mode (PgBouncer).", secret=True),
+    ] = None
 
 
 class Tls(Section, frozen=True):

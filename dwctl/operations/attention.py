@@ -36,7 +36,7 @@ class Concern(msgspec.Struct, frozen=True, kw_only=True):
 
 async def concerns(services: Services, actor: Actor) -> list[Concern]:
     """The most pressing kinds first."""
-    found = [Concern(kind="degraded", id=reason, subject=reason) for reason in services.ledger.degraded()]
+    found = [Concern(kind="degraded", id=reason, subject=reason) for reason in services.degraded()]
     if policy.allows(actor, "Endpoints", "read_all"):
         found += await _endpoints(services)
     return found + await _balances(services, actor) + await _keys(services, actor)

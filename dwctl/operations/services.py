@@ -45,6 +45,10 @@ class Services:
     origins: Mapping[str, str] = field(default_factory=dict)
     """Where each value of the configuration came from, by its dotted path; those that are not named are defaults."""
 
+    def degraded(self) -> list[str]:
+        """What is not well, for /readyz and people."""
+        return [*self.ledger.degraded(), *self.changes.degraded()]
+
     @cached_property
     def passwords(self) -> Passwords:
         return Passwords(self.config.auth.native.password)

@@ -72,7 +72,7 @@ async def state(services: Services, actor: Actor) -> SystemState:
         platform=platform.platform(terse=True),
         database=await _database(services),
         ledger=services.ledger.state(),
-        reasons=services.ledger.degraded(),
+        reasons=services.degraded(),
         in_flight=len(services.in_flight()),
         snapshot=services.snapshot().version,
     )

@@ -80,7 +80,7 @@ async def backup(url: str | None, data_dir: Path, target: Path, passphrase: str)
     if database is None:
         notes.append(
             "The database is not in this file. Before `dwctl backup`, with dwctl stopped, run: "
-            "pg_dump --format=custom --file=dwctl.pgdump URL"
+            "pg_dump --format=custom --file=dwctl.pgdump URL (of the server itself, not of a pooler)"
         )
     if not (data_dir / KEY_FILE).exists():
         notes.append("The sealing key is not in this file, since it comes from secret_key or secret_key_file: keep that as well.")

@@ -2,8 +2,9 @@
 
 An operation notes what it changed in its own transaction; every node follows the log in commit order and applies what is
 new. ``seq`` ascends in commit order: SQLite has one writer, and on PostgreSQL an advisory lock is held from the note to the
-commit. The follower is woken by a waiting operation of its own node, by NOTIFY, and by a look at the log every half second,
-which is also how it hears of other processes on SQLite (one indexed read, no dearer than PRAGMA data_version).
+commit. The follower is woken by a waiting operation of its own node, by NOTIFY (to which it listens on a connection to the
+server itself, since a pooler keeps no session), and by a look at the log every half second, which is also how it hears of
+other processes on SQLite (one indexed read, no dearer than PRAGMA data_version).
 """
 
 import asyncio
@@ -60,6 +61,11 @@ class Changes:
         self._wake = asyncio.Event()
         self._moved = asyncio.Condition()
         self._tasks: list[asyncio.Task[None]] = []
+        self._announced = True
+
+    def degraded(self) -> list[str]:
+        """What is not well, for /readyz: changes_not_announced."""
+        return [] if self._announced else ["changes_not_announced"]
 
     @staticmethod
     async def note(tx: Tx, area: Area, entity_id: str | None = None) -> int:
@@ -90,7 +96,7 @@ class Changes:
         self._seq = since
         self._tasks.append(asyncio.create_task(self._follow(apply), name="changes"))
         if isinstance(self._store.database, PostgresDatabase):
-            self._tasks.append(asyncio.create_task(self._listen(self._store.database.dsn), name="changes listener"))
+            self._tasks.append(asyncio.create_task(self._listen(self._store.database.direct_url), name="changes listener"))
 
     def poke(self) -> None:
         """Look at the log now."""
@@ -154,19 +160,24 @@ class Changes:
         rows = await self._store.fetch(f"SELECT seq, area, entity_id FROM change_log WHERE seq > ? ORDER BY seq LIMIT {BATCH}", [self._seq])
         return [ChangeRow(**row) for row in rows]
 
-    async def _listen(self, dsn: str) -> None:
-        """Keep one connection that listens; without it the looks at the log suffice, so that failures are no news."""
+    async def _listen(self, url: str) -> None:
+        """Keep one connection that listens; without it the looks at the log suffice."""
         while True:
             connection: asyncpg.Connection[Any] | None = None
             lost = asyncio.Event()
             try:
-                connection = await asyncpg.connect(dsn, timeout=CONNECT_SECONDS)
+                connection = await asyncpg.connect(url, timeout=CONNECT_SECONDS, command_timeout=CONNECT_SECONDS)
                 connection.add_termination_listener(lambda _, lost=lost: lost.set())
                 await connection.add_listener(CHANNEL, lambda *_: self.poke())
                 self.poke()
+                if not self._announced:
+                    log.info("changes_announced_again")
+                self._announced = True
                 await lost.wait()
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                pass
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+                if self._announced:
+                    log.warning("changes_not_announced", error=str(error) or type(error).__name__, looks_every_s=POLL_SECONDS)
+                self._announced = False
             finally:
                 if connection is not None:
                     connection.terminate()

@@ -15,7 +15,6 @@ import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import asyncpg
 from tortoise.context import TortoiseContext
 from tortoise.exceptions import OperationalError
 from tortoise.migrations.executor import MigrationExecutor
@@ -110,10 +109,9 @@ async def migrate_sqlite(path: Path, *, copy: bool) -> None:
 
 
 async def migrate_postgresql(dsn: str) -> None:
-    """Migrate the database of the URL. Raises SchemaTooNew, ConfigurationError (wrong URL, user or password), StoreUnavailable."""
+    """Migrate the database of the URL, which must be the server's own (``addresses``). Raises SchemaTooNew, StoreUnavailable."""
     client = postgresql.connect(dsn, size=1, seconds=_LOCK_SECONDS)
     try:
-        await _knock(client)
         if not _pending(await _applied(client)):
             return
         async with client.acquire_connection() as connection:
@@ -127,18 +125,6 @@ async def migrate_postgresql(dsn: str) -> None:
                 await connection.execute("SELECT pg_advisory_unlock($1)", _LOCK_KEY)
     finally:
         await client.close()
-
-
-async def _knock(client: postgresql.Client) -> None:
-    try:
-        async with client.acquire_connection() as connection:
-            await connection.execute("SELECT 1")
-    except StoreUnavailable as error:
-        if isinstance(error.__cause__, postgresql.REFUSALS):
-            raise ConfigurationError(f"database.url: {error.__cause__}") from error
-        raise
-    except asyncpg.InterfaceError as error:
-        raise ConfigurationError(f"database.url: {error}") from error
 
 
 def _create_private(path: Path) -> None:

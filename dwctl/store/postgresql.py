@@ -1,8 +1,12 @@
 """PostgreSQL connections: pools for reading, for reports and for writing, all of asyncpg.
 
-Reading pools are ``default_transaction_read_only``, so that a write outside of ``Store.write`` fails here as it does on
-SQLite. Pools connect at need and so come back by themselves after an outage. A connection that did not answer in time is
-dropped, never waited for.
+A write outside of ``Store.write`` fails here as it does on SQLite: reading pools are ``default_transaction_read_only``. Pools
+connect at need and so come back by themselves after an outage. A connection that did not answer in time is dropped, never
+waited for.
+
+Where there is a direct address besides, that of the pools may be a pooler's in transaction mode (``addresses``). Then all is
+done in transactions, each read in one that is READ ONLY; no statement stays prepared, since the next one may meet another
+connection. That costs a read three round trips more, and every other statement one.
 """
 
 import asyncio
@@ -47,6 +51,8 @@ WRITE_SECONDS = 10.0
 READ_SECONDS = 30.0
 ATTEMPTS = 6
 """How often a transaction is tried that loses to a deadlock or a serialisation failure."""
+
+READ_ONLY = {"default_transaction_read_only": "on"}
 
 REFUSALS = (InvalidAuthorizationSpecificationError, InvalidCatalogNameError)
 """The server answers, and does not let us in: a wrong address at the start, an outage later."""
@@ -136,20 +142,54 @@ class _Lease(PoolConnectionWrapper[Any]):
             raise outage from exc_val
 
 
-class Client(AsyncpgDBClient):
-    """A tortoise client on a pool of its own, which is made from a libpq URL."""
+class _ReadingTransaction(_Lease):
+    """A lease that is a transaction, which cannot write."""
 
-    def __init__(self, dsn: str, *, read_only: bool, size: int, seconds: float, **kwargs: Any) -> None:
+    async def __aenter__(self) -> Any:
+        self._reader = await super().__aenter__()
+        self._transaction = self._reader.transaction()
+        try:
+            # The pooler may have to find a connection first, as our own pool has.
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await self._transaction.start()
+        except BaseException as error:
+            await super().__aexit__(type(error), error, error.__traceback__)
+            raise
+        return self._reader
+
+    async def __aexit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
+        try:
+            if not isinstance(exc_val, TimeoutError | asyncio.CancelledError) and not self._reader.is_closed():
+                # After an error this is a rollback.
+                await self._transaction.commit()
+        except BaseException as error:
+            await super().__aexit__(type(error), error, error.__traceback__)
+            raise
+        await super().__aexit__(exc_type, exc_val, exc_tb)
+
+
+class _Reader(asyncpg.Connection):  # type: ignore[misc]
+    """Its transactions cannot write, whoever begins them."""
+
+    def transaction(self, *, isolation: Any = None, readonly: bool = True, deferrable: bool = False) -> Any:
+        return super().transaction(isolation=isolation, readonly=readonly, deferrable=deferrable)
+
+
+class Client(AsyncpgDBClient):
+    """A tortoise client on a pool of its own, which is made from a libpq URL; ``pooled``: that of a pooler in transaction mode."""
+
+    def __init__(self, dsn: str, *, read_only: bool, size: int, seconds: float, pooled: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._dsn = dsn
         self._read_only = read_only
         self._size = size
         self._seconds = seconds
+        self._pooled = pooled
 
     async def create_connection(self, with_db: bool) -> None:
         settings = {"application_name": "dwctl"}
-        if self._read_only:
-            settings["default_transaction_read_only"] = "on"
+        if self._read_only and not self._pooled:
+            settings |= READ_ONLY
         self._pool = await asyncpg.create_pool(
             self._dsn,
             min_size=0,
@@ -158,6 +198,8 @@ class Client(AsyncpgDBClient):
             command_timeout=self._seconds,
             reset=_keep,
             server_settings=settings,
+            **({"statement_cache_size": 0} if self._pooled else {}),
+            **({"connection_class": _Reader} if self._pooled and self._read_only else {}),
         )
         await self._post_connect()
 
@@ -170,7 +212,8 @@ class Client(AsyncpgDBClient):
                 pool.terminate()
 
     def acquire_connection(self) -> PoolConnectionWrapper[Any]:
-        return _Lease(self, self._pool_init_lock)
+        lease = _ReadingTransaction if self._pooled and self._read_only else _Lease
+        return lease(self, self._pool_init_lock)
 
 
 class _OperationClient(TransactionWrapper):
@@ -234,14 +277,16 @@ class PostgresDatabase:
 
     dialect: Dialect = "postgresql"
 
-    def __init__(self, dsn: str) -> None:
-        self.dsn = dsn
+    def __init__(self, url: str, direct_url: str | None = None) -> None:
+        self.direct_url = direct_url or url
+        """For what needs a session."""
+        pooled = direct_url is not None
         self.engine: dict[str, Any] = {
             "engine": __name__,
-            "credentials": {"dsn": dsn, "read_only": True, "size": 6, "seconds": READ_SECONDS},
+            "credentials": {"dsn": url, "read_only": True, "size": 6, "seconds": READ_SECONDS, "pooled": pooled},
         }
-        self._writing = connect(dsn, size=8, seconds=WRITE_SECONDS)
-        self._reporting = connect(dsn, size=2, seconds=60.0, read_only=True)
+        self._writing = connect(url, size=8, seconds=WRITE_SECONDS, pooled=pooled)
+        self._reporting = connect(url, size=2, seconds=60.0, read_only=True, pooled=pooled)
 
     async def start(self) -> None:
         """Make the pools; raises StoreUnavailable if the server does not answer."""
@@ -314,6 +359,6 @@ class PostgresDatabase:
 client_class = Client
 
 
-def connect(dsn: str, *, size: int, seconds: float, read_only: bool = False) -> Client:
+def connect(dsn: str, *, size: int, seconds: float, read_only: bool = False, pooled: bool = False) -> Client:
     """A client that tortoise's registry does not know (it connects at first use)."""
-    return Client(dsn, read_only=read_only, size=size, seconds=seconds, connection_name="default")
+    return Client(dsn, read_only=read_only, size=size, seconds=seconds, pooled=pooled, connection_name="default")

@@ -18,6 +18,7 @@ from tortoise.backends.base.executor import EXECUTOR_CACHE
 from tortoise.context import TortoiseContext
 
 from dwctl.errors import ConfigurationError
+from dwctl.store.addresses import check_addresses
 from dwctl.store.failures import StoreUnavailable
 from dwctl.store.migrate import MODELS, migrate_postgresql, migrate_sqlite
 from dwctl.store.postgresql import PostgresDatabase
@@ -57,30 +58,32 @@ class Store:
         self._closed = False
 
     @classmethod
-    async def open(cls, url: str | None, data_dir: Path, *, wait: float = 0.0, copy: bool = True) -> "Store":
+    async def open(cls, url: str | None, data_dir: Path, *, direct_url: str | None = None, wait: float = 0.0, copy: bool = True) -> "Store":
         """Connect, and migrate if migrations are pending (on SQLite after a copy of the file, unless ``copy`` is false).
 
-        ``url`` None means SQLite in ``data_dir``. A database that is down is tried for ``wait`` seconds. Raises
-        StoreUnavailable, SchemaTooNew, ConfigurationError.
+        ``url`` None means SQLite in ``data_dir``. With ``direct_url``, the PostgreSQL server's own address, ``url`` may be that
+        of a pooler in transaction mode. A database that is down is tried for ``wait`` seconds. Raises StoreUnavailable,
+        SchemaTooNew, ConfigurationError.
         """
         path = database_path(url, data_dir)
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         until = time.monotonic() + wait
         while True:
             try:
-                return await cls._open(url, path, data_dir, copy)
+                return await cls._open(url, direct_url, path, data_dir, copy)
             except StoreUnavailable:
                 if time.monotonic() >= until:
                     raise
             await asyncio.sleep(0.25)
 
     @classmethod
-    async def _open(cls, url: str | None, path: Path | None, data_dir: Path, copy: bool) -> "Store":
+    async def _open(cls, url: str | None, direct_url: str | None, path: Path | None, data_dir: Path, copy: bool) -> "Store":
         database: SqliteDatabase | PostgresDatabase
         if path is None:
             assert url is not None
-            await migrate_postgresql(url)
-            database = PostgresDatabase(url)
+            await check_addresses(url, direct_url)
+            await migrate_postgresql(direct_url or url)
+            database = PostgresDatabase(url, direct_url)
         else:
             try:
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -36,6 +36,7 @@ REASONS = {
     "journal_sync_failed": "The journal could not be written to disk in time: a power failure now could lose the newest records.",
     "quarantine": "Some records could not be stored and wait in journal/quarantine of the data directory. Their charges are kept.",
     "journal_full": "The journal on disk is full: priced requests are refused until records have reached the database.",
+    "changes_not_announced": "The direct connection to PostgreSQL is lost: what other nodes change arrives up to half a second later.",
 }
 """Reasons of ``/readyz`` in sentences; others are shown as they are."""
 

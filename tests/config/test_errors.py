@@ -66,6 +66,9 @@ def test_the_place_and_the_nearest_key_are_named(tmp_path: Path, text: str, said
         ("journal:\n  segment_bytes: 1GiB", "dwctl.yaml:2: `journal.max_bytes` must have room"),
         ("auth: {default_user_roles: [Boss]}", "dwctl.yaml:1: `auth.default_user_roles` has 'Boss'"),
         ("database: {url: 'mysql://u:canary@h/d'}", "dwctl.yaml:1: `database.url` must begin with postgres://"),
+        ("database:\n  url: postgres://h/d\n  direct_url: h/canary", "dwctl.yaml:3: `database.direct_url` must begin with postgres://"),
+        ("database: {direct_url: 'postgres://u:canary@h/d'}", "dwctl.yaml:1: `database.direct_url` needs `database.url` beside it"),
+        ("database:\n  url: sqlite:///d\n  direct_url: postgres://h/d", "dwctl.yaml:3: `database.direct_url` needs `database.url`"),
     ],
 )
 def test_rules_between_keys(tmp_path: Path, text: str, said: str) -> None:

@@ -119,10 +119,12 @@ def test_the_sealing_text_comes_from_the_key_or_its_file(tmp_path: Path) -> None
 
 def test_secrets_are_shown_by_nothing() -> None:
     environ = {"DWCTL_ADMIN_PASSWORD": "canary-1", "DWCTL_SECRET_KEY": "canary-2", "DATABASE_URL": "postgres://u:canary-3@h/d"}
-    explained = config.explain(None, {**environ, "DWCTL_METRICS__TOKEN": "canary-4"})
+    environ |= {"DWCTL_METRICS__TOKEN": "canary-4", "DWCTL_DATABASE__DIRECT_URL": "postgres://u:canary-5@h/d"}
+    explained = config.explain(None, environ)
     shown = repr(explained.config) + str(explained.config) + repr(explained.config.metrics) + str(list(explained.lines()))
     assert "canary" not in shown
     lines = {path: (value, origin) for path, value, origin in explained.lines()}
     assert lines["admin_password"] == ("(hidden)", "env DWCTL_ADMIN_PASSWORD")
+    assert lines["database.direct_url"] == ("(hidden)", "env DWCTL_DATABASE__DIRECT_URL")
     assert lines["port"] == ("3001", "default")
     assert set(lines) == set(config.keys())

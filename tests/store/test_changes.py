@@ -3,14 +3,16 @@
 import asyncio
 import sqlite3
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from dwctl.store import ChangeRow, Changes, Store, StoreUnavailable, Tx
 from dwctl.store.changes import SETTLE_SECONDS, coalesced
-from tests.conftest import PostgresServer
+from tests.conftest import PostgresServer, everywhere
+from tests.pooler import Pooler
 from tests.waiting import until
 
 
@@ -91,8 +93,9 @@ def test_coalescing_keeps_the_last_of_each_entity_in_order() -> None:
     assert coalesced(rows) == [rows[1], rows[2], rows[3]]
 
 
-async def test_another_node_follows_within_a_second(database_url: str, data_dir: Path, tmp_path: Path, store: Store) -> None:
-    other_store = await Store.open(database_url, tmp_path / "other")
+@everywhere
+async def test_another_node_follows_within_a_second(database_url: str, direct_url: str | None, tmp_path: Path, store: Store) -> None:
+    other_store = await Store.open(database_url, tmp_path / "other", direct_url=direct_url)
     other = Changes(other_store)
     follower = Follower()
     other.start(follower.apply, 0)
@@ -173,6 +176,37 @@ async def test_an_outage_of_postgresql_is_survived(postgres_server: PostgresServ
     await until(lambda: follower.entities[-1] == name)
     await changes.close()
     await store.close()
+
+
+async def test_news_comes_over_the_direct_connection_and_also_after_that_was_lost(
+    postgres_url: str, pooler: Pooler, shared_postgres: Callable[[str], str], data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a look at the log, which would bring it half a second later."""
+    monkeypatch.setattr("dwctl.store.changes.POLL_SECONDS", 60)
+    listening = (
+        f"FROM pg_stat_activity WHERE datname = '{postgres_url.rpartition('/')[2]}' AND pid <> pg_backend_pid() "
+        "AND query LIKE 'LISTEN%' AND state = 'idle'"
+    )
+    stores = [await Store.open(pooler.url(postgres_url), data_dir / name, direct_url=postgres_url) for name in ("here", "elsewhere")]
+    changes, follower = Changes(stores[0]), Follower()
+    changes.start(follower.apply, 0)
+    listener = ""
+    for number in range(2):
+        await until(lambda before=listener: (found := shared_postgres(f"SELECT pid {listening}").strip()) and found != before)
+        listener = shared_postgres(f"SELECT pid {listening}").strip()
+        port = int(shared_postgres(f"SELECT client_port {listening}"))
+        assert port in {connection.laddr.port for connection in psutil.Process().net_connections()}, "not by way of the pooler"
+        name = f"key-{number}"
+        await note(stores[1], name)
+        await until(lambda name=name: name in follower.entities)
+        # It is lost, and somebody makes a change before it is back.
+        shared_postgres(f"SELECT pg_terminate_backend({listener})")
+        await note(stores[1], f"meanwhile-{number}")
+        await until(lambda number=number: f"meanwhile-{number}" in follower.entities)
+    assert changes.degraded() == []
+    await changes.close()
+    for store in stores:
+        await store.close()
 
 
 async def test_a_locked_sqlite_file_is_survived(sqlite_url: str, data_dir: Path) -> None:
