@@ -6,7 +6,6 @@ template. Without the programs of PostgreSQL or PgBouncer the tests on them are 
 
 import asyncio
 import contextlib
-import ctypes
 import fcntl
 import json
 import os
@@ -27,7 +26,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from dwctl.store import Store
-from tests.pooler import Pooler, pooler_program, unprivileged
+from tests.pooler import Pooler, die_with_parent, pooler_program, unprivileged
 
 # How long an example takes is the machine's business: it may be busy with the other tests.
 settings.register_profile("dwctl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -43,10 +42,6 @@ def postgres_programs() -> Path | None:
         return found[-1].parent
     on_path = shutil.which("postgres")
     return Path(on_path).resolve().parent if on_path else None
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 def _run_in_thread(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -99,7 +94,7 @@ class PostgresServer:
                 stdout=log,
                 stderr=log,
                 cwd=self.directory,
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
                 **self._account,
             )
         until = time.monotonic() + 30

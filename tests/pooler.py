@@ -2,10 +2,12 @@
 
 import configparser
 import contextlib
+import ctypes
 import os
 import pwd
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -25,6 +27,10 @@ def unprivileged() -> dict[str, Any]:
         return {}
     entry = pwd.getpwnam("postgres")
     return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+
+
+def die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 def pooler_program() -> Path | None:
@@ -54,7 +60,9 @@ class Pooler:
         with file.open("w") as written:
             config.write(written)
         with (self.directory / "log").open("wb") as log:
-            self.process = subprocess.Popen([program, "-q", file], stdout=log, stderr=log, cwd=self.directory, **unprivileged())
+            self.process = subprocess.Popen(
+                [program, "-q", file], stdout=log, stderr=log, cwd=self.directory, preexec_fn=die_with_parent, **unprivileged()
+            )
         until = time.monotonic() + 10
         while True:
             with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", self.port)):

@@ -198,8 +198,8 @@ class Client(AsyncpgDBClient):
             command_timeout=self._seconds,
             reset=_keep,
             server_settings=settings,
-            **({"statement_cache_size": 0} if self._pooled else {}),
-            **({"connection_class": _Reader} if self._pooled and self._read_only else {}),
+            statement_cache_size=0 if self._pooled else 100,
+            connection_class=_Reader if self._read_only and self._pooled else asyncpg.Connection,
         )
         await self._post_connect()
 
@@ -212,7 +212,7 @@ class Client(AsyncpgDBClient):
                 pool.terminate()
 
     def acquire_connection(self) -> PoolConnectionWrapper[Any]:
-        lease = _ReadingTransaction if self._pooled and self._read_only else _Lease
+        lease = _ReadingTransaction if self._read_only and self._pooled else _Lease
         return lease(self, self._pool_init_lock)
 
 
