@@ -349,11 +349,11 @@ addEventListener("submit", (event) => {
 addEventListener("beforeunload", (event) => { if (dirty?.isConnected) event.preventDefault(); });
 
 const resume = () => {
-  const resuming = new URLSearchParams(location.search).has("resume");
+  const notice = document.getElementById("resumed");
   for (const form of document.querySelectorAll("form[data-draft]")) {
     const kept = sessionStorage.getItem(draftKey(form));
     sessionStorage.removeItem(draftKey(form));
-    if (!kept || !resuming) continue;
+    if (!kept || !notice) continue;
     for (const [name, value] of JSON.parse(kept)) {
       const fields = form.querySelectorAll(`[name="${CSS.escape(name)}"]`);
       for (const field of fields) {
@@ -361,9 +361,6 @@ const resume = () => {
         else if (field.type !== "hidden") field.value = value;
       }
     }
-    const notice = document.createElement("div");
-    notice.className = "notice warn";
-    notice.setAttribute("role", "alert");
     notice.textContent = "You had been signed out, so this was not saved. What you typed is here again: please save it.";
     form.prepend(notice);
     dirty = form;
