@@ -154,7 +154,7 @@ async def _list(context: Context, query: RequestsQuery, found: Understood, span:
         values["running"] = (await live.in_flight(services, actor, found.chosen))[::-1]
         values["feed"] = feed_address({name: words[name] for name in (*FILTERS, "range")}, end)
     if not shown.entries and query.q is not None:
-        values["hits"] = [hit for hit in await palette.find(services, actor, query.q) if hit.kind != "request"]
+        values["hits"] = [hit for hit in await palette.find(services, actor, query.q) if hit.kind not in ("request", "group")]
     return values | {
         "entries": shown.entries,
         "follows": follows,
