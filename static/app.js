@@ -102,6 +102,19 @@ customElements.define("toast-message", class extends HTMLElement {
   }
 });
 
+// A request of the page that gets no answer is said, until one gets one. What is saved as it is ticked then shows what was saved before.
+const unanswered = document.createElement("toast-message");
+unanswered.className = "toast danger";
+unanswered.setAttribute("stays", "0");
+unanswered.textContent = "The server does not answer. Check that it can be reached, and try again.";
+addEventListener("htmx:error", (event) => {
+  const { ctx } = event.detail;
+  if (!ctx || ctx.text !== undefined || ctx.sourceElement.closest("live-feed")) return;
+  ctx.sourceElement.closest(".quiet-form")?.reset();
+  document.getElementById("toasts").append(unanswered);
+});
+for (const name of ["htmx:before:response", "htmx:sse:after:connection"]) addEventListener(name, () => unanswered.remove());
+
 // A secret is gone from the page as soon as the page is left, also from the copy that the browser keeps for Back.
 customElements.define("secret-field", class extends HTMLElement {
   connectedCallback() {
@@ -366,19 +379,6 @@ const resume = () => {
     dirty = form;
   }
 };
-
-// A request of the page that gets no answer is said, until one gets one. What is saved as it is ticked then shows what was saved before.
-const unanswered = document.createElement("toast-message");
-unanswered.className = "toast danger";
-unanswered.setAttribute("stays", "0");
-unanswered.textContent = "The server does not answer. Check that it can be reached, and try again.";
-addEventListener("htmx:error", (event) => {
-  const { ctx } = event.detail;
-  if (!ctx || ctx.text !== undefined || ctx.sourceElement.closest("live-feed")) return;
-  ctx.sourceElement.closest(".quiet-form")?.reset();
-  document.getElementById("toasts").append(unanswered);
-});
-for (const name of ["htmx:before:response", "htmx:sse:after:connection"]) addEventListener(name, () => unanswered.remove());
 
 // What has the focus may go with a part of the page that is filled anew: then the focus stays with what was around it.
 let around = [];
