@@ -27,7 +27,10 @@ class Demo:
 
     @classmethod
     async def start(cls, services: Services, config: Config) -> "Demo":
-        """Start the provider on a free loopback port and apply the demo's endpoint, models, user, key and credit."""
+        """Start the provider on a free loopback port and apply the demo's endpoint, models, user, key, and credit for the user and the
+        administrator."""
+        administrator = config.admin_email.strip().lower()
+        [row] = await services.store.fetch("SELECT id FROM users WHERE live_email = ?", (administrator,))
         provider = await simulator.start("127.0.0.1", 0, latency=150, token_rate=60)
         secret = _secret(config.data_dir / _KEY_FILE)
         prices = [{"input_per_million": "2.50", "output_per_million": "10"}]
@@ -48,7 +51,10 @@ class Demo:
                     },
                 ],
                 "keys": [{"user": _USER, "name": "demo", "secret": secret}],
-                "grants": [{"user": _USER, "amount": _CREDIT, "source_id": "demo-credit", "description": "Credit of the demo"}],
+                "grants": [
+                    {"user": user, "amount": _CREDIT, "source_id": source, "description": "Credit of the demo"}
+                    for user, source in ((_USER, "demo-credit"), (administrator, f"demo-credit-{row['id']}"))
+                ],
             },
         )
         await services.changes.applied(await services.changes.head())

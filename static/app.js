@@ -102,6 +102,19 @@ customElements.define("toast-message", class extends HTMLElement {
   }
 });
 
+// A request of the page that gets no answer is said, until one gets one. What is saved as it is ticked then shows what was saved before.
+const unanswered = document.createElement("toast-message");
+unanswered.className = "toast danger";
+unanswered.setAttribute("stays", "0");
+unanswered.textContent = "The server does not answer. Check that it can be reached, and try again.";
+addEventListener("htmx:error", (event) => {
+  const { ctx } = event.detail;
+  if (!ctx || ctx.text !== undefined || ctx.sourceElement.closest("live-feed")) return;
+  ctx.sourceElement.closest(".quiet-form")?.reset();
+  document.getElementById("toasts").append(unanswered);
+});
+for (const name of ["htmx:before:response", "htmx:sse:after:connection"]) addEventListener(name, () => unanswered.remove());
+
 // A secret is gone from the page as soon as the page is left, also from the copy that the browser keeps for Back.
 customElements.define("secret-field", class extends HTMLElement {
   connectedCallback() {
@@ -349,11 +362,11 @@ addEventListener("submit", (event) => {
 addEventListener("beforeunload", (event) => { if (dirty?.isConnected) event.preventDefault(); });
 
 const resume = () => {
-  const resuming = new URLSearchParams(location.search).has("resume");
+  const notice = document.getElementById("resumed");
   for (const form of document.querySelectorAll("form[data-draft]")) {
     const kept = sessionStorage.getItem(draftKey(form));
     sessionStorage.removeItem(draftKey(form));
-    if (!kept || !resuming) continue;
+    if (!kept || !notice) continue;
     for (const [name, value] of JSON.parse(kept)) {
       const fields = form.querySelectorAll(`[name="${CSS.escape(name)}"]`);
       for (const field of fields) {
@@ -361,9 +374,6 @@ const resume = () => {
         else if (field.type !== "hidden") field.value = value;
       }
     }
-    const notice = document.createElement("div");
-    notice.className = "notice warn";
-    notice.setAttribute("role", "alert");
     notice.textContent = "You had been signed out, so this was not saved. What you typed is here again: please save it.";
     form.prepend(notice);
     dirty = form;

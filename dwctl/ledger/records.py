@@ -12,6 +12,8 @@ from dwctl.dialects.usage import Usage
 OUTCOMES = ("complete", "cancelled", "interrupted", "failed", "refused")
 """complete: the terminal event or whole body was there. cancelled: the client left. interrupted: the provider (or the
 gateway itself) broke off after output. failed: no answer, or an answer that is an error. refused: dwctl said no."""
+ERRORS = ("interrupted", "failed", "refused")
+"""Outcomes that count as errors: neither complete nor the client's own doing."""
 
 
 class Begin(msgspec.Struct, frozen=True, array_like=True, tag="b", gc=False):

@@ -17,7 +17,7 @@ from msgspec.structs import astuple
 from dwctl.clock import HOUR
 from dwctl.dialects.usage import Usage
 from dwctl.ledger.journal import Position
-from dwctl.ledger.records import Charge, Record
+from dwctl.ledger.records import ERRORS, Charge, Record
 from dwctl.store import Tx
 from dwctl.store.changes import Changes
 
@@ -299,7 +299,7 @@ async def _add_up(tx: Tx, records: Iterable[Record], entered: set[str], applied:
         if is_new:
             usage = record.usage or _NO_USAGE
             sums[0] += 1
-            sums[1] += record.outcome not in ("complete", "cancelled")
+            sums[1] += record.outcome in ERRORS
             sums[2] += usage.uncached_input
             sums[3] += usage.cache_read
             sums[4] += usage.cache_write_5m + usage.cache_write_1h

@@ -18,6 +18,7 @@ from dwctl.errors import bad_request, forbidden
 from dwctl.gateway import InsideCall
 from dwctl.gateway.admit import accessible
 from dwctl.ledger import Record, prices
+from dwctl.ledger.records import ERRORS
 from dwctl.operations.key_list import ListedKey
 from dwctl.operations.loose_json import decoded, objects
 from dwctl.operations.services import Services
@@ -267,5 +268,5 @@ def _conclude(ending: Answer, record: Record) -> None:
     ending.finish_reason = record.finish_reason
     if usage is not None:
         ending.input_tokens, ending.output_tokens = usage.input, usage.output
-    if ending.error is None and record.outcome not in ("complete", "cancelled"):
+    if ending.error is None and record.outcome in ERRORS:
         ending.error = record.error_message or "The answer broke off."

@@ -12,7 +12,7 @@ import msgspec
 from dwctl.accounts import Actor
 from dwctl.ledger import Begin, Record
 from dwctl.ledger.rows import as_row
-from dwctl.operations.request_log import RequestFilter
+from dwctl.operations.request_log import RequestFilter, outcomes
 from dwctl.operations.request_search import LoggedRequest, scoped
 from dwctl.operations.requests import entry
 from dwctl.operations.services import Services
@@ -89,9 +89,9 @@ def _matches(payload: object, chosen: RequestFilter) -> bool:
     lowest, highest = chosen.status_code_min or 0, 999 if chosen.status_code_max is None else chosen.status_code_max
     if isinstance(payload, Begin):
         return chosen.outcome is None and chosen.status_code is None and (lowest, highest) == (0, 999)
-    return (
-        chosen.outcome in (None, payload.outcome) and chosen.status_code in (None, payload.status) and lowest <= payload.status <= highest
-    )
+    if chosen.outcome is not None and payload.outcome not in outcomes(chosen.outcome):
+        return False
+    return chosen.status_code in (None, payload.status) and lowest <= payload.status <= highest
 
 
 async def _in_flight(services: Services, begin: Begin, names: dict[str, str | None]) -> InFlight:

@@ -1,4 +1,4 @@
-"""Finding things by a few letters: models, endpoints, users, API keys, and a request by its id. Only what the actor may see."""
+"""Finding things by a few letters: models, groups, endpoints, users, API keys, and a request by its id. Only what the actor may see."""
 
 from typing import Literal
 
@@ -17,7 +17,7 @@ from dwctl.operations.users import like
 class Hit(msgspec.Struct, frozen=True):
     """``label`` is what to show, ``hint`` what tells it from others; ``owner_id`` of a key is the account that it belongs to."""
 
-    kind: Literal["model", "endpoint", "user", "api_key", "request"]
+    kind: Literal["model", "group", "endpoint", "user", "api_key", "request"]
     id: str
     label: str
     hint: str
@@ -40,6 +40,15 @@ async def find(services: Services, actor: Actor, text: str, *, limit: int = 6) -
     page = await catalog_views.list_models(services, actor, ModelFilter(search=text, sort="alias", descending=False), skip=0, limit=limit)
     hits += [Hit("model", model.id, model.alias, model.model_name) for model in page.models]
     fetch, pattern = services.store.fetch, like(text)
+    if policy.allows(actor, "Groups", "read_all"):
+        hits += [
+            Hit("group", str(row["id"]), row["name"], row["description"] or "")
+            for row in await fetch(
+                "SELECT id, name, description FROM groups WHERE deleted_at IS NULL AND lower(name) LIKE ? ESCAPE '!'"
+                " ORDER BY name, id LIMIT ?",
+                (pattern, limit),
+            )
+        ]
     if policy.allows(actor, "Endpoints", "read_all"):
         hits += [
             Hit("endpoint", str(row["id"]), row["name"], row["url"])

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from dwctl.clock import HOUR
+from dwctl.ledger.records import ERRORS, OUTCOMES
 from dwctl.store import Row, Store
 from dwctl.store.tables.ledger import BY_ACCOUNT, BY_ENDPOINT, BY_FAILURE, BY_KEY, BY_MODEL
 
@@ -21,6 +22,8 @@ END = 2**63 - 1
 FEW_ROWS = 20_000
 """So many are looked through without asking the hourly sums first."""
 COUNTED_ROWS = 50_000
+OUTCOME_WORDS = (*OUTCOMES, "errors")
+"""What a filter may ask for."""
 
 
 class RequestFilter(msgspec.Struct, kw_only=True):
@@ -45,6 +48,7 @@ class RequestFilter(msgspec.Struct, kw_only=True):
     endpoint: str | None = None
     """The provider's name at the time."""
     outcome: str | None = None
+    """One of ``OUTCOME_WORDS``."""
     error_code: str | None = None
     descending: bool = True
     after_id: str | None = None
@@ -106,6 +110,11 @@ class Plan(msgspec.Struct, frozen=True):
         return f"SELECT {columns} FROM {source}{conditions}{tail}", args
 
 
+def outcomes(word: str) -> tuple[str, ...]:
+    """What one of ``OUTCOME_WORDS`` stands for."""
+    return ERRORS if word == "errors" else (word,)
+
+
 def _where(chosen: RequestFilter) -> tuple[list[str], list[Any]]:
     wanted: tuple[tuple[str, Any], ...] = (
         ("id = ?", chosen.request_id),
@@ -119,11 +128,15 @@ def _where(chosen: RequestFilter) -> tuple[list[str], list[Any]]:
         ("started_us >= ?", chosen.after_us),
         ("started_us < ?", chosen.before_us),
         *((f"{dimension.column} = ?", getattr(chosen, dimension.field)) for dimension in _DIMENSIONS),
-        ("outcome = ?", chosen.outcome),
         ("error_code = ?", chosen.error_code),
     )
     given = [(condition, value) for condition, value in wanted if value is not None]
-    return [condition for condition, _ in given], [value for _, value in given]
+    conditions, args = [condition for condition, _ in given], [value for _, value in given]
+    if chosen.outcome is not None:
+        meant = outcomes(chosen.outcome)
+        conditions.append(f"outcome IN ({', '.join('?' * len(meant))})")
+        args += meant
+    return conditions, args
 
 
 async def plan(store: Store, chosen: RequestFilter) -> Plan | None:

@@ -12,11 +12,10 @@ import msgspec
 from dwctl import clock
 from dwctl.accounts import Actor, policy
 from dwctl.errors import bad_request
-from dwctl.ledger.records import OUTCOMES
 from dwctl.operations import request_log
 from dwctl.operations.account_views import in_chunks
 from dwctl.operations.csv_text import csv_line
-from dwctl.operations.request_log import END, RequestFilter
+from dwctl.operations.request_log import END, OUTCOME_WORDS, RequestFilter
 from dwctl.operations.requests import RequestEntry, emails_of, entry
 from dwctl.operations.rows import canonical
 from dwctl.operations.services import Services
@@ -104,14 +103,21 @@ def scoped(actor: Actor, chosen: RequestFilter) -> RequestFilter:
             if known is None:
                 raise bad_request(f"{field} is not a UUID: copy it from the list, or leave it empty", param=field)
             chosen = msgspec.structs.replace(chosen, **{field: known})
-    if chosen.outcome is not None and chosen.outcome not in OUTCOMES:
-        raise bad_request(f"outcome must be one of {', '.join(OUTCOMES)}", param="outcome")
+    if chosen.outcome is not None and chosen.outcome not in OUTCOME_WORDS:
+        raise bad_request(f"outcome must be one of {', '.join(OUTCOME_WORDS)}", param="outcome")
     if chosen.after_us is not None and chosen.before_us is not None and chosen.after_us >= chosen.before_us:
         raise bad_request("The range must begin before it ends", param="after_us")
     if policy.allows(actor, "Requests", "read_all"):
         return chosen
     policy.require_for(actor, "Requests", "read_all", chosen.user_id or actor.user_id)
     return msgspec.structs.replace(chosen, user_id=actor.user_id)
+
+
+async def end(services: Services) -> int:
+    """The place of the newest request in the log; 0 if there is none. What is recorded from here on has a higher one."""
+    [row] = await services.store.fetch("SELECT coalesce(max(seq), 0) AS seq FROM requests")
+    place: int = row["seq"]
+    return place
 
 
 async def search(

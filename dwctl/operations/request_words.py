@@ -11,8 +11,7 @@ import msgspec
 
 from dwctl.accounts import Actor, policy
 from dwctl.accounts.policy import Resource
-from dwctl.ledger.records import OUTCOMES
-from dwctl.operations.request_log import RequestFilter
+from dwctl.operations.request_log import OUTCOME_WORDS, RequestFilter
 from dwctl.operations.rows import canonical
 from dwctl.operations.services import Services
 
@@ -52,8 +51,8 @@ async def understand(services: Services, actor: Actor, words: Words, resource: R
         _status(found, words.status)
     if words.outcome is not None:
         found.chosen.outcome = words.outcome
-        if words.outcome not in OUTCOMES:
-            found.problems["outcome"] = f"Choose one of: {', '.join(OUTCOMES)}."
+        if words.outcome not in OUTCOME_WORDS:
+            found.problems["outcome"] = f"Choose one of: {', '.join(OUTCOME_WORDS)}."
     if words.key is not None:
         known = canonical(words.key)
         keys = await _keys(services, None if everybody else actor, words.key) or ([(known, known)] if known is not None else [])

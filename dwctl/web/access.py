@@ -11,7 +11,7 @@ from dwctl.operations import groups, users
 from dwctl.operations.access import AccessExplanation, Named, access_matrix, explain_access, set_grants
 from dwctl.operations.rows import canonical
 from dwctl.web.addresses import address
-from dwctl.web.forms import FormState, wrong
+from dwctl.web.forms import FormState, decode_fields, wrong
 from dwctl.web.pages import Nav, PageNumber, View, go, page, view
 from dwctl.web.undo import undoable
 
@@ -64,7 +64,10 @@ class FixForm(msgspec.Struct, kw_only=True):
 )
 async def show(context: Context) -> View:
     """The table: a row a model, a column a group."""
-    return await _matrix(context, context.query or MatrixQuery())
+    if context.form is not None:
+        # Of what could not be saved nothing is kept but which part of the table it was.
+        return await _matrix(context, decode_fields(context.form.values, MatrixQuery))
+    return await _matrix(context, context.query)
 
 
 @page(ROUTES, "POST", "/admin/access", policy=Needs("Groups", "update_all"), form=MatrixForm, again=show, summary="Set who may call what")

@@ -175,7 +175,7 @@ def _shown(tiles: HomeTiles, span: str, everybody: bool) -> list[Shown]:
     rate = _Share(tiles.errors, tiles.requests)
     shown = [
         _number("Requests", "count", tiles.requests, f"/requests?{since}"),
-        Shown("Failed", "percent", rate.now, rate.change, rate.direction, tiles.errors.points, f"/requests?{since}&outcome=failed"),
+        Shown("Failed", "percent", rate.now, rate.change, rate.direction, tiles.errors.points, f"/requests?{since}&outcome=errors"),
         _number("Spend", "money", tiles.spend, f"/cost?{since}"),
     ]
     return [*shown, _number("Active users", "count", tiles.active_users, f"/cost?{since}&by=user")] if everybody else shown

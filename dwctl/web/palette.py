@@ -13,6 +13,7 @@ ROUTES: list[Route] = []
 _KINDS = {
     "request": ("Request", "activity", "/requests/{}"),
     "model": ("Model", "boxes", "/models/{}"),
+    "group": ("Group", "users-round", "/admin/groups/{}"),
     "endpoint": ("Endpoint", "plug", "/admin/endpoints/{}"),
     "user": ("User", "users", "/admin/users/{}"),
     "api_key": ("API key", "key-round", "/keys/{}"),

@@ -27,6 +27,8 @@ from dwctl.web.signing import Flash, Keepsakes
 TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
 FOLDERS = [TEMPLATES]
 """Where templates are looked for."""
+RESUME = "resume"
+"""The word of the address of a page from which a form was sent when the session had ended."""
 MACROS = ("icons", "live", "forms", "badges", "cards", "charts", "tables", "snippets", "dialogs", "empty", "requests", "usage")
 """In the order in which they may use each other."""
 
@@ -51,6 +53,11 @@ class Shell:
         """The page's path and query, to come back to."""
         query = self._context.request.query_string
         return f"{self.path}?{query}" if query else self.path
+
+    @property
+    def resumes(self) -> bool:
+        """Whether a form was sent from this page in a session that had ended, and somebody is back after signing in."""
+        return RESUME in self._context.request.args
 
     @cached_property
     def csrf(self) -> str:

@@ -1,8 +1,8 @@
 """Requests as they happen: the feed behind the Requests page and behind Home's strip, and what both begin with.
 
-A page names the newest request that it shows (``after``). Its feed first tells of everything since, then of what happens; a page that lost
-it comes back with the id of the last event, and where that leads nowhere, is told of everything since ``after`` once more. A request
-that is told of twice replaces itself.
+A page names the place in the log up to which it has read (``after``). Its feed first tells of everything since, then of what happens; a
+page that lost it comes back with the id of the last event, and where that leads nowhere, is told of everything since ``after`` once
+more. A request that is told of twice replaces itself.
 """
 
 import asyncio
@@ -67,20 +67,21 @@ def reads_everybodys(context: Context) -> bool:
     return policy.allows(context.actor, "Requests", "read_all")
 
 
-def feed_address(words: dict[str, Any], entries: list[LoggedRequest]) -> str:
-    """Where the feed of a list is that begins with these entries."""
-    return address("/events/requests", words | {"after": entries[0].seq if entries else "0"})
+def feed_address(words: dict[str, Any], after: int) -> str:
+    """Where the feed of a list is that has been read when the log ended at ``after``."""
+    return address("/events/requests", words | {"after": after})
 
 
 async def strip(context: Context, *, most: int = STRIP) -> Strip:
     """The newest requests of whoever asks, for Home."""
     chosen = RequestFilter()
+    end = await request_search.end(context.services)
     found = await request_search.search(context.services, context.actor, chosen, limit=most)
     running = await live.in_flight(context.services, context.actor, chosen)
     return Strip(
         entries=found.entries,
         running=running[::-1],
-        feed=feed_address({"strip": "true"}, found.entries),
+        feed=feed_address({"strip": "true"}, end),
         most=most,
         to_open=_to_open(TailQuery(strip=True)),
     )

@@ -13,12 +13,11 @@ from sanic.response import HTTPResponse, ResponseStream
 from dwctl.clock import now_us
 from dwctl.doorway import Context, Needs, Route
 from dwctl.errors import GatewayError
-from dwctl.ledger.records import OUTCOMES
 from dwctl.operations import catalog_views, inspector, live, palette, request_search, snippets
 from dwctl.operations.catalog_views import ModelFilter
 from dwctl.operations.conversation import Turn, answered, asked
 from dwctl.operations.inspector import Inspection
-from dwctl.operations.request_log import RequestFilter
+from dwctl.operations.request_log import OUTCOME_WORDS, RequestFilter
 from dwctl.operations.request_search import Bar, Summary
 from dwctl.operations.request_words import Understood, Words, understand
 from dwctl.web.addresses import Chip, Query, address, refuse, tidied
@@ -129,7 +128,7 @@ async def _list(context: Context, query: RequestsQuery, found: Understood, span:
             written(moment) if text is not None and moment is not None else ""
             for text, moment in ((query.start, span.from_us), (query.end, span.to_us))
         ],
-        "outcomes": OUTCOMES,
+        "outcomes": OUTCOME_WORDS,
         "statuses": STATUSES,
         "models": await _models(context),
         "csv": address(f"{PATH}.csv", {name: words[name] for name in (*FILTERS, "range", "from", "to")}),
@@ -147,14 +146,15 @@ async def _list(context: Context, query: RequestsQuery, found: Understood, span:
     }
     if found.problems:
         return values
+    end = await request_search.end(services)
     shown = await request_search.search(services, actor, found.chosen, limit=ROWS, before=before, after=after)
     summary = await request_search.summarize(services, actor, found.chosen)
     follows = span.to_us is None and before is None and after is None and found.chosen.request_id is None
     if follows and query.live != "off":
         values["running"] = (await live.in_flight(services, actor, found.chosen))[::-1]
-        values["feed"] = feed_address({name: words[name] for name in (*FILTERS, "range")}, shown.entries)
+        values["feed"] = feed_address({name: words[name] for name in (*FILTERS, "range")}, end)
     if not shown.entries and query.q is not None:
-        values["hits"] = [hit for hit in await palette.find(services, actor, query.q) if hit.kind != "request"]
+        values["hits"] = [hit for hit in await palette.find(services, actor, query.q) if hit.kind not in ("request", "group")]
     return values | {
         "entries": shown.entries,
         "follows": follows,

@@ -23,7 +23,7 @@ from dwctl.errors import GatewayError, forbidden
 from dwctl.web.forms import decode_fields, state_of
 from dwctl.web.navigation import roles_named
 from dwctl.web.pages import Feed, Go, PageRoute, View
-from dwctl.web.rendering import Renderer
+from dwctl.web.rendering import RESUME, Renderer
 from dwctl.web.signing import TOKEN_FIELD, TOKEN_HEADER, Flash, Keepsakes, Signer
 
 _SHOWN_AGAIN = {400: 422, 401: 422, 403: 403, 404: 422, 409: 409, 412: 409, 422: 422, 429: 429}
@@ -220,5 +220,5 @@ def _page_of_form(request: Request, host: str) -> str:
     page = urlsplit(request.headers.get("referer", ""))
     if page.netloc.lower() != host.lower():
         return "/"
-    query = f"{page.query}&resume=1" if page.query else "resume=1"
+    query = f"{page.query}&{RESUME}=1" if page.query else f"{RESUME}=1"
     return f"{safe_path(page.path)}?{query}"

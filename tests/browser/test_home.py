@@ -95,7 +95,7 @@ def test_numbers_are_those_of_the_api_and_lead_on(site: Site, watch: Watch) -> N
         assert page.get_by_role("navigation", name="Range").locator("[aria-current]").get_attribute("href") == f"/?range={span}"
         assert [tile.get_attribute("href") for tile in page.locator(".tile .label a").all()] == [
             f"/requests?range={span}",
-            f"/requests?range={span}&outcome=failed",
+            f"/requests?range={span}&outcome=errors",
             f"/cost?range={span}",
             f"/cost?range={span}&by=user",
         ]

@@ -19,6 +19,7 @@ def test_the_palette_finds_pages_actions_things_and_ids(site: Site, admin: Watch
     for text, target in (
         ("new use", "/admin/users/new"),
         ("dev@exam", "/admin/users/"),
+        ("everyo", "/admin/groups/"),
         ("chat", "/models/"),
         (logged(site), f"/requests/{logged(site)}"),
     ):
@@ -48,7 +49,7 @@ def test_arrows_choose_and_escape_closes(site: Site, admin: Watched) -> None:
 def test_nothing_is_found_that_somebody_may_not_see(site: Site, watch: Watch) -> None:
     window = watch()
     window.sign_in(email_of("StandardUser"), PASSWORD)
-    for text in (USER, "sim", "new user", "Access", "System", logged(site)):
+    for text in (USER, "sim", "new user", "Everyone", "Access", "System", logged(site)):
         window.open(f"/search?q={text}")
         found = [str(option.get_attribute("href")) for option in window.page.locator("main a[role=option]").all()]
         assert [href for href in found if not href.startswith("/models/")] == [], text

@@ -233,6 +233,31 @@ def test_a_cell_of_the_table_is_set_at_once_with_scripts_and_by_a_button_without
             assert not granted()
 
 
+def test_a_tick_that_is_not_saved_is_taken_back_and_the_page_says_why(site: Site, admin: Watched) -> None:
+    page, name = admin.page, fresh("unsaved")
+    stays, goes = f"{name} stays", f"{name} goes"
+    _, gone = create_group(admin, stays), create_group(admin, goes)
+    admin.open(f"/admin/access?q=fail&group={name}")
+    box, toasts = page.get_by_label(f"{stays} may call failing"), page.locator("#toasts")
+    page.route("**/admin/access*", lambda route: route.abort("connectionrefused"))
+    box.click()
+    expect(toasts).to_contain_text("The server does not answer")
+    expect(box).not_to_be_checked()
+    page.unroute("**/admin/access*")
+    box.click()
+    expect(page.locator("#matrix input[name=before]")).to_have_count(1)
+    expect(toasts).to_have_text("")
+    admin.forgive("ERR_CONNECTION_REFUSED", "htmx:error")
+    # The server answers, and refuses.
+    admin.expect(422)
+    assert page.request.delete(f"{site.url}/admin/api/v1/groups/{gone}").ok
+    page.get_by_label(f"{goes} may call failing").click()
+    expect(page.locator("#matrix").get_by_role("alert")).to_contain_text(gone)
+    assert page.locator("#matrix thead th").all_inner_texts() == ["Model", stays]
+    assert page.locator("#matrix tbody th").all_inner_texts() == ["failing"]
+    expect(box).to_be_checked()
+
+
 def test_what_somebody_else_ticked_meanwhile_stays(site: Site, admin: Watched) -> None:
     group_id, other_id = create_group(admin, fresh("mine")), create_group(admin, fresh("theirs"))
     model_id = found(site, "models?search=failing", "alias", "failing")

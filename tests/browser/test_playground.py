@@ -81,6 +81,23 @@ def test_escape_stops_an_answer_and_the_provider_is_let_go(talking: Site, member
     expect(again.locator(".foot")).to_contain_text("Stopped")
 
 
+def test_a_message_that_reaches_nobody_stays_and_the_page_says_so_until_it_does(member: Watched) -> None:
+    member.open("/playground?model=priced")
+    page = member.page
+    page.route("**/playground", lambda route: route.abort("connectionrefused"))
+    page.get_by_label("Message").fill("Is anybody there?")
+    for _ in range(2):
+        page.get_by_role("button", name="Send").click()
+        expect(page.locator("#toasts")).to_have_text("The server does not answer. Check that it can be reached, and try again.")
+    expect(page.get_by_label("Message")).to_have_value("Is anybody there?")
+    expect(page.get_by_role("button", name="Send")).to_be_enabled()
+    page.unroute("**/playground")
+    page.get_by_role("button", name="Send").click()
+    expect(page.locator(".turn .foot")).to_contain_text("TTFT")
+    expect(page.locator("#toasts")).to_have_text("")
+    member.forgive("ERR_CONNECTION_REFUSED", "htmx:error")
+
+
 def test_leaving_the_page_lets_the_provider_go(talking: Site, member: Watched) -> None:
     member.open("/playground?model=slow")
     turn = send(member, "Talk to nobody")

@@ -256,6 +256,8 @@ def test_an_id_is_found_and_what_is_not_exact_is_suggested(window: Watched, serv
     assert query(page) == {"model": "chat"}
     page.get_by_title("Remove this filter").click()
     assert query(page) == {}
+    window.open("/requests?q=everyon")
+    expect(page.locator(".empty")).to_contain_text("No request matches")  # there is a group of this name, which a request does not have
 
 
 def test_a_bar_of_the_histogram_leads_to_its_requests(window: Watched, server: Appliance) -> None:

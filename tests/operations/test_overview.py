@@ -264,8 +264,11 @@ async def test_the_palette_finds_what_one_may_see(server: Administration) -> Non
     async def found(actor: Actor, text: str) -> list[tuple[str, str]]:
         return [(hit.kind, hit.label) for hit in await palette.find(server.services, actor, text)]
 
+    for name in ("Team small", "Team tall"):
+        await server.admin("POST", "/groups", json={"name": name})
     assert await found(SYSTEM, "SMALL") == [
         ("model", "small"),
+        ("group", "Team small"),
         ("user", "small-ada"),
         ("user", "small-bob"),
         ("api_key", "small key"),
@@ -274,6 +277,8 @@ async def test_the_palette_finds_what_one_may_see(server: Administration) -> Non
     assert await found(standard(mine), "small") == [("api_key", "small key")]
     await access.set_grants(server.services, SYSTEM, {(NIL, model): True})
     assert await found(standard(mine), "small") == [("model", "small"), ("api_key", "small key")]
+    assert await found(standard(mine), "team") == []
+    assert await found(standard(mine, "PlatformManager"), "team") == [("group", "Team small"), ("group", "Team tall")]
     assert await found(SYSTEM, "provid") == [("endpoint", "provider")]
     assert await found(SYSTEM, made.id) == await found(standard(yours), f" {made.id} ") == [("request", made.id)]
     assert await found(standard(mine), made.id) == []

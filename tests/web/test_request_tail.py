@@ -1,8 +1,10 @@
 """The feed of requests over HTTP: resumed, ended when somebody may no longer listen, and gone when nobody does."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,11 @@ from dwctl import clock, ids
 from dwctl.accounts import SYSTEM
 from dwctl.config.schema import Auth, Native, Session
 from dwctl.ledger import Record
+from dwctl.ledger.records import OUTCOMES
 from dwctl.operations import sign_in, users
+from dwctl.web.ranges import written
 from tests.administration import ADMIN_EMAIL, QUICK, Administration, configuration, serving
+from tests.web.visitor import Visitor
 
 VIEWER = "viewer@example.com"
 PASSWORD = "a password of their own"
@@ -106,6 +111,42 @@ async def test_it_keeps_to_the_filters(server: Administration) -> None:
         await ended(server)
         wanted = await ended(server, alias="small")
         assert wanted in (await page.message())[1]
+
+
+async def test_errors_are_every_end_but_a_good_one_and_the_clients_own(server: Administration) -> None:
+    cookie = await server.cookie_of()
+    visitor = await Visitor.sign_in(server)
+    made = [await ended(server, status=200, outcome=outcome) for outcome in OUTCOMES]
+    await server.services.ledger.recorded()
+    home, listed = await visitor.open("/"), await visitor.open("/requests?outcome=errors")
+    assert 'href="/requests?range=24h&amp;outcome=errors"' in home.body
+    assert "<option selected>errors</option>" in listed.body
+    assert [request_id for request_id in made if request_id in listed.body] == made[2:]
+    async with listening(server, cookie, "?outcome=errors&after=0") as page:
+        _, text = await page.message()
+        assert [request_id for request_id in made if request_id in text] == made[2:]
+        told = [await ended(server, outcome=outcome) for outcome in OUTCOMES]
+        assert [request_id in (await page.message())[1] for request_id in told[2:]] == [True] * 3
+
+
+async def test_a_list_that_begins_empty_is_not_filled_with_what_it_had_not_found(server: Administration) -> None:
+    cookie, long_ago = await server.cookie_of(), clock.now_us() - clock.HOUR
+    old = [await ended(server, started_us=long_ago), await ended(server, started_us=long_ago, status=500, outcome="failed")]
+    await server.services.ledger.recorded()
+    visitor = await Visitor.sign_in(server)
+    lately = f"from={written(clock.now_us() - clock.HOUR // 2)}"
+    queries = ("range=15m&model=chat", "range=15m&outcome=errors", f"{lately}&status=500", lately)
+    shown = {query: await visitor.open(f"/requests?{query}") for query in queries}
+    since = await ended(server, status=500, outcome="failed")
+    await server.services.ledger.recorded()
+    for query, answer in shown.items():
+        assert "No request matches" in answer.body, query
+        feed = re.search(r'hx-sse:connect="/events/requests([^"]*)"', answer.body)
+        assert feed is not None
+        async with listening(server, cookie, unescape(feed.group(1))) as page:
+            _, text = await page.message()
+            assert since in text, query
+            assert [request_id for request_id in old if request_id in text] == [], query
 
 
 async def over(page: Listener) -> None:
