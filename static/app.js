@@ -194,6 +194,15 @@ addEventListener("change", (event) => {
 addEventListener("htmx:after:swap", showPicked);
 addEventListener("pageshow", showPicked);
 
+// A time is chosen either by its length up to now or by its ends: what is chosen last empties the other.
+addEventListener("input", ({ target }) => {
+  if (!target.matches(".filters [name=range], .filters [name=from], .filters [name=to]")) return;
+  for (const name of target.name === "range" ? ["from", "to"] : ["range"]) {
+    const other = target.form.elements[name];
+    if (other) other.value = "";
+  }
+});
+
 customElements.define("live-feed", class extends HTMLElement {
   connectedCallback() {
     const words = { connecting: "Connecting…", live: "● Live", reconnecting: "◌ Reconnecting…", ended: "– Ended", refused: "– Signed out" };

@@ -5,6 +5,7 @@ that began in it; their charges count there, whenever they were recorded.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -59,6 +60,8 @@ class Question(msgspec.Struct, kw_only=True):
     user_id: str | None = None
     key_id: str | None = None
     model: str | None = None
+    """Its alias, which another model may have had before."""
+    model_id: str | None = None
     endpoint: str | None = None
 
 
@@ -123,13 +126,15 @@ class _Scope(msgspec.Struct, frozen=True):
     last: int
     where: str
     args: list[Any]
+    everybody: bool
+    """Whether the actor sees the sums of others as well."""
 
 
 def _checked(actor: Actor, question: Question) -> _Scope:
     first, last = _range(question.start_us, question.end_us)
     if not 1 <= question.top <= 100:
         raise bad_request("top must be a number from 1 to 100", param="top")
-    return _Scope(first, last, *_scope(actor, question))
+    return _Scope(first, last, *_scope(actor, question), policy.allows(actor, "Analytics", "read_all"))
 
 
 def _bys(question: Question) -> list[By]:
@@ -151,7 +156,7 @@ async def _before(services: Services, scope: _Scope) -> list[Row]:
 
 
 async def _answer(services: Services, scope: _Scope, question: Question, rows: list[Row], previous: list[Row]) -> Exploration:
-    names = await _names(services, question, rows)
+    names = await _names(services, question, rows, owners=scope.everybody)
     return Exploration(
         start_us=scope.first * clock.HOUR,
         end_us=scope.last * clock.HOUR,
@@ -196,11 +201,14 @@ def _scope(actor: Actor, question: Question) -> tuple[str, list[Any]]:
     key = question.key_id
     if key is not None and (key := canonical(key)) is None:
         raise bad_request("key_id is not a UUID", param="key_id")
-    given = [
-        (column, value)
-        for column, value in (("account_id", account), ("key_id", key), ("alias", question.model), ("endpoint_name", question.endpoint))
-        if value is not None
-    ]
+    columns = {
+        "account_id": account,
+        "key_id": key,
+        "alias": question.model,
+        "model_id": question.model_id,
+        "endpoint_name": question.endpoint,
+    }
+    given = [(column, value) for column, value in columns.items() if value is not None]
     return "".join(f" AND {column} = ?" for column, _ in given), [value for _, value in given]
 
 
@@ -255,28 +263,44 @@ def _label(by: By, key: str, names: dict[str, str]) -> str:
             return key or "(none)"
 
 
-async def _names(services: Services, question: Question, rows: list[Row]) -> dict[str, str]:
-    """What keys and accounts are called, deleted ones included."""
+async def _names(services: Services, question: Question, rows: list[Row], *, owners: bool) -> dict[str, str]:
+    """What keys (with their ``owners``) and accounts are called, deleted ones included."""
     names: dict[str, str] = {}
     for level, by in enumerate((question.group_by, question.then_by)):
         ids = {str(row[f"by_{level}"]) for row in rows} if by in ("key", "user") else set()
         if by == "user":
             names |= await emails_of(services, list(ids))
         elif by == "key":
-            found = await in_chunks(services.store, "SELECT id, name FROM api_keys WHERE id IN ({places})", ids)
-            names |= {str(row["id"]): row["name"] for row in found}
+            names |= await _key_names(services, ids, owners=owners)
     return names
 
 
+async def _key_names(services: Services, key_ids: set[str], *, owners: bool) -> dict[str, str]:
+    """``laptop``, or ``laptop · bob@example.com``; of keys that are called the same, the beginning of the secret as well."""
+    found = await in_chunks(services.store, "SELECT id, name, user_id, secret_hint FROM api_keys WHERE id IN ({places})", key_ids)
+    emails = await emails_of(services, list({str(row["user_id"]) for row in found})) if owners else {}
+    names = {str(row["id"]): " · ".join([row["name"], *filter(None, [emails.get(str(row["user_id"]))])]) for row in found}
+    same = {name for name, count in Counter(names.values()).items() if count > 1}
+    return names | {str(row["id"]): f"{name} · {row['secret_hint']}…" for row in found if (name := names[str(row["id"])]) in same}
+
+
 def export_csv(question: Question, answer: Exploration) -> Iterator[str]:
-    """The groups as CSV lines, without a line of totals; costs in credits, exact."""
-    nested = question.then_by is not None
-    yield csv_line((question.group_by, *((question.then_by,) if nested else ()), "cost", *METRICS[1:]))
+    """The groups as CSV lines, without a line of totals; keys and users with their ids, costs in credits, exact."""
+    bys = _bys(question)
+    yield csv_line((*(head for by in bys for head in _heads(by)), "cost", *METRICS[1:]))
     for group in answer.groups:
-        for part in group.parts if nested else [group]:
-            sums = part.sums
+        for path in [(group, part) for part in group.parts] if question.then_by else [(group,)]:
+            sums = path[-1].sums
             cells = (money.format_amount(sums.charge_nano), *(getattr(sums, metric) for metric in METRICS[1:]))
-            yield csv_line((group.label, *((part.label,) if nested else ()), *cells))
+            yield csv_line((*(cell for by, shown in zip(bys, path, strict=True) for cell in _names_of(by, shown)), *cells))
+
+
+def _heads(by: By) -> tuple[str, ...]:
+    return (by, f"{by}_id") if by in ("key", "user") else (by,)
+
+
+def _names_of(by: By, shown: Group) -> tuple[str | None, ...]:
+    return (shown.label, None if shown.key == NIL else shown.key) if by in ("key", "user") else (shown.label,)
 
 
 class Tile(msgspec.Struct, kw_only=True):

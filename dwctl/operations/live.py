@@ -120,6 +120,7 @@ async def _ended(services: Services, record: Record, names: dict[str, str | None
         charge_nano=row["charge_nano"],
         api_key_name=await _key_name(services, record.key_id, names),
         upstream_model=row["upstream_model"],
+        tariff_id=row["tariff_id"],
     )
 
 

@@ -43,6 +43,8 @@ class LoggedRequest(RequestEntry, kw_only=True):
     api_key_name: str | None
     upstream_model: str | None
     """What the provider was asked for."""
+    tariff_id: str | None
+    """The price by which it was charged."""
 
 
 class RequestPage(msgspec.Struct, kw_only=True):
@@ -158,6 +160,7 @@ async def _entries(services: Services, rows: list[Row]) -> list[LoggedRequest]:
             charge_nano=row["charge_nano"],
             api_key_name=names.get(str(row["key_id"])),
             upstream_model=row["upstream_model"],
+            tariff_id=None if row["tariff_id"] is None else str(row["tariff_id"]),
         )
         for row in rows
     ]
@@ -238,7 +241,9 @@ _COLUMNS: dict[str, str] = {
     "timestamp": "time_utc",
     "id": "request_id",
     "user_email": "user",
+    "user_id": "user_id",
     "api_key_name": "api_key",
+    "api_key_id": "api_key_id",
     "model": "model",
     "served_by": "endpoint",
     "method": "method",
@@ -252,8 +257,10 @@ _COLUMNS: dict[str, str] = {
     "cache_creation_input_tokens": "cache_write_tokens",
     "completion_tokens": "output_tokens",
     "reasoning_tokens": "reasoning_tokens",
+    "estimated": "estimated",
     "first_byte_us": "first_byte_us",
     "duration_us": "duration_us",
+    "tariff_id": "tariff_id",
     "total_cost": "cost",
 }
 """Field -> heading of the export. ``cost`` is in credits, exact; empty: not billed."""

@@ -12,6 +12,7 @@ import msgspec
 from dwctl.accounts import Actor, policy
 from dwctl.accounts.policy import Resource
 from dwctl.operations.request_log import OUTCOME_WORDS, RequestFilter
+from dwctl.operations.requests import account_named
 from dwctl.operations.rows import canonical
 from dwctl.operations.services import Services
 
@@ -99,11 +100,8 @@ async def _keys(services: Services, owner: Actor | None, text: str) -> list[tupl
 
 
 async def _user(services: Services, text: str) -> tuple[str, str] | None:
-    known = canonical(text)
-    where, value = ("id = ?", known) if known is not None else ("lower(email) = ?", text.strip().lower())
-    # Of accounts with one address at most one is not deleted.
-    rows = await services.store.fetch(f"SELECT id, email FROM users WHERE {where} ORDER BY deleted_at IS NOT NULL LIMIT 1", (value,))
-    return (str(rows[0]["id"]), rows[0]["email"]) if rows else None
+    found = await account_named(services, text)
+    return None if found is None else (str(found["id"]), found["email"])
 
 
 async def _search(services: Services, owner: Actor | None, found: Understood, text: str) -> None:

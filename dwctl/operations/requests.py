@@ -161,6 +161,17 @@ async def emails_of(services: Services, account_ids: list[str]) -> dict[str, str
     return {str(row["id"]): row["email"] for row in rows}
 
 
+async def account_named(services: Services, text: str) -> Row | None:
+    """``id``, ``email`` and ``deleted_at`` of the account with an e-mail address, in whatever case, or an id; deleted ones included."""
+    known = canonical(text)
+    where, value = ("id = ?", known) if known is not None else ("lower(email) = ?", text.strip().lower())
+    # Of accounts with one address at most one is not deleted.
+    rows = await services.store.fetch(
+        f"SELECT id, email, deleted_at FROM users WHERE {where} ORDER BY deleted_at IS NOT NULL LIMIT 1", (value,)
+    )
+    return rows[0] if rows else None
+
+
 def entry(row: Row, emails: dict[str, str]) -> dict[str, Any]:
     """The fields of a ``RequestEntry``."""
     usage = _usage(row)

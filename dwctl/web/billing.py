@@ -12,7 +12,7 @@ from dwctl.errors import GatewayError, not_found
 from dwctl.ledger.transactions import Filter
 from dwctl.operations import transactions, usage, users
 from dwctl.operations.csv_text import Exact
-from dwctl.operations.requests import emails_of
+from dwctl.operations.requests import account_named, emails_of
 from dwctl.operations.transactions import TransactionCreate, TransactionView
 from dwctl.web.addresses import address
 from dwctl.web.days import days
@@ -29,7 +29,8 @@ KIND_WORDS = {"purchase": "Purchase", "admin_grant": "Grant", "admin_removal": "
 
 
 class BillingQuery(msgspec.Struct, kw_only=True):
-    """``account`` is an e-mail address or ``all``, one's own if it is left out. ``from`` and ``to`` are days in UTC, both included."""
+    """``account`` is an e-mail address, an id or ``all``, one's own if it is left out. ``from`` and ``to`` are days in UTC, both
+    included."""
 
     account: str | None = None
     kind: Literal["purchase", "admin_grant", "admin_removal", "usage"] | None = None
@@ -64,6 +65,7 @@ class Account(msgspec.Struct, frozen=True):
 
     id: str | None
     email: str
+    deleted: bool = False
 
 
 @page(
@@ -184,14 +186,15 @@ async def book(context: Context) -> Any:
 async def _account(context: Context, query: BillingQuery) -> Account:
     """Raises GatewayError 403 for somebody else's account, 404."""
     actor = context.actor
-    if query.account in (None, actor.email):
+    if query.account in (None, actor.email, actor.user_id):
         return Account(actor.user_id, actor.email)
     if query.account == EVERYBODY:
         return Account(None, "everybody")
-    user = await users.find_user(context.services, actor, query.account or "")
-    if user is None:
-        raise not_found(f"No account has the e-mail address {query.account}")
-    return Account(user.id, user.email)
+    policy.require(actor, "Credits", "read_all")
+    found = await account_named(context.services, query.account)
+    if found is None:
+        raise not_found(f"No account has the e-mail address or id {query.account}")
+    return Account(str(found["id"]), found["email"], found["deleted_at"] is not None)
 
 
 async def _figures(context: Context, account_id: str) -> dict[str, Any]:

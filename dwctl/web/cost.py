@@ -21,7 +21,7 @@ from dwctl.operations.explorer import BYS, By, Exploration, Group, Metric, Quest
 from dwctl.operations.request_words import Words, understand
 from dwctl.web.addresses import Chip, Query, address, refuse, tidied
 from dwctl.web.exports import attached
-from dwctl.web.formats import with_symbol
+from dwctl.web.formats import tick_text, with_symbol
 from dwctl.web.pages import Nav, View, page, view
 from dwctl.web.ranges import PRESETS, Range, read_range, written
 
@@ -134,12 +134,13 @@ async def cost(context: Context) -> View | HTTPResponse:
     chips = [
         Chip(name, asked.said.get(name, words[name]), address(PATH, words | {name: ""})) for name in FILTERS if words[name] is not None
     ]
+    if asked.span.preset is None:
+        chips.append(Chip("time", asked.span.said, address(PATH, words | {"range": "", "from": "", "to": ""})))
     values: dict[str, Any] = {
         "query": words,
         "problems": asked.problems,
         "presets": PRESETS,
         "preset": asked.span.preset,
-        "said": asked.span.said,
         "bys": bys,
         "metrics": METRICS,
         "tops": TOPS,
@@ -158,11 +159,12 @@ async def cost(context: Context) -> View | HTTPResponse:
         except GatewayError as error:
             if error.status != 400:
                 raise
-            asked.problems[error.param or "range"] = error.message
+            asked.problems["range" if error.param in (None, "start_us") else error.param] = error.message
         else:
             to_requests = _to_requests(context, words, everybody)
             values |= {
                 "answer": answer,
+                "hours": " – ".join(written(at)[:16].replace("T", " ") for at in (answer.start_us, answer.end_us)),
                 "chart": _chart(context, question, answer, course, to_requests),
                 "rows": [_row(question, group, words, to_requests, answer) for group in answer.groups],
                 "everything": to_requests({}, answer.start_us, answer.end_us),
@@ -191,16 +193,19 @@ def _narrowing(by: By | None, key: str | None) -> dict[str, str | None]:
     return {} if by is None or by in TIMES else {by: key}
 
 
-def _ends(by: By, key: str, answer: Exploration) -> tuple[int, int]:
-    """When a group of time begins and ends, within the range."""
+def _ends(by: By, key: str) -> tuple[int, int]:
+    """When a group of time begins and ends."""
     start = int(key)
-    if by == "month":
-        first = datetime.fromtimestamp(start // MICROSECONDS, UTC)
-        after = first.replace(year=first.year + first.month // 12, month=first.month % 12 + 1)
-        end = int(after.timestamp()) * MICROSECONDS
-    else:
-        end = start + (HOUR if by == "hour" else 24 * HOUR)
-    return max(start, answer.start_us), min(end, answer.end_us)
+    if by != "month":
+        return start, start + (HOUR if by == "hour" else 24 * HOUR)
+    first = datetime.fromtimestamp(start // MICROSECONDS, UTC)
+    after = first.replace(year=first.year + first.month // 12, month=first.month % 12 + 1)
+    return start, int(after.timestamp()) * MICROSECONDS
+
+
+def _cut(ends: tuple[int, int], to: tuple[int, int]) -> tuple[int, int]:
+    """What of a time lies within another."""
+    return max(ends[0], to[0]), min(ends[1], to[1])
 
 
 def _times(by: By, answer: Exploration) -> list[str]:
@@ -228,30 +233,33 @@ def _chart(context: Context, question: Question, answer: Exploration, course: Ex
     shown = dict(list(names.items())[:SERIES]) if stacked is not None else {}
     series: list[tuple[str, list[int]]] = []
     links: list[list[str | None]] = []
+    whole = course.start_us, course.end_us
 
     def amount(group: Group | None, wanted: Callable[[Group], bool]) -> int:
         return sum(getattr(part.sums, question.metric) for part in group.parts if wanted(part)) if group is not None else 0
 
     for key, label in shown.items():
         series.append((label, [amount(by_time.get(at), lambda part, key=key: part.key == key) for at in keys]))  # type: ignore[misc]
-        links.append([to_requests(_narrowing(stacked, key), *_ends(over, at, course)) for at in keys])
+        links.append([to_requests(_narrowing(stacked, key), *_cut(_ends(over, at), whole)) for at in keys])
     if stacked is None:
-        whole = [getattr(by_time[at].sums, question.metric) if at in by_time else 0 for at in keys]
-        series.append((METRICS[question.metric], whole))
-        links.append([to_requests({}, *_ends(over, at, course)) for at in keys])
+        sums = [getattr(by_time[at].sums, question.metric) if at in by_time else 0 for at in keys]
+        series.append((METRICS[question.metric], sums))
+        links.append([to_requests({}, *_cut(_ends(over, at), whole)) for at in keys])
     else:
         rest = [amount(by_time.get(at), lambda part: part.key not in shown) for at in keys]
         if any(rest):
             series.append(("Other", rest))
             links.append([None] * len(keys))
     currency = context.services.config.billing.currency
+    money = question.metric == "charge_nano"
     return {
         "title": f"{METRICS[question.metric]} by {over}" + (f" and {LABELS[stacked].lower()}" if stacked else "") + " (UTC)",
         "labels": [_said(over, at) for at in keys],
         "series": series,
         "links": links,
         "classes": [f"c{number + 1}" for number in range(len(shown))] + ["c1" if stacked is None else "muted"],
-        "format": (lambda nano: with_symbol(format_amount(round(nano)), currency)) if question.metric == "charge_nano" else None,
+        "format": (lambda nano: with_symbol(format_amount(round(nano)), currency)) if money else None,
+        "format_tick": (lambda nano: tick_text(nano, currency)) if money else None,
     }
 
 
@@ -280,24 +288,27 @@ def _said(by: By, key: str) -> str:
 
 def _row(question: Question, group: Group, words: dict[str, Any], to_requests: ToRequests, answer: Exploration) -> dict[str, Any]:
     """A group with its parts. ``alone`` is the page about it alone."""
+    whole = answer.start_us, answer.end_us
 
-    def line(by: By, shown: Group, narrowed: dict[str, str | None], start_us: int, end_us: int) -> dict[str, Any]:
-        alone = None
+    def line(by: By, shown: Group, narrowed: dict[str, str | None], within: tuple[int, int]) -> dict[str, Any]:
+        alone, label = None, shown.label
+        if by in TIMES and shown.key is not None:
+            if _cut(ends := _ends(by, shown.key), whole) != ends:
+                label = f"{label} (part)"
+            within = _cut(ends, within)
         if shown.key not in (None, "", NIL) and by not in TIMES:
             further = {} if question.then_by is None else {"by": question.then_by, "then": ""}
             alone = address(PATH, words | further | narrowed)
-        return {"label": shown.label, "sums": shown.sums, "alone": alone, "requests": to_requests(narrowed, start_us, end_us)}
+        return {"label": label, "sums": shown.sums, "alone": alone, "requests": to_requests(narrowed, *within)}
 
-    ends = answer.start_us, answer.end_us
     by, then = question.group_by, question.then_by
-    own = _ends(by, group.key, answer) if by in TIMES and group.key is not None else ends
+    own = _cut(_ends(by, group.key), whole) if by in TIMES and group.key is not None else whole
     narrowed = _narrowing(by, group.key)
     parts = []
     for part in group.parts:
         assert then is not None
-        within = _ends(then, part.key, answer) if then in TIMES and part.key is not None else own
-        parts.append(line(then, part, narrowed | _narrowing(then, part.key), *within))
-    return line(by, group, narrowed, *own) | {"parts": parts}
+        parts.append(line(then, part, narrowed | _narrowing(then, part.key), own))
+    return line(by, group, narrowed, whole) | {"parts": parts}
 
 
 def _change(now: Sums, before: Sums, metric: Metric) -> tuple[str, str]:

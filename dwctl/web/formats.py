@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from dwctl.clock import to_rfc3339
 from dwctl.money import NANO, format_amount, format_price, nano_from_pico, parse_price
+from dwctl.web.charts import compact_number
 
 UNKNOWN = Markup('<span class="unknown" title="not known">—</span>')
 _SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£"}
@@ -28,9 +29,6 @@ def filters(currency: str) -> dict[str, Callable[..., Any]]:
         text = format_price(exact)
         return Markup('<data class="number" value="{}">{}</data>').format(text, with_symbol(text, currency))
 
-    def money_text(nano: float) -> str:
-        return amount_text(round(nano), currency)
-
     def price(each: int | str | None, tokens: int = 1_000_000) -> Markup:
         if isinstance(each, str):
             each = parse_price(each)
@@ -38,7 +36,6 @@ def filters(currency: str) -> dict[str, Callable[..., Any]]:
 
     return {
         "money": money,
-        "money_text": money_text,
         "pico": pico,
         "price": price,
         "count": count,
@@ -77,6 +74,11 @@ def amount_text(nano: int, currency: str) -> str:
         whole, part = divmod(_rounded(size, 9 - places), NANO)
         text = f"{whole:,}.{part // 10 ** (9 - places):0{places}d}"
     return with_symbol(f"-{text}" if nano < 0 else text, currency)
+
+
+def tick_text(nano: float, currency: str) -> str:
+    """A round amount beside a chart: ``$150k``, ``$0.00002``."""
+    return with_symbol(compact_number(nano / NANO) if nano >= 1000 * NANO else format_amount(round(nano)), currency)
 
 
 def amount(nano: int, currency: str) -> Markup:

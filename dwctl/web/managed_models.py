@@ -314,7 +314,7 @@ async def show_usage(context: Context) -> View:
     first = (now // day - _DAYS + 1) * day
 
     def asked(by: Literal["day", "user"]) -> explorer.Question:
-        return explorer.Question(start_us=first, end_us=now, group_by=by, model=model.alias)
+        return explorer.Question(start_us=first, end_us=now, group_by=by, model_id=model.id)
 
     days = await explorer.explore(context.services, context.actor, asked("day"))
     users = await explorer.explore(context.services, context.actor, asked("user"))

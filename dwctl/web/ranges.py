@@ -1,10 +1,11 @@
-"""Time ranges in the addresses of pages: ``range=24h`` up to now, or ``from`` and ``to`` (RFC 3339, or relative such as ``now-24h``).
+"""Time ranges in the addresses of pages: ``range=24h`` up to now, or ``from`` and ``to`` (days, both included, times in RFC 3339, or
+relative such as ``now-24h``).
 
-A time without a zone is UTC, which is what browsers' date fields send.
+A day, and a time without a zone, is UTC, which is what browsers' date fields send.
 """
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import msgspec
 
@@ -52,9 +53,9 @@ def read_range(preset: str | None, start: str | None, end: str | None, now_us: i
     for field, text in (("from", start), ("to", end)):
         if text is None:
             continue
-        moment = _moment(text, now_us)
+        moment = _moment(text, now_us, ends=field == "to")
         if moment is None:
-            found.problems[field] = "Write a time such as 2026-01-31T09:00 (UTC), or now-24h."
+            found.problems[field] = "Write a time such as 2026-01-31T09:00 (UTC), a day such as 2026-01-31, or now-24h."
         elif field == "from":
             found.from_us = moment
         else:
@@ -65,16 +66,26 @@ def read_range(preset: str | None, start: str | None, end: str | None, now_us: i
     return found
 
 
-def _moment(text: str, now_us: int) -> int | None:
+def _moment(text: str, now_us: int, *, ends: bool) -> int | None:
     relative = _RELATIVE.fullmatch(text)
     if relative is not None:
         return now_us - (int(relative[1]) * _UNITS[relative[2]] * MICROSECONDS if relative[1] else 0)
     try:
         parsed = datetime.fromisoformat(text)
+        if ends and _is_day(text):
+            parsed += timedelta(days=1)
         moment = int((parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()) * MICROSECONDS
     except (ValueError, OverflowError):
         return None
     return moment if 0 <= moment <= _LATEST else None
+
+
+def _is_day(text: str) -> bool:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _said(text: str | None, moment: int | None) -> str:
@@ -82,6 +93,8 @@ def _said(text: str | None, moment: int | None) -> str:
         return "…"
     if text is not None and text.startswith("now"):
         return text
+    if text is not None and _is_day(text):
+        return f"{text} UTC"
     return f"{datetime.fromtimestamp(moment // MICROSECONDS, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 

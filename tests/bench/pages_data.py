@@ -171,6 +171,7 @@ async def run(count: int, directory: Path, *, queries: bool = True) -> None:
         [middle] = await services.store.fetch("SELECT seq, id FROM requests WHERE seq = (SELECT max(seq) / 2 FROM requests)")
         accounts = await services.store.fetch("SELECT account_id, sum(requests) AS n FROM usage_hourly GROUP BY 1 ORDER BY n DESC")
         keys = await services.store.fetch("SELECT key_id, sum(requests) AS n FROM usage_hourly GROUP BY 1 ORDER BY n")
+        model = str((await services.store.fetch("SELECT model_id FROM usage_hourly WHERE alias = 'model-0' LIMIT 1"))[0]["model_id"])
         big, small, key = str(accounts[0]["account_id"]), str(accounts[-1]["account_id"]), str(keys[0]["key_id"])
         await measure_pages(server, {"big": big, "key": key, "id": str(middle["id"]), "seq": str(middle["seq"])})
         if not queries:
@@ -229,6 +230,9 @@ async def run(count: int, directory: Path, *, queries: bool = True) -> None:
                 await measure(name, lambda question=question: explorer.explore(services, SYSTEM, question))  # type: ignore[misc]
         mine = Question(start_us=now - 30 * day, end_us=now, user_id=big)
         await measure("cost of 30 days, one account", lambda: explorer.explore(services, SYSTEM, mine))
+        for by in ("day", "user"):
+            ours = Question(start_us=now - 30 * day, end_us=now, group_by=by, model_id=model)  # type: ignore[arg-type]
+            await measure(f"usage of a model by {by}", lambda ours=ours: explorer.explore(services, SYSTEM, ours))  # type: ignore[misc]
         for hours in (24, 7 * 24):
             await measure(f"tiles of {hours} h", lambda hours=hours: explorer.home_tiles(services, SYSTEM, hours=hours))  # type: ignore[misc]
         await measure("checklist", lambda: checklist.checklist(services, SYSTEM))

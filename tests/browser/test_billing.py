@@ -7,7 +7,7 @@ from decimal import Decimal
 from playwright.sync_api import expect
 
 from tests.appliance import USER
-from tests.browser.conftest import PASSWORD, Site, Watch, Watched, email_of
+from tests.browser.conftest import PASSWORD, Site, Watch, Watched, email_of, logged
 from tests.browser.test_people import create_user, fresh
 
 
@@ -125,6 +125,40 @@ def test_filters_are_in_the_address_and_leave_out_the_running_balance(site: Site
         assert page.get_by_role("columnheader", name="Balance").count() == 0
         assert set(page.locator("tbody td:nth-child(2)").all_inner_texts()) == {"Grant"}
         assert [row["type"] for row in rows_of(window, f"account={USER}&kind=admin_grant")] == ["admin_grant"]
+
+
+def test_the_account_of_somebody_who_is_gone_is_opened_from_the_list(site: Site, admin: Watched) -> None:
+    page = admin.page
+    account(admin)
+    user_id = page.locator("input[name=user]").input_value()
+    book(admin, "7", "before")
+    page.locator("tbody tr").first.get_by_text("before").wait_for()
+    admin.open(f"/admin/users/{user_id}/delete")
+    page.get_by_label("to confirm").fill(str(page.locator("label strong").text_content()))
+    page.get_by_role("button", name="Delete user").click()
+    expect(page.get_by_role("status")).to_contain_text("is deleted")
+    admin.open("/billing?account=all")
+    page.locator("tbody tr", has_text="before").first.get_by_role("link").click()
+    page.wait_for_url(f"**/billing?account={user_id}")
+    assert balance(admin) == "7"
+    assert page.get_by_role("button", name="Book").count() == 0
+    page.get_by_label("Type").select_option("purchase")
+    page.wait_for_url("**kind=purchase**")
+    page.get_by_label("Type").select_option("admin_grant")
+    expect(page.locator("tbody tr")).to_have_count(1)
+    assert [row["reason"] for row in rows_of(admin, f"account={user_id}")] == ["before"]
+
+
+def test_a_charge_leads_to_its_request_where_that_may_be_read(site: Site, admin: Watched, watch: Watch) -> None:
+    request_id = logged(site)
+    manager, owner = watch(), watch()
+    manager.sign_in(email_of("BillingManager"), PASSWORD)
+    owner.sign_in(USER, PASSWORD)
+    for window in (admin, owner, manager):
+        window.open(f"/billing?account={USER}")
+        row = window.page.locator("tbody tr", has=window.page.locator(f"a[href='/requests/{request_id}'], :text('{request_id}')"))
+        expect(row).to_have_count(1)
+        assert row.get_by_role("link").count() == (0 if window is manager else 1)
 
 
 def test_nobody_sees_or_changes_others_money_without_the_right(site: Site, watch: Watch) -> None:

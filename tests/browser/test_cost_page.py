@@ -2,7 +2,9 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -45,7 +47,7 @@ def cost(row: Locator) -> Decimal:
     [
         ("model", "alias"),
         ("user", "(SELECT email FROM users WHERE id = requests.account_id)"),
-        ("key", "(SELECT name FROM api_keys WHERE id = requests.key_id)"),
+        ("key", "(SELECT name || ' · ' || email FROM api_keys JOIN users ON users.id = user_id WHERE api_keys.id = requests.key_id)"),
         ("endpoint", "COALESCE(NULLIF(endpoint_name, ''), '(none)')"),
     ],
 )
@@ -108,6 +110,53 @@ def test_a_group_leads_to_the_page_about_it_alone(window: Watched, server: Appli
     expect(page.locator("figure.chart title").first).to_have_text("Requests by day and model (UTC)")
 
 
+def days(server: Appliance) -> tuple[str, str]:
+    """The day before the last of the traffic, and that day."""
+    [(last,)] = rows(server, "SELECT MAX(started_us) FROM requests")
+    at = datetime.fromtimestamp(last // 10**6, UTC)
+    return f"{at - timedelta(days=1):%Y-%m-%d}", f"{at:%Y-%m-%d}"
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["with scripts", "without"])
+def test_a_range_of_days_is_chosen_and_both_are_included(watch: Watch, server: Appliance, scripts: bool) -> None:
+    window = watch(url=server.url, scripts=scripts)
+    window.sign_in()
+    page = window.page
+    window.open("/cost")
+    first, last = days(server)
+    for label, value in (("From", first), ("to", last)):
+        page.get_by_label(label, exact=True).fill(value)
+    if not scripts:
+        page.get_by_role("button", name="Apply").click()
+    page.wait_for_url(lambda url: f"from={first}" in url and f"to={last}" in url)
+    expect(page.locator(".chip")).to_have_text(re.compile(f"time {first} UTC – {last} UTC"))
+    after = datetime.fromisoformat(last) + timedelta(days=1)
+    expect(page.locator(".tail-bar")).to_contain_text(f"{first} 00:00 – {after:%Y-%m-%d} 00:00 UTC")
+    assert cost(page.locator("[data-total]")) == charged(server)
+    assert page.locator("select[name=range]").input_value() == ""
+    if scripts:
+        page.locator("select[name=range]").select_option("24h")
+        page.wait_for_url(lambda url: "range=24h" in url and "from=" not in url)
+        assert page.get_by_label("From", exact=True).input_value() == ""
+    else:
+        page.locator(".chip").click()
+        assert not re.search("from=|to=", page.url)
+
+
+def test_what_is_not_a_whole_month_says_so_and_parts_lead_no_further_than_their_group(window: Watched, server: Appliance) -> None:
+    page = window.page
+    _, day = days(server)
+    window.open(f"/cost?by=month&from={day}&to={day}")
+    assert page.locator("[data-group] td").first.inner_text() == f"{day[:7]} (part)"
+    window.open(f"/cost?by=day&from={day}&to={day}")
+    assert page.locator("[data-group] td").first.inner_text() == day
+    for then in ("day", "month"):
+        window.open(f"/cost?by=hour&then={then}")
+        for whole, part in zip(page.locator("[data-group]").all(), page.locator("[data-part]").all(), strict=True):
+            links = [row.locator("td.number a").get_attribute("href") for row in (whole, part)]
+            assert links[0] == links[1] is not None
+
+
 def test_plain_users_see_their_own(watch: Watch, server: Appliance) -> None:
     window = watch(url=server.url)
     window.sign_in(USER, PASSWORD)
@@ -128,7 +177,7 @@ def test_plain_users_see_their_own(watch: Watch, server: Appliance) -> None:
         ("metric=joy", "Choose one of: charge_nano"),
         ("top=0", "from 1 to 100"),
         ("top=many", "from 1 to 100"),
-        ("range=500d", "at most 400 days"),
+        ("range=500d", "range: The range may be at most 400 days"),
         ("from=2026-01-02T00:00&to=2026-01-01T00:00", "must begin before it ends"),
         ("user=nobody%40example.com", "Nobody has this e-mail address or id."),
     ],

@@ -18,7 +18,7 @@ from dwctl.accounts import NIL
 from dwctl.accounts.policy import GRANTS, ROLES
 from dwctl.doorway import Needs, Public
 from dwctl.web.pages import PageRoute
-from tests.appliance import USER
+from tests.appliance import USER, model
 from tests.browser.conftest import PASSWORD, SCREENSHOTS, Site, Watch, Watched, email_of, found, logged, page_routes, theme
 
 
@@ -138,6 +138,33 @@ def test_nothing_is_lost_on_a_small_screen(site: Site, watch: Watch, screen: str
         if SCREENSHOTS:
             shown = re.sub(r"\W+", "-", path).strip("-") or "home"
             window.page.screenshot(path=f"{SCREENSHOTS}/{shown}-{screen}.png")
+
+
+LONG = {"user": f"{'u' * 64}@example.com", "group": "g" * 73, "endpoint": "e" * 60, "model": "m" * 75}
+
+
+def test_long_names_push_nothing_aside(site: Site, watch: Watch) -> None:
+    site.appliance.apply(
+        {
+            "groups": [{"name": LONG["group"]}],
+            "users": [{"email": LONG["user"], "groups": [LONG["group"]]}],
+            "endpoints": [{"name": LONG["endpoint"], "url": site.simulator.url, "api_key": "provider-key"}],
+            "models": [model(LONG["model"], "sim-chat?long", groups=[LONG["group"]])],
+        }
+    )
+    fields = {"user": "email", "group": "name", "endpoint": "name", "model": "alias"}
+    at = {kind: f"/admin/{kind}s/{found(site, f'{kind}s', field, LONG[kind])}" for kind, field in fields.items()}
+    shown = [f"{at[kind]}{page}" for kind in ("user", "group", "endpoint") for page in ("", "/delete")]
+    window = watch(width=375)
+    window.sign_in()
+    for path in (*shown, f"{at['endpoint']}/models", f"{at['model']}/access", f"{at['model']}/danger", "/admin/endpoints/new"):
+        window.open(path)
+        assert window.page.evaluate("document.documentElement.scrollWidth") <= 375, path
+    window.page.set_viewport_size({"width": 1280, "height": 800})
+    for path in ("/admin/users", "/admin/groups", "/admin/endpoints", "/admin/models", "/models", "/admin/access"):
+        window.open(path)
+        wide = window.page.locator(".table-box").evaluate_all("boxes => boxes.map(box => box.scrollWidth - box.clientWidth)")
+        assert wide == [0], f"{path}: all columns are in sight"
 
 
 @pytest.mark.parametrize("role", ROLES)

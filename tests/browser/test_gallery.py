@@ -89,6 +89,34 @@ def test_what_breaks_behind_a_part_of_the_page_is_said_beside_it(window: Watched
     assert served.events("request failed")[-1]["reference"] in page.locator("main").inner_text()
 
 
+@pytest.mark.parametrize("width", [1280, 375])
+def test_numbers_are_whole_and_within_their_cards(window: Watched, width: int) -> None:
+    page = window.page
+    page.set_viewport_size({"width": width, "height": 800})
+    broken = page.evaluate(
+        """() => [...document.querySelectorAll('.figure')].filter(figure => {
+            const text = document.createRange();
+            text.selectNodeContents(figure);
+            const lines = new Set([...text.getClientRects()].map(rect => rect.bottom));
+            return lines.size > 1 || figure.scrollWidth > figure.clientWidth;
+        }).map(figure => figure.textContent)"""
+    )
+    assert broken == []
+    outside = page.evaluate(
+        """() => [...document.querySelectorAll('.chart text, .chart .values span')].filter(label => {
+            const card = label.closest('.card'), edge = card.getBoundingClientRect().left + parseFloat(getComputedStyle(card).paddingLeft);
+            return label.getAttribute('text-anchor') !== 'middle' && label.getBoundingClientRect().left < edge - 1;
+        }).map(label => label.textContent)"""
+    )
+    assert outside == []
+    assert page.locator(".values span", has_text="100,000.00 credits").is_visible()
+    ticks = page.locator(".chart", has=page.locator("title", has_text="Requests by status")).first.evaluate(
+        """chart => [[...chart.querySelectorAll('.values span')], [...chart.querySelectorAll('.grid')]].map(marks =>
+            marks.map(mark => mark.getBoundingClientRect()).map(rect => Math.round(rect.top + rect.height / 2)).sort((a, b) => a - b))"""
+    )
+    assert ticks[0] == pytest.approx(ticks[1], abs=1), "a label stands at its line"
+
+
 def test_rows_by_keyboard(window: Watched) -> None:
     page = window.page
     page.keyboard.press("j")

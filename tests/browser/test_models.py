@@ -128,6 +128,26 @@ def test_a_new_price_begins_a_new_version_and_what_was_charged_stays(site: Site,
     expect(versions.filter(has_text="In force")).to_have_count(1)
 
 
+def test_usage_stays_with_a_model_that_is_renamed(site: Site, admin: Watched, served: None) -> None:
+    page = admin.page
+
+    def rename(before: str, after: str) -> None:
+        manage(admin, site, before, "identity")
+        page.get_by_label("Alias").fill(after)
+        page.get_by_role("button", name="Save identity").click()
+        expect(page.get_by_role("status")).to_contain_text("The identity is saved.")
+
+    def used(alias: str) -> str:
+        manage(admin, site, alias, "usage")
+        return page.locator(".tile", has_text="Requests").locator(".figure").inner_text()
+
+    assert ask(site, "desk") == 200
+    until(lambda: used("desk") == "1", 10, "the request is added up")
+    rename("desk", "renamed")
+    assert used("renamed") == "1"
+    rename("renamed", "desk")
+
+
 def _spent(window: Watched, site: Site) -> float:
     """What the model has cost in all, in credits, from its usage page."""
     manage(window, site, "priced", "usage")

@@ -14,7 +14,7 @@ from dwctl.accounts import NIL, SYSTEM, Actor
 from dwctl.dialects.usage import Usage
 from dwctl.errors import GatewayError
 from dwctl.ledger import Charge, Record
-from dwctl.operations import access, checklist, consequences, explorer, palette
+from dwctl.operations import access, api_keys, checklist, consequences, explorer, palette
 from dwctl.operations.explorer import METRICS, Exploration, Question, Sums
 from dwctl.operations.transactions import TransactionCreate, create_transaction
 from tests.administration import ADMIN_EMAIL, Administration, configuration, serving
@@ -102,7 +102,56 @@ async def _check_csv(question: Question, server: Administration) -> None:
     rows = list(csv.DictReader(io.StringIO("".join(explorer.export_csv(question, answer)), newline="")))
     assert sum(money.parse_amount(row["cost"]) for row in rows) == answer.total.charge_nano
     assert sum(int(row["requests"]) for row in rows) == answer.total.requests
-    assert set(rows[0]) == {"user", "day", "cost", *METRICS[1:]}
+    assert list(rows[0]) == ["user", "user_id", "day", "cost", *METRICS[1:]]
+    assert {row["user_id"] for row in rows} == {group.key for group in answer.groups}
+
+
+async def test_keys_of_one_name_are_told_apart(server: Administration) -> None:
+    ann, bob = await server.person(name="ann"), await server.person(name="bob")
+    made = []
+    for owner in (ann, bob, ann):
+        key = await api_keys.create_key(server.services, SYSTEM, owner, api_keys.ApiKeyCreate(name="laptop"))
+        await record(server, owner, key_id=key.id)
+        if not made:
+            await api_keys.delete_key(server.services, SYSTEM, ann, key.id)
+        made.append(key)
+    await record(server, ann)
+    await server.services.ledger.recorded()
+    now = clock.now_us()
+    question = Question(start_us=now - HOUR, end_us=now + HOUR, group_by="key")
+
+    async def labels(actor: Actor) -> dict[str | None, str]:
+        answer = await explorer.explore(server.services, actor, question)
+        rows = list(csv.DictReader(io.StringIO("".join(explorer.export_csv(question, answer)), newline="")))
+        assert {row["key_id"]: row["key"] for row in rows} == {
+            "" if group.key == NIL else group.key: group.label for group in answer.groups
+        }
+        return {group.key: group.label for group in answer.groups if group.key != NIL}
+
+    first, other, second = made
+    hints = {key.id: f"{key.key[:7]}…" for key in made}
+    assert await labels(SYSTEM) == {
+        first.id: f"laptop · ann@example.com · {hints[first.id]}",
+        other.id: "laptop · bob@example.com",
+        second.id: f"laptop · ann@example.com · {hints[second.id]}",
+    }
+    assert await labels(standard(ann)) == {key.id: f"laptop · {hints[key.id]}" for key in (first, second)}
+    assert await labels(standard(bob)) == {other.id: "laptop"}
+
+
+async def test_an_alias_that_went_to_another_model_takes_no_sums_along(server: Administration) -> None:
+    account = await server.person()
+    first, second = ids.new_text(), ids.new_text()
+    for model, alias in ((first, "fast"), (first, "old"), (second, "fast")):
+        await record(server, account, model_id=model, alias=alias, started_us=START)
+    await server.services.ledger.recorded()
+
+    async def requests(**of: str) -> int:
+        # More than two days, of which the middle is asked of the sums of days.
+        question = Question(start_us=START - 30 * HOUR, end_us=START + 30 * HOUR, **of)  # type: ignore[arg-type]
+        return (await explorer.explore(server.services, SYSTEM, question)).total.requests
+
+    assert [await requests(model_id=first), await requests(model_id=second), await requests(model="fast")] == [2, 1, 2]
 
 
 async def test_one_sees_ones_own_sums(server: Administration) -> None:

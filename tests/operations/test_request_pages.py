@@ -137,14 +137,17 @@ async def test_the_export_holds_every_row_and_no_formula(server: Administration,
     monkeypatch.setattr(request_search, "EXPORT_ROWS", 2)
     account = await server.person()
     names = ["=1+1", 'quote " and, comma', "two\nlines", "émoji 🎉", "-5", "@x"]
+    key, tariff = ids.new_text(), ids.new_text()
     for name in names:
-        await record(server, account, alias=name, charge=Charge(1_500_000_000, ids.new_text(), 1, 1))
+        usage = Usage(output=1, estimated=name == "@x")
+        await record(server, account, alias=name, key_id=key, usage=usage, charge=Charge(1_500_000_000, tariff, 1, 1))
     await record(server, await server.person())
     await server.services.ledger.recorded()
     text = "".join([piece async for piece in request_search.export_csv(server.services, SYSTEM, RequestFilter(user_id=account))])
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
     assert [row["model"] for row in rows] == ["'@x", "'-5", "émoji 🎉", "two\nlines", 'quote " and, comma', "'=1+1"]
-    assert {row["cost"] for row in rows} == {"1.5"}
+    assert {(row["cost"], row["tariff_id"], row["user_id"], row["api_key_id"]) for row in rows} == {("1.5", tariff, account, key)}
+    assert [row["estimated"] for row in rows] == ["yes"] + ["no"] * 5
     assert text.count("\r\n") == 7
 
 

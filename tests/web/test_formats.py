@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dwctl.money import NANO, parse_price
-from dwctl.web.formats import amount, amount_text, compact_text, duration_text, highlight, markdown, percent, price_of
+from dwctl.web.formats import amount, amount_text, compact_text, duration_text, highlight, markdown, percent, price_of, tick_text
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,14 @@ def test_money(nano: int, text: str) -> None:
 def test_the_exact_amount_and_other_currencies() -> None:
     assert 'title="$0.001896451"' in amount(1_896_451, "USD")
     assert amount_text(NANO, "CHF") == "1.00 CHF"
+
+
+@pytest.mark.parametrize(
+    ("nano", "text"),
+    [(0, "$0"), (20_000, "$0.00002"), (500 * NANO, "$500"), (1500 * NANO, "$1.5k"), (100_000 * NANO, "$100k"), (2_000_000 * NANO, "$2M")],
+)
+def test_an_amount_beside_a_chart_is_short(nano: int, text: str) -> None:
+    assert tick_text(nano, "USD") == text
 
 
 @pytest.mark.parametrize(
