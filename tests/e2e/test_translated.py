@@ -149,7 +149,8 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
             for dialect in DIALECTS
             for more, limits in (("", {}), ("-impatient", {"idle_timeout": 1}))
         ]
-        return {**setup(url, models), "endpoints": endpoints}
+        # Enough for floods, of which a client that leaves pays what the provider has sent.
+        return {**setup(url, models, credit="10000"), "endpoints": endpoints}
 
     settings = {"log": {"level": "debug", "requests": True}}
     with running(tmp_path_factory.mktemp("translated"), document, settings=settings) as (appliance, _):
