@@ -239,7 +239,10 @@ a provider *of another dialect* than the client's.
     for dialect, others in fields.OTHERS.items():
         out.write(f"\n## Fields of {_DIALECT_WORDS[dialect]} alone\n\n")
         out.write(_table(["Field", "Fate", "Why"], [[f"`{path}`", fate, reason] for path, (fate, reason) in others.items()]))
-    out.write("\nEvery other field is dropped with a note, and passes untouched where client and provider speak the same dialect.\n")
+    out.write(
+        "\nEvery other field is dropped with a note. Where client and provider speak the same dialect all pass untouched, but for"
+        " `background: true`, which is refused there, too.\n"
+    )
     return out.getvalue()
 
 

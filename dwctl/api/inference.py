@@ -169,6 +169,14 @@ def register(app: Sanic, gateway: Gateway, proxies: TrustedProxies) -> None:
         model = _named(models, unquote(request.match_info["model_id"]))  # clients encode the slash of a name
         return listing.anthropic_model(model) if _is_anthropic(request) else listing.openai_model(model)
 
+    def get_response(request: Request, models: list[ModelEntry]) -> dict[str, Any]:
+        name = unquote(request.match_info["response_id"])[:128]
+        raise not_found(
+            f"There is no response '{name}': responses are not kept here. Send the conversation in 'input'.",
+            code="response_not_found",
+            param="response_id",
+        )
+
     def list_ollama(request: Request, models: list[ModelEntry]) -> dict[str, Any]:
         return listing.ollama_list(models)
 
@@ -197,6 +205,8 @@ def register(app: Sanic, gateway: Gateway, proxies: TrustedProxies) -> None:
         add(handler, "POST", root + "/<path:path>")
         add(answers("/models", list_models), "GET", root + "/models")
         add(answers("/models", get_model), "GET", root + "/models/<model_id:path>")
+        for method in ("GET", "DELETE"):
+            add(answers("/responses", get_response), method, root + "/responses/<response_id:path>")
     for root in OLLAMA_ROOTS:
         handler = declare(handler_of(root), InferenceKey())
         for path in surfaces.OLLAMA_PATHS:

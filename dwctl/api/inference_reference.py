@@ -12,7 +12,7 @@ ROOT = "/ai/v1"
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
-    """One method on one path under ``ROOT``. ``request`` and ``response`` are JSON Schemas of bodies."""
+    """One method on one path under ``ROOT``. ``request`` and ``response`` are JSON Schemas of bodies; None if there is none."""
 
     method: str
     path: str
@@ -148,6 +148,16 @@ OPERATIONS: tuple[Operation, ...] = (
         response=_MODEL,
         parameters=({"name": "model_id", "in": "path", "required": True, "schema": {"type": "string"}},),
     ),
+    *(
+        Operation(
+            method=method,
+            path="/responses/{response_id}",
+            summary=summary,
+            description="404 `response_not_found`, always: responses are not kept.",
+            parameters=({"name": "response_id", "in": "path", "required": True, "schema": {"type": "string"}},),
+        )
+        for method, summary in (("GET", "Get a response"), ("DELETE", "Delete a response"))
+    ),
 )
 
 ERRORS: dict[str, str] = {
@@ -155,7 +165,7 @@ ERRORS: dict[str, str] = {
     "401": "No API key, or one that has expired.",
     "402": "`insufficient_balance`: the account cannot pay for what the request may cost; `balance` and `hold` say how much.",
     "403": "The key is unknown or of another purpose, or its owner may not call this model.",
-    "404": "`model_not_found`.",
+    "404": "`model_not_found`, `response_not_found`.",
     "413": "`payload_too_large`.",
     "429": "`rate_limit`, `concurrency_limit_exceeded` or `balance_reserved`, with `Retry-After`.",
     "502": "The provider could not be reached or broke off.",

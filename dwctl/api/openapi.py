@@ -156,20 +156,19 @@ def inference_document() -> dict[str, Any]:
             "description": described.description,
             "parameters": list(described.parameters),
             "responses": {
-                "200": {
-                    "description": "The provider's answer." if calls else "Done.",
-                    "headers": {"x-request-id": {"schema": {"type": "string"}, "description": "Names the request in the log."}}
-                    if calls
-                    else {},
-                    "content": content,
-                },
-                **{
-                    status: {"description": meaning, "content": {"application/json": {"schema": _ref("Error")}}}
-                    for status, meaning in inference_reference.ERRORS.items()
-                    if calls or status in ("401", "404")
-                },
+                status: {"description": meaning, "content": {"application/json": {"schema": _ref("Error")}}}
+                for status, meaning in inference_reference.ERRORS.items()
+                if calls or status in ("401", "404")
             },
         }
+        if described.response is not None:
+            operation["responses"]["200"] = {
+                "description": "The provider's answer." if calls else "Done.",
+                "headers": {"x-request-id": {"schema": {"type": "string"}, "description": "Names the request in the log."}}
+                if calls
+                else {},
+                "content": content,
+            }
         if described.request is not None:
             operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": described.request}}}
         paths.setdefault(inference_reference.ROOT + described.path, {})[described.method.lower()] = operation

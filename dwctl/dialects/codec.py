@@ -5,7 +5,7 @@ A codec is a module. Its client side reads requests and writes answers; its prov
 
 from typing import Any, NamedTuple, Protocol
 
-from dwctl.dialects.answers import Answering, Event, Response
+from dwctl.dialects.answers import Answering, Counted, Event, Response
 from dwctl.dialects.canonical import Request
 from dwctl.dialects.names import DialectName
 from dwctl.errors import GatewayError
@@ -89,3 +89,6 @@ class Codec(Protocol):
 
     def read_error(self, body: dict[str, Any]) -> ProviderError | None:
         """The error that a JSON body is; None if it is none."""
+
+    def read_usage(self, body: dict[str, Any]) -> Counted | None:
+        """The usage that a provider's JSON body reports, also if it is an error or no answer; None if it reports none."""

@@ -46,7 +46,7 @@ FIELDS: tuple[Field, ...] = (
     Field(
         "max_output",
         _says("max_completion_tokens", "max_output_tokens", "max_tokens", "options.num_predict"),
-        note="Anthropic demands one: without it, 32,000. Responses takes none below 16 tokens: a lower one is sent as 16.",
+        note="Anthropic demands one: without it, the model's limit, or 32,000. The least sent to Responses is 16, to chat and Ollama 1.",
     ),
     Field(
         "temperature",
@@ -135,6 +135,9 @@ FIELDS: tuple[Field, ...] = (
         "encrypted_reasoning", _says(responses="include"), note="Thoughts come back in an envelope of the gateway, whoever the provider is."
     ),
 )
+
+LEAST_OUTPUT: dict[DialectName, int] = {CHAT: 1, RESPONSES: 16, ANTHROPIC: 0, OLLAMA: 1}
+"""Tokens; the lowest bound on the output that bounds it. OpenAI refuses lower ones, and 0 is no bound at all to Ollama."""
 
 NO_EQUIVALENT = "the model's provider has nothing like it"
 
@@ -225,11 +228,11 @@ CONTENT: dict[str, Content] = {
 
 
 def settle(request: Request, client: DialectName, provider: DialectName) -> tuple[Request, list[str]]:
-    """The request with what ``provider`` can be told, and its ``notes`` on what was left out. Raises GatewayError 400 that names a field.
+    """The request with what ``provider`` can be told, and its ``notes`` on what was changed. Raises GatewayError 400 that names a field.
 
     ``client`` and ``provider`` are different.
     """
-    left_out: dict[str, Any] = {}
+    changed: dict[str, Any] = {}
     notes = []
     for field in FIELDS:
         if (path := field.says.get(client)) is None:
@@ -242,7 +245,7 @@ def settle(request: Request, client: DialectName, provider: DialectName) -> tupl
                 if value and not (field.name == "n" and value == 1):  # `logprobs: false` wishes for nothing
                     raise refused(path, NO_EQUIVALENT)
             case "dropped":
-                left_out[field.name] = None
+                changed[field.name] = None
                 notes.append(f"'{path}' was dropped: {NO_EQUIVALENT}")
     known = OTHERS[client]
     for path, value in request.others.items():
@@ -258,7 +261,10 @@ def settle(request: Request, client: DialectName, provider: DialectName) -> tupl
     for message in request.messages:
         for part in message.parts:
             _check(part, provider)
-    return msgspec.structs.replace(request, notes=notes, **left_out), notes
+    if request.max_output is not None and request.max_output < (least := LEAST_OUTPUT[provider]):
+        changed["max_output"] = least
+        notes.append(f"the limit on the output was raised to {least}: the model's provider takes none below that")
+    return msgspec.structs.replace(request, notes=notes, **changed), notes
 
 
 def _check(part: Part, provider: DialectName) -> None:

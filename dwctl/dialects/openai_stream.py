@@ -206,6 +206,9 @@ class CompletionStream:
             self.unkept += len(event)
         if chunk.model is not None:
             self.model = chunk.model
+        counted = None
+        if (raw := bytes(chunk.usage)) != b"null" and (counted := read(raw)) is not None:
+            self.raw_usage, self.usage = raw, counted
         if chunk.error is not None and self.error is None:
             self.error = openai_errors.error_object(chunk.error)
             if openai_errors.is_of_our_account(status := self.error_status):
@@ -219,10 +222,8 @@ class CompletionStream:
                     self._finished[choice.index] = True
                 else:
                     self._finished.setdefault(choice.index, False)
-        if (raw := bytes(chunk.usage)) != b"null" and (usage := read(raw)) is not None:
-            self.raw_usage, self.usage = raw, usage
-            if not chunk.choices and not self._keep_usage and chunk.error is None:
-                return b""
+        if counted is not None and not chunk.choices and not self._keep_usage and chunk.error is None:
+            return b""
         return event
 
 

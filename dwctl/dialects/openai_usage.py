@@ -5,6 +5,8 @@ from typing import Any
 
 import msgspec
 
+from dwctl.dialects.answers import Counted
+from dwctl.dialects.json_text import encode
 from dwctl.dialects.usage import Usage
 
 MAX_TOKENS = 2**40
@@ -79,6 +81,15 @@ def read(raw: bytes) -> Usage | None:
     ):
         return normalise(_ANY.decode(raw))
     return Usage(prompt - cached - written, cached, written, 0, completion, reasoning)
+
+
+def read_usage(body: Mapping[str, Any]) -> Counted | None:
+    """The usage that a JSON body reports, whatever else it says; None if it counts nothing."""
+    if not isinstance(usage := body.get("usage"), dict):
+        return None
+    raw = encode(usage)
+    counted = read(raw)
+    return None if counted is None else Counted(counted, raw)
 
 
 def normalise(usage: Mapping[str, Any]) -> Usage:

@@ -23,6 +23,8 @@ TOKENS_PER_MEDIA_PART = 16_384
 """Bound on what one image, audio or file part can cost in input tokens."""
 _ESCAPED_LETTER = re.compile(rb"\\u00[4-7][0-9a-fA-F]")
 """ASCII spelt as an escape: nobody needs it, and it could hide a word."""
+_HALF_OF_A_PAIR = re.compile(rb"(?<!\\)(?:\\\\)*\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])")
+"""The first half of a surrogate pair, without the second."""
 _MEDIA = ("image", "audio", "file", "video", "document")
 _SCHEMAS = frozenset({"tools", "functions", "response_format", "text", "output_config", "format"})
 _TEXTS = ("messages", "system", "instructions", "prompt", "input", "images", "query", "documents", *sorted(_SCHEMAS))
@@ -34,7 +36,7 @@ _LIMITS: dict[DialectName, tuple[str, ...]] = {
     "ollama": ("num_predict",),
 }
 """How a dialect bounds the output, the older word last. Ollama's is one of its ``options``."""
-_DECIDING = frozenset({"model", "stream", "stream_options", "n", "best_of", "options"}.union(*_LIMITS.values()))
+_DECIDING = frozenset({"model", "stream", "stream_options", "n", "best_of", "options", "background"}.union(*_LIMITS.values()))
 """The fields that the gateway decides by. In another case they would say something to some providers, and nothing here."""
 
 
@@ -99,7 +101,7 @@ def parse(body: bytes, override: str | None = None, dialect: DialectName = DEFAU
     except msgspec.ValidationError:
         raise bad_request("Request body must be a JSON object.") from None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        if "surrogate" in str(error):
+        if "surrogate" in str(error) or _HALF_OF_A_PAIR.search(body):  # at the end of a string the decoder says something else
             raise bad_request("Request body holds half of a surrogate pair (\\ud800 to \\udfff), which is not text.") from None
         raise openai_errors.not_json() from None
     if override is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from dwctl import tokens
 from dwctl.clock import monotonic
-from dwctl.dialects import raw_request
+from dwctl.dialects import fields, raw_request
 from dwctl.errors import INVALID, GatewayError, forbidden, not_found, unavailable
 from dwctl.ledger import prices
 from dwctl.routing.limits import RateState
@@ -147,9 +147,12 @@ async def _hold(exchange: "Exchange", principal: "Principal", model: "ModelEntry
                     exchange.explanation.append(f"max_tokens {default} was written into the request: holds are strict and it had no bound")
             else:
                 limit = min(model.max_output_tokens or default, default)
-        output_bound = limit * request.choices
         if exchange.operation == "text_completion":
-            output_bound *= raw_request.prompts(request)
+            output_bound = limit * request.choices * raw_request.prompts(request)
+        else:
+            # What is sent counts, and a provider of another dialect is sent no less than this.
+            least = max(fields.LEAST_OUTPUT[candidate.endpoint.dialect] for candidate in model.candidates)
+            output_bound = max(limit, least) * request.choices
     if request is None or exchange.operation == "other":
         exchange.hold = balances.take(principal.account_id, prices.hold(price, 0, 0))
         return

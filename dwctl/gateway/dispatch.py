@@ -4,7 +4,8 @@ import re
 from typing import TYPE_CHECKING
 
 from dwctl.clock import MICROSECONDS, monotonic
-from dwctl.dialects import foreign_thoughts, multipart, raw_request, surfaces
+from dwctl.dialects import fields, foreign_thoughts, multipart, raw_request, surfaces
+from dwctl.dialects.reading import refused
 from dwctl.errors import GatewayError
 from dwctl.gateway.admit import enter
 from dwctl.gateway.translate import translated
@@ -57,6 +58,9 @@ def _outgoing(exchange: "Exchange", candidate: "Candidate") -> tuple[str, str, b
         path, body = translated(exchange, candidate)
         return path, "", body, _FORWARDED
     if request is not None:
+        if request.dialect == fields.RESPONSES and bytes(request.fields.get("background", b"")) == b"true":
+            # The answer would be that there is none yet, and nobody here could be asked for it later.
+            raise refused("background", fields.OTHERS[fields.RESPONSES]["background"][1])
         request, left_out = foreign_thoughts.without(request)
         if left_out:
             exchange.explanation.append(

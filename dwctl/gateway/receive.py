@@ -68,14 +68,18 @@ async def receive(exchange: "Exchange") -> None:
     override = headers.get("model-override")
     if override is not None and not (override.isascii() or _is_text(override)):
         raise bad_request("The Model-Override header is not valid text.", param="model")
-    if is_form:
-        exchange.form_model = multipart.find_field(exchange.body, content_type, "model")
-        exchange.alias = override or (exchange.form_model.value if exchange.form_model is not None else None)
-        if not exchange.alias:
-            raise openai_errors.no_model()
-    else:
-        exchange.request = raw_request.parse(exchange.body, override, exchange.surface.dialect)
-        exchange.alias = exchange.request.model
+    try:
+        if is_form:
+            exchange.form_model = multipart.find_field(exchange.body, content_type, "model")
+            exchange.alias = override or (exchange.form_model.value if exchange.form_model is not None else None)
+            if not exchange.alias:
+                raise openai_errors.no_model()
+        else:
+            exchange.request = raw_request.parse(exchange.body, override, exchange.surface.dialect)
+            exchange.alias = exchange.request.model
+    except GatewayError:
+        _check_content_encoding(headers)
+        raise
     exchange.received_at = monotonic()
 
 
@@ -98,3 +102,16 @@ def _check_content_type(exchange: "Exchange", content_type: str) -> bool:
             415, "invalid_request_error", "unsupported_media_type", f"Send the request with Content-Type: {wanted}.", param="content-type"
         )
     return False
+
+
+def _check_content_encoding(headers: "Mapping[str, str]") -> None:
+    """Say of a body that cannot be read that it is compressed, if it is. Raises GatewayError 415."""
+    if headers.get("content-encoding", "").strip().lower() not in ("", "identity"):
+        raise GatewayError(
+            415,
+            "invalid_request_error",
+            "unsupported_media_type",
+            "Send the request without Content-Encoding: bodies are not decompressed here.",
+            param="content-encoding",
+            headers={"accept-encoding": "identity"},
+        )

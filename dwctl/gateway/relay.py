@@ -4,6 +4,7 @@ Four shapes of answer: an error, a stream of events, a JSON body, and bytes of a
 released only after the exchange is settled.
 """
 
+import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import msgspec
 
 from dwctl.clock import monotonic
 from dwctl.dialects import chat, openai_errors, openai_stream
-from dwctl.dialects.answers import Ended, Failed, MalformedAnswer, Response, events_of, response_of
+from dwctl.dialects.answers import Counted, Ended, Event, Failed, MalformedAnswer, Response, events_of, response_of
 from dwctl.dialects.chat.response import text_or_none
 from dwctl.dialects.codec import Codec, ProviderError
 from dwctl.dialects.json_text import encode, objects
@@ -141,11 +142,12 @@ def concealed(exchange: "Exchange", error: bytes) -> bytes:
 
 async def _error(exchange: "Exchange", upstream: "OutboundResponse", content_type: str) -> None:
     answer = concealed(exchange, await upstream.read(_MAX_ERROR, exchange.heard))
+    if "json" in content_type:
+        with contextlib.suppress(MalformedAnswer):
+            _learn(exchange, _provider(exchange).read_usage(decode_object(answer)))
     retry_after = upstream.headers.get("retry-after")
     if exchange.translation is not None:
         raise provider_error(exchange, upstream.status, content_type, answer, retry_after)
-    if "json" in content_type:
-        _learn_usage(exchange, _decode(answer).usage)
     shown = openai_errors.shown_to_client(upstream.status, content_type, answer, retry_after)
     if isinstance(shown, GatewayError):
         came_back(exchange, answer)
@@ -244,13 +246,14 @@ async def _embeddings(exchange: "Exchange", upstream: "OutboundResponse") -> Non
     translation = exchange.translation
     embedder = translation.embedder if isinstance(translation, EmbedTranslation) else exchange.surface.embeds
     assert embedder is not None
+    provider = _provider(exchange)
     try:
         body = decode_object(answer)
-        if (said := _provider(exchange).read_error(body)) is not None:
+        _learn(exchange, provider.read_usage(body))
+        if (said := provider.read_error(body)) is not None:
             raise _embedded(exchange, answer, said)
         response = embedder.parse_response(body)
         exchange.response_model = response.model
-        exchange.usage, exchange.raw_usage = response.usage, response.raw_usage
         headers = _headers(exchange, upstream.headers)
         if isinstance(translation, EmbedTranslation):
             answer = encode(translation.client.render_response(response, translation.request))
@@ -266,9 +269,13 @@ async def _collected(exchange: "Exchange", upstream: "OutboundResponse") -> None
     """A stream that the client did not ask for, as the one answer that it wanted."""
     parser = _provider(exchange).parse_stream()
     answer = await upstream.read(_MAX_JSON, exchange.heard)
+    events: list[Event] = []
     try:
-        units = [*parser.split(answer), parser.rest()]
-        events = [event for unit in units for event in parser.take(unit)]
+        for unit in (*parser.split(answer), parser.rest()):
+            for event in parser.take(unit):
+                events.append(event)
+                if isinstance(event, Counted):
+                    _learn(exchange, event)
         if (failed := next((event for event in events if isinstance(event, Failed)), None)) is not None:
             error = failed.error
             raise _embedded(exchange, answer, ProviderError(error.message, code=error.code, status=error.status))
@@ -286,6 +293,7 @@ async def _answer(exchange: "Exchange", upstream: "OutboundResponse") -> None:
     provider = _provider(exchange)
     try:
         body = decode_object(answer)
+        _learn(exchange, provider.read_usage(body))
         if (said := provider.read_error(body)) is not None:
             raise _embedded(exchange, answer, said)
         response = provider.parse_response(body)
@@ -362,6 +370,12 @@ async def _json(exchange: "Exchange", upstream: "OutboundResponse") -> None:
         return
     exchange.sink.head(upstream.status, headers)
     await exchange.complete(answer)
+
+
+def _learn(exchange: "Exchange", counted: Counted | None) -> None:
+    """Remember the usage that an answer reports. First of all, so that it counts also where the rest cannot be used."""
+    if counted is not None:
+        exchange.usage, exchange.raw_usage = counted.usage, counted.raw
 
 
 def _learn_usage(exchange: "Exchange", usage: msgspec.Raw) -> None:

@@ -68,15 +68,24 @@ def _text(exchange: "Exchange", candidate: "Candidate") -> tuple[str, bytes]:
     surface, provider = exchange.surface, surfaces.PROVIDERS[candidate.endpoint.dialect]
     if exchange.canonical is None:
         exchange.canonical = surface.codec.parse_request(_decoded(exchange))
-    request, notes = fields.settle(exchange.canonical, surface.dialect, provider.DIALECT)
-    if exchange.strict_max_tokens is not None and request.max_output is None:
-        request = msgspec.structs.replace(request, max_output=exchange.strict_max_tokens)
+    asked = exchange.canonical
+    if asked.max_output is None and (limit := _limit(exchange, provider)) is not None:
+        asked = msgspec.structs.replace(asked, max_output=limit)
+    request, notes = fields.settle(asked, surface.dialect, provider.DIALECT)
     if exchange.principal.always_stream_usage or exchange.model.always_stream_usage:
         request = msgspec.structs.replace(request, include_usage=True)
     body = msgspec.json.encode(provider.render_request(request, candidate.model_name))
     exchange.translation = Translation(surface.codec, provider, request, answering(exchange))
     _explain(exchange, provider, notes)
     return provider.PATH, body
+
+
+def _limit(exchange: "Exchange", provider: Codec) -> int | None:
+    """The bound on the output that is sent where the client says none: the one that was held; the model's own where there must be one."""
+    assert exchange.model is not None
+    if exchange.strict_max_tokens is None and provider.DIALECT == anthropic.DIALECT:
+        return exchange.model.max_output_tokens
+    return exchange.strict_max_tokens
 
 
 def _embedding(exchange: "Exchange", candidate: "Candidate", client: EmbedCodec) -> tuple[str, bytes]:

@@ -207,7 +207,7 @@ class Asking:
             prompt=words(messages) + words(body.get("prompt")) + words(body.get("system")),
             last=last.get("content") or body.get("prompt") or "",
             entries=len(messages),
-            limit=None if limit is None or limit < 0 else int(limit),
+            limit=int(limit) if limit and limit > 0 else None,  # 0 and less mean: no limit
             tools=_tools(body) if path == "/api/chat" else [],
             answered=last.get("role") == "tool",
             stops=stops,

@@ -66,7 +66,7 @@ async def test_inference_is_described_as_it_is_served(sqlite_server: Administrat
         path = f"/{route.path}"
         if isinstance(policy_of(route.handler), InferenceKey) and path.startswith(inference_reference.ROOT):
             template = path.replace("<", "{").replace(">", "}").replace("__dwctl", "")
-            for name in ("path", "model_id"):
+            for name in ("path", "model_id", "response_id"):
                 template = template.replace(f"{{{name}:path}}", f"{{{name}}}")
             served |= {(method, template) for method in route.methods}
     assert described == served

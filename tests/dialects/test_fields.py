@@ -21,7 +21,7 @@ def request(*parts: Part, **fields: Any) -> Request:
 
 def something(field: Field) -> Any:
     """A value that wishes for something."""
-    return [Tool("tools[0]", "f")] if field.name == "tools" else 2
+    return [Tool("tools[0]", "f")] if field.name == "tools" else 20 if field.name == "max_output" else 2
 
 
 def refusal(asked: Request, client: DialectName, provider: DialectName) -> GatewayError:
@@ -47,6 +47,16 @@ def test_every_field_meets_its_fate(field: Field, client: DialectName, provider:
             assert getattr(asked, field.name) is not None, "the request is kept for other providers"
         case "translated":
             assert settle(asked, client, provider) == (asked, [])
+
+
+@pytest.mark.parametrize(("client", "provider"), PAIRS)
+def test_a_limit_on_the_output_is_one_to_its_provider(client: DialectName, provider: DialectName) -> None:
+    """To Ollama 0 is none, and OpenAI refuses what is too low."""
+    least = {"openai-chat": 1, "openai-responses": 16, "anthropic": 0, "ollama": 1}[provider]
+    for limit in (0, 1, 15, 16, 17):
+        settled, notes = settle(request(max_output=limit), client, provider)
+        assert settled.max_output == max(limit, least)
+        assert len(notes) == (limit < least)
 
 
 def test_every_field_of_a_request_is_in_the_table_or_for_us() -> None:

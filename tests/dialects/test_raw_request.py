@@ -57,6 +57,21 @@ def test_the_header_wins() -> None:
 
 
 @pytest.mark.parametrize(
+    "text", [r"a\ud83d", r"\uD83D", r"\ud83d\n", r"\\\ud83d", r"\ud83d\\ude00", r"\ude00", r"\ud83d\ud83d", r"\ud83d\u0041"]
+)
+def test_half_of_an_emoji_is_named_as_what_is_wrong(text: str) -> None:
+    with pytest.raises(GatewayError, match="half of a surrogate pair"):
+        parse(b'{"model":"a","messages":[{"content":"%b"}]}' % text.encode())
+
+
+@pytest.mark.parametrize("text", [r"\ud83d\ude00", r"\\ud83d", "\U0001f600"])
+def test_what_only_looks_like_half_of_an_emoji_is_not(text: str) -> None:
+    assert parse(b'{"model":"a","user":"%b"}' % text.encode()).model == "a"
+    with pytest.raises(GatewayError, match="must be valid JSON"):
+        parse(b'{"model":"a","user":"%b"' % text.encode())
+
+
+@pytest.mark.parametrize(
     ("body", "param"),
     [
         (b"", None),

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from dwctl.dialects import sse
 from dwctl.dialects.openai_stream import CompletionStream, MalformedStream, as_stream, output_text
+from dwctl.dialects.usage import Usage
 
 USAGE = b'{"id":"c","model":"m","choices":[],"usage":{"prompt_tokens":7,"completion_tokens":3,"total_tokens":10}}'
 
@@ -133,6 +134,13 @@ def test_odd_shapes_pass(shape: bytes) -> None:
     stream = CompletionStream(keep_usage=False)
     assert stream.feed(event) == event
     assert stream.error is None
+
+
+@pytest.mark.parametrize("code", [402, 500])
+def test_what_an_error_has_used_counts(code: int) -> None:
+    stream = CompletionStream(keep_usage=False)
+    stream.feed(b'data: {"error":{"message":"no","code":%d},"usage":{"prompt_tokens":1,"completion_tokens":2}}\n\n' % code)
+    assert (stream.error_status, stream.usage) == (code, Usage(1, output=2))
 
 
 def test_first_error_wins_and_is_forwarded() -> None:

@@ -1,6 +1,7 @@
 """A budget is never overspent and never blocked for nothing, whatever races, leaves, fails or is killed."""
 
 import asyncio
+import itertools
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -10,12 +11,14 @@ from typing import Any
 
 import pytest
 
+from dwctl.dialects.names import DIALECTS, DialectName
 from dwctl.money import format_amount
 from tests.appliance import Appliance, Simulator, model, running, setup
 from tests.crash import books
 from tests.crash.aftermath import balance, recorded, spend_everything
 from tests.crash.books import Database
 from tests.crash.client import CHAT, Answer, Client, chat
+from tests.e2e.speaking import SPEAKERS
 from tests.waiting import until
 
 REQUESTS = 1000
@@ -172,3 +175,63 @@ async def test_those_who_leave_providers_that_fail_and_a_kill_use_up_nothing(tmp
         books.check_served(found, served, books.served_by(simulator), prices)
         assert list(found.charges().values()) == [COST] * AFFORDED, "what was left, failed or was killed was not charged"
         assert set(found.balances.values()) == {0}
+
+
+LIMITS = (None, 0, 1, 15, 16)
+DEFAULT_LIMIT = 60
+MODEL_LIMIT = 40
+
+
+def limited(client: DialectName, alias: str, limit: int | None) -> dict[str, Any]:
+    """A request with this limit on its output, or none."""
+    body = {**SPEAKERS[client].request(alias, "text", False)}
+    body.pop("max_tokens", None)
+    if limit is None:
+        return body
+    names = {"openai-chat": "max_tokens", "openai-responses": "max_output_tokens", "anthropic": "max_tokens"}
+    return body | ({"options": {"num_predict": limit}} if client == "ollama" else {names[client]: limit})
+
+
+def is_refused(client: DialectName, provider: DialectName, limit: int | None) -> bool:
+    """Whether the API that the client speaks takes no such limit."""
+    least = {"openai-chat": 1, "openai-responses": 16 if provider == client else 1, "anthropic": 0, "ollama": 0}
+    return client == "anthropic" if limit is None else limit < least[client]
+
+
+@pytest.mark.timeout(120)
+async def test_where_holds_are_strict_no_request_costs_more_than_its_hold(tmp_path: Path) -> None:
+    """Whoever asks whom, with whatever limit: a model writes as much as it is let, and without a limit up to its own."""
+
+    def document(url: str) -> dict[str, Any]:
+        models = []
+        for dialect in DIALECTS:
+            # Only Anthropic's are told their own limit.
+            bounded = 200 if dialect == "anthropic" else MODEL_LIMIT
+            models.append(model(f"unbounded-{dialect}", "sim-chat?tokens=200", prices=[PRICE]) | {"endpoint": dialect})
+            models.append(
+                model(f"bounded-{dialect}", f"sim-chat?tokens={bounded}", prices=[PRICE], max_output_tokens=MODEL_LIMIT)
+                | {"endpoint": dialect}
+            )
+        endpoints = [{"name": dialect, "url": url, "dialect": dialect, "api_key": "provider-key"} for dialect in DIALECTS]
+        return setup(url, models) | {"endpoints": endpoints}
+
+    settings = {"billing": {"holds": "strict", "default_output_hold": DEFAULT_LIMIT}}
+    with running(tmp_path / "run", document, settings=settings) as (appliance, _):
+        database = database_of(appliance)
+        asked = {}
+        connection = Client(appliance.port)
+        for case in itertools.product(DIALECTS, DIALECTS, LIMITS, ("bounded", "unbounded")):
+            client, provider, limit, alias = case
+            if case == ("anthropic", "anthropic", None, "unbounded"):
+                continue  # whom its own API would refuse is given a limit
+            answer = await connection.post(SPEAKERS[client].path, limited(client, f"{alias}-{provider}", limit))
+            assert (answer.status == 400) == is_refused(client, provider, limit), (case, answer.body)
+            assert answer.status in (200, 400), (case, answer.body)
+            asked[answer.headers["x-request-id"]] = case
+        connection.close()
+        await recorded(database, set(asked))
+        rows = (await books.read(database)).requests
+        for request_id, case in asked.items():
+            row = rows[request_id]
+            assert (row["charge_nano"] or 0) <= row["hold_nano"], (case, row)
+            assert row["charge_nano"] or row["status"] == 400 or case[2] == 0, (case, row)

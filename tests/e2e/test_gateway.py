@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import contextlib
+import gzip
 import json
 import socket
 import sqlite3
@@ -183,6 +184,20 @@ async def test_wrong_content_type(http: aiohttp.ClientSession) -> None:
         assert "application/json" in error["message"]
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/audio/transcriptions"])
+async def test_a_compressed_body(http: aiohttp.ClientSession, path: str) -> None:
+    """A wrong header alone does no harm: what can be read is."""
+    kind = "multipart/form-data; boundary=x" if "audio" in path else "application/json"
+    async with http.post(path, data=gzip.compress(b"x"), headers={"content-encoding": "GZip", "content-type": kind}) as response:
+        error = (await response.json())["error"]
+        assert (response.status, response.headers["accept-encoding"]) == (415, "identity")
+        assert "Content-Encoding" in error["message"]
+    for encoding, status in (("gzip", 200), ("identity", 400)):
+        body = json.dumps(ask("free")) if status == 200 else "{oops"
+        async with http.post("/v1/chat/completions", data=body, headers={"content-encoding": encoding}) as response:
+            assert response.status == status
+
+
 @pytest.mark.parametrize("declared", [True, False])
 async def test_a_huge_body(http: aiohttp.ClientSession, declared: bool) -> None:
     async def pieces() -> AsyncIterator[bytes]:
@@ -214,6 +229,18 @@ async def test_unknown_paths_and_methods(http: aiohttp.ClientSession, method: st
     async with http.request(method, path) as response:
         assert response.status == status
         assert (await response.json())["error"]["message"]
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+@pytest.mark.parametrize("path", ["/v1/responses/resp_1", "/ai/v1/responses/resp_1/input_items"])
+async def test_responses_are_not_kept(http: aiohttp.ClientSession, method: str, path: str) -> None:
+    async with http.request(method, path) as response:
+        body = await response.json()
+        assert error_of(response.status, body) == (404, "response_not_found")
+        assert "resp_1" in body["error"]["message"]
+        assert "not kept" in body["error"]["message"]
+    async with http.request(method, path, headers={"authorization": "Bearer sk-wrong"}) as response:
+        assert error_of(response.status, await response.json()) == (401, "invalid_api_key")
 
 
 async def test_no_credit_and_unpriced_path(http: aiohttp.ClientSession) -> None:

@@ -149,7 +149,8 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
             for dialect in DIALECTS
             for more, limits in (("", {}), ("-impatient", {"idle_timeout": 1}))
         ]
-        return {**setup(url, models), "endpoints": endpoints}
+        # Enough for floods, of which a client that leaves pays what the provider has sent.
+        return {**setup(url, models, credit="10000"), "endpoints": endpoints}
 
     settings = {"log": {"level": "debug", "requests": True}}
     with running(tmp_path_factory.mktemp("translated"), document, settings=settings) as (appliance, _):
@@ -352,6 +353,67 @@ async def test_a_providers_opinion_of_our_account_is_not_told_in_a_stream(stage:
     assert row["outcome"] == "failed"
     assert row["status"] >= 400
     assert CANARY in row["explanation"]
+
+
+# Answers that failed
+
+
+def failing(provider: DialectName, streamed: bool) -> bytes:
+    """An error that says what was used."""
+    answer = json.loads(wire.whole(provider))
+    counts = {name: answer[name] for name in ("usage", "prompt_eval_count", "eval_count") if name in answer}
+    error = {"error": "Broken" if provider == "ollama" else {"type": "server_error", "message": "Broken", "code": 500}}
+    if not streamed:
+        return json.dumps({**answer, **error}).encode()
+    if provider == "ollama":
+        return wire.line({**error, **counts})
+    return wire.sse({"type": "error", **error, **counts} if provider != "openai-chat" else {**error, **counts})
+
+
+UNUSABLE: dict[DialectName, dict[str, Any]] = {
+    "openai-chat": {"choices": []},
+    "openai-responses": {"output": None},
+    "anthropic": {"content": None},
+    "ollama": {"message": None},
+}
+
+
+@EVERY_PAIR
+async def test_a_failure_that_reports_usage_costs_the_same_for_every_client(
+    stage: Stage, client: DialectName, provider: DialectName
+) -> None:
+    events, json_type = stream_type(provider), "content-type: application/json"
+    whole, streamed = failing(provider, False), failing(provider, True)
+    unusable = json.dumps({**json.loads(wire.whole(provider)), **UNUSABLE[provider]}).encode()
+    asked = {}
+    for how, stream, answer in (
+        ("status", False, (whole, "500 Internal Server Error", json_type)),
+        ("whole", False, (whole, "200 OK", json_type)),
+        ("unusable", False, (unusable, "200 OK", json_type)),
+        ("streamed", True, (streamed, "200 OK", events)),
+        ("after output", True, (begun(provider).partition(b"\r\n\r\n")[2] + streamed, "200 OK", events)),
+        ("collected", False, (streamed, "200 OK", events)),
+    ):
+        stage.provider.says(*answer)
+        _, headers, _ = await stage.ask(client, provider, stream)
+        asked[how] = headers["x-request-id"]
+    rows = {how: await stage.row(request_id) for how, request_id in asked.items()}
+    expected = dict.fromkeys(rows, (0, 10 * 2500 + 5 * 10_000, "failed"))
+    if client == provider == "openai-chat":
+        expected["unusable"] = (*expected["unusable"][:2], "complete")  # it passes unread
+    assert {how: (row["estimated"], row["charge_nano"], row["outcome"]) for how, row in rows.items()} == expected
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/api/embed"])
+@pytest.mark.parametrize("provider", ["openai-chat", "ollama"])
+async def test_failed_embeddings_that_report_usage_cost_the_same_for_every_client(stage: Stage, path: str, provider: DialectName) -> None:
+    asked = []
+    for broken in ({"error": {"message": "Broken"}}, {"data": None, "embeddings": None}):
+        stage.provider.says(json.dumps({**json.loads(failing(provider, False)), "error": None, **broken}).encode())
+        body = {"model": provider, "input": "hi"}
+        async with aiohttp.ClientSession(headers=HEADERS) as http, http.post(stage.appliance.url + path, json=body) as answer:
+            asked.append(answer.headers["x-request-id"])
+    assert [(await stage.row(request_id))["charge_nano"] for request_id in asked] == [10 * 2500 + 5 * 10_000] * 2
 
 
 # Clients that leave
@@ -607,6 +669,21 @@ async def test_a_malformed_field_is_named_in_the_clients_dialect(
         if client == "anthropic":
             assert error["error"]["type"] == "invalid_request_error"
     assert len(stage.provider.bodies) == asked
+
+
+@pytest.mark.parametrize("provider", DIALECTS)
+async def test_an_answer_for_later_is_refused_since_none_is_kept(stage: Stage, provider: DialectName) -> None:
+    """Before the provider is asked, also one that would take it."""
+    asked = len(stage.provider.bodies)
+    background = stage.body("openai-responses", provider, False, {"background": True})
+    status, headers, answer = await stage.ask("openai-responses", provider, False, body=background)
+    error = json.loads(answer)["error"]
+    assert (status, error["code"], error["param"]) == (400, "unsupported_parameter", "background")
+    assert (await stage.row(headers["x-request-id"]))["charge_nano"] is None
+    assert len(stage.provider.bodies) == asked
+    stage.provider.says(wire.whole(provider))
+    at_once = stage.body("openai-responses", provider, False, {"background": False})
+    assert (await stage.ask("openai-responses", provider, False, body=at_once))[0] == 200
 
 
 # What is kept to ourselves

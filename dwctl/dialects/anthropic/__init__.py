@@ -9,6 +9,7 @@ from dwctl.dialects.anthropic.rendering import PING, Renderer
 from dwctl.dialects.anthropic.request import parse_count_request, parse_request
 from dwctl.dialects.anthropic.response import parse_response, render_response
 from dwctl.dialects.anthropic.stream import Parser
+from dwctl.dialects.anthropic.usage import read_usage
 from dwctl.dialects.canonical import Request
 from dwctl.dialects.names import DialectName
 
@@ -41,6 +42,7 @@ __all__ = [
     "parse_response",
     "parse_stream",
     "read_error",
+    "read_usage",
     "render_count",
     "render_error",
     "render_request",

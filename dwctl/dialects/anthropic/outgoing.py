@@ -17,7 +17,7 @@ from dwctl.dialects.media import plain_text
 from dwctl.dialects.reading import refused
 
 DEFAULT_MAX_TOKENS = 32_000
-"""Anthropic demands a bound on the output; this one is sent where the client has none. Every current model can write that much."""
+"""Anthropic demands a bound on the output; this is sent where neither client nor model has one. Every current model can write as much."""
 
 _BEGINNING = "(The conversation begins with the assistant.)"
 _NOT_IN_AN_ID = re.compile(r"[^a-zA-Z0-9_-]")

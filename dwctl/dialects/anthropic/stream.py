@@ -64,11 +64,11 @@ class Parser(SseParser):
             case "message_stop":
                 return [Ended()]
             case "error":
-                return [errors.failure(data)]
+                return self._fail(data)
             case str():
                 return []
         if errors.read_error(data) is not None:
-            return [errors.failure(data)]
+            return self._fail(data)
         raise MalformedAnswer("an event without a type")
 
     def _start(self, message: dict[str, Any]) -> list[Event]:
@@ -145,6 +145,10 @@ class Parser(SseParser):
         if isinstance(counted, dict) and (read := usage.read(self._count(counted))) is not None:
             events.append(Counted(read, encode(self._usage)))
         return events
+
+    def _fail(self, data: dict[str, Any]) -> list[Event]:
+        counted = usage.read_usage(data)
+        return [errors.failure(data)] if counted is None else [counted, errors.failure(data)]
 
 
 def _object(data: dict[str, Any], name: str) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from dwctl.dialects.answers import Counted
+from dwctl.dialects.json_text import encode
 from dwctl.dialects.openai_usage import MAX_TOKENS
 from dwctl.dialects.usage import Usage
 
@@ -31,6 +33,12 @@ def read(usage: Any) -> Usage | None:
         output=output,
         reasoning=min(_count(details.get("thinking_tokens")), output) if isinstance(details, dict) else 0,
     )
+
+
+def read_usage(body: dict[str, Any]) -> Counted | None:
+    """The usage that a message or an error reports; None if there is none."""
+    counted = read(body.get("usage"))
+    return None if counted is None else Counted(counted, encode(body["usage"]))
 
 
 def counts(usage: Usage | None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from dwctl.dialects.chat.stream_in import parse_stream
 from dwctl.dialects.chat.stream_out import render_stream
 from dwctl.dialects.chat.write_request import render_request
 from dwctl.dialects.names import DialectName
+from dwctl.dialects.openai_usage import read_usage
 from dwctl.dialects.sse import PING
 
 DIALECT: DialectName = "openai-chat"
@@ -26,6 +27,7 @@ __all__ = [
     "parse_response",
     "parse_stream",
     "read_error",
+    "read_usage",
     "render_error",
     "render_request",
     "render_response",

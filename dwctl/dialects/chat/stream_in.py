@@ -4,9 +4,8 @@ from typing import Any
 
 import msgspec
 
-from dwctl.dialects import openai_errors, openai_usage
+from dwctl.dialects import openai_errors
 from dwctl.dialects.answers import (
-    Counted,
     Ended,
     Event,
     Finished,
@@ -22,7 +21,7 @@ from dwctl.dialects.answers import (
 from dwctl.dialects.chat.errors import failed
 from dwctl.dialects.chat.reasoning import Details, details_of, text_of
 from dwctl.dialects.chat.response import called_of, fragment_of, made_id, read_finish, spoken, text_or_none
-from dwctl.dialects.json_text import encode
+from dwctl.dialects.openai_usage import read_usage
 from dwctl.dialects.streams import SseParser
 
 _MOST_CHOICES = 128
@@ -41,8 +40,10 @@ class Parser(SseParser):
         self._choices: dict[int, _Choice] = {}
 
     def on(self, data: dict[str, Any]) -> list[Event]:
+        counted = read_usage(data)
+        usage: list[Event] = [] if counted is None else [counted]
         if (error := openai_errors.error_object(data.get("error"))) is not None:
-            return [failed(error)]
+            return [*usage, failed(error)]
         choices = data.get("choices")
         if choices is None and (data.get("usage") is not None or data.get("object") == "chat.completion.chunk"):
             choices = []
@@ -64,11 +65,7 @@ class Parser(SseParser):
             if choice is None:
                 choice = self._choices[index] = _Choice(index, self._id)
             events += choice.take(chunk)
-        if isinstance(usage := data.get("usage"), dict):
-            raw = encode(usage)
-            if (read := openai_usage.read(raw)) is not None:
-                events.append(Counted(read, raw))
-        return events
+        return events + usage
 
     def on_done(self) -> list[Event]:
         return [*(event for choice in self._choices.values() for event in choice.close()), Ended()]

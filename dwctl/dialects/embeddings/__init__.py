@@ -23,12 +23,11 @@ class EmbedRequest(msgspec.Struct, kw_only=True):
 
 
 class EmbedResponse(msgspec.Struct, kw_only=True):
-    """One vector for each input, in its order. ``raw_usage`` is the provider's own usage, in JSON."""
+    """One vector for each input, in its order."""
 
     vectors: list[list[float]]
     model: str | None = None
     usage: Usage | None = None
-    raw_usage: bytes | None = None
 
 
 class EmbedCodec(Protocol):

@@ -5,7 +5,7 @@ from typing import Any
 from dwctl.dialects.answers import MalformedAnswer
 from dwctl.dialects.embeddings import EmbedRequest, EmbedResponse
 from dwctl.dialects.embeddings.reading import matched, others, vector
-from dwctl.dialects.ollama import usage
+from dwctl.dialects.ollama.usage import read_usage
 from dwctl.dialects.reading import a_string, an_array, optional_integer, optional_string, required, wrong_value
 
 PATH = "/api/embed"
@@ -36,12 +36,11 @@ def parse_response(body: dict[str, Any]) -> EmbedResponse:
     found = body.get("embeddings")
     if not isinstance(found, list):
         raise MalformedAnswer("an answer without embeddings")
-    model, counted = body.get("model"), usage.read(body)
+    model, counted = body.get("model"), read_usage(body)
     return EmbedResponse(
         vectors=[vector(item) for item in found],
         model=model if isinstance(model, str) else None,
         usage=counted.usage if counted is not None else None,
-        raw_usage=counted.raw if counted is not None else None,
     )
 
 

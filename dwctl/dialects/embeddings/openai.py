@@ -4,11 +4,10 @@ import base64
 import struct
 from typing import Any
 
-from dwctl.dialects import openai_usage
 from dwctl.dialects.answers import MalformedAnswer
 from dwctl.dialects.embeddings import EmbedRequest, EmbedResponse
 from dwctl.dialects.embeddings.reading import matched, others, vector
-from dwctl.dialects.json_text import encode
+from dwctl.dialects.openai_usage import read_usage
 from dwctl.dialects.reading import optional_integer, optional_string, required, wrong_type, wrong_value
 
 PATH = "/embeddings"
@@ -61,14 +60,11 @@ def parse_response(body: dict[str, Any]) -> EmbedResponse:
         raise MalformedAnswer("an answer without embeddings")
     if all(type(item.get("index")) is int for item in data):
         data = sorted(data, key=lambda item: item["index"])
-    model, counted = body.get("model"), body.get("usage")
-    raw = encode(counted) if isinstance(counted, dict) else None
-    usage = openai_usage.read(raw) if raw is not None else None
+    model, counted = body.get("model"), read_usage(body)
     return EmbedResponse(
         vectors=[_vector(item.get("embedding")) for item in data],
         model=model if isinstance(model, str) else None,
-        usage=usage,
-        raw_usage=raw if usage is not None else None,
+        usage=counted.usage if counted is not None else None,
     )
 
 

@@ -14,6 +14,7 @@ from dwctl.dialects.ollama import response, stream
 from dwctl.dialects.ollama.errors import read_error, render_error, stream_error
 from dwctl.dialects.ollama.rendering import render_request
 from dwctl.dialects.ollama.request import parse_request
+from dwctl.dialects.ollama.usage import read_usage
 
 __all__ = [
     "DIALECT",
@@ -24,6 +25,7 @@ __all__ = [
     "parse_response",
     "parse_stream",
     "read_error",
+    "read_usage",
     "render_error",
     "render_request",
     "render_response",

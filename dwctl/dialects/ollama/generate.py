@@ -9,6 +9,7 @@ from dwctl.dialects.names import DialectName
 from dwctl.dialects.ollama import rendering, response, stream
 from dwctl.dialects.ollama.errors import read_error, render_error, stream_error
 from dwctl.dialects.ollama.request import pictures, settings
+from dwctl.dialects.ollama.usage import read_usage
 from dwctl.dialects.reading import optional_string, refused
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "parse_response",
     "parse_stream",
     "read_error",
+    "read_usage",
     "render_error",
     "render_request",
     "render_response",

@@ -55,7 +55,8 @@ class Parser(LineParser):
 
     def on(self, data: dict[str, Any]) -> list[Event]:
         if (error := read_error(data)) is not None:
-            return [Failed(openai_errors.of_status(error.status or 500), error.message)]
+            failed = Failed(openai_errors.of_status(error.status or 500), error.message)
+            return [failed] if (counted := usage.read_usage(data)) is None else [counted, failed]
         done = data.get("done") is True
         message = self._hear(data)
         if message is None and not done:
@@ -71,7 +72,7 @@ class Parser(LineParser):
             self._end_thought(events)
             reason: Finish = "length" if data.get("done_reason") == "length" else "tool_calls" if self._calls else "stop"
             events.append(Finished(reason))
-            if (counted := usage.read(data)) is not None:
+            if (counted := usage.read_usage(data)) is not None:
                 events.append(counted)
             events.append(Ended())
         return events

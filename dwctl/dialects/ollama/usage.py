@@ -10,7 +10,7 @@ from dwctl.dialects.usage import Usage
 _COUNTS = ("prompt_eval_count", "prompt_eval_cached_count", "eval_count")
 
 
-def read(body: dict[str, Any]) -> Counted | None:
+def read_usage(body: dict[str, Any]) -> Counted | None:
     """The usage of a final line or a whole answer; None if it counts neither input nor output. A count of zero may be left out."""
     said = {name: body[name] for name in _COUNTS if body.get(name) is not None}
     if not said:

@@ -9,6 +9,7 @@ from dwctl.dialects.answers import Answering
 from dwctl.dialects.canonical import Request
 from dwctl.dialects.codec import StreamParser, StreamRenderer
 from dwctl.dialects.names import DialectName
+from dwctl.dialects.openai_usage import read_usage
 from dwctl.dialects.responses.answer_reading import parse_response
 from dwctl.dialects.responses.answer_rendering import Renderer, render_response
 from dwctl.dialects.responses.client_request import parse_request
@@ -39,6 +40,7 @@ __all__ = [
     "parse_response",
     "parse_stream",
     "read_error",
+    "read_usage",
     "render_error",
     "render_request",
     "render_response",

@@ -2,12 +2,11 @@
 
 from typing import Any
 
-from dwctl.dialects import openai_usage
 from dwctl.dialects.answers import Choice, Finish, MalformedAnswer, Response
 from dwctl.dialects.canonical import Part, Reasoning, Refusal, Text, ToolCall
 from dwctl.dialects.fields import RESPONSES
-from dwctl.dialects.json_text import encode, objects
-from dwctl.dialects.usage import Usage
+from dwctl.dialects.json_text import objects
+from dwctl.dialects.openai_usage import read_usage
 
 Item = dict[str, Any]
 
@@ -26,7 +25,8 @@ def parse_response(body: dict[str, Any]) -> Response:
         if isinstance(item, dict):
             parts += parts_of(item)
             logprobs += logprobs_of(item)
-    usage, raw = usage_of(body)
+    counted = read_usage(body)
+    usage, raw = (None, None) if counted is None else (counted.usage, counted.raw)
     finish = finish_of(body, parts)
     choice = Choice(parts, finish, logprobs={"content": logprobs} if logprobs else None)
     return Response(text(body, "id"), text(body, "model"), [choice], usage, raw, text(body, "service_tier"))
@@ -91,15 +91,6 @@ def finish_of(body: Item, parts: list[Part]) -> Finish:
     if any(isinstance(part, ToolCall) for part in parts):
         return "tool_calls"
     return "refusal" if any(isinstance(part, Refusal) for part in parts) else "stop"
-
-
-def usage_of(body: Item) -> tuple[Usage | None, bytes | None]:
-    said = body.get("usage")
-    if not isinstance(said, dict):
-        return None, None
-    raw = encode(said)
-    usage = openai_usage.read(raw)
-    return (None, None) if usage is None else (usage, raw)
 
 
 def text(value: Item, name: str) -> str | None:

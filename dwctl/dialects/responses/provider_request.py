@@ -12,8 +12,6 @@ from dwctl.dialects.reading import refused
 from dwctl.dialects.responses.client_request import ENCRYPTED_REASONING, LOGPROBS
 from dwctl.dialects.responses.resource import SERVICE_TIERS
 
-LEAST_OUTPUT = 16
-"""The API refuses a lower bound on output tokens; a lower one is sent as this."""
 _LONGEST_CALL_ID = 64
 Item = dict[str, Any]
 
@@ -30,7 +28,7 @@ def render_request(request: Request, model: str) -> dict[str, Any]:
         body["parallel_tool_calls"] = request.parallel_tool_calls
     body |= {
         "instructions": instructions,
-        "max_output_tokens": None if request.max_output is None else max(request.max_output, LEAST_OUTPUT),
+        "max_output_tokens": request.max_output,
         "temperature": request.temperature,
         "top_p": request.top_p,
         "top_logprobs": request.top_logprobs,

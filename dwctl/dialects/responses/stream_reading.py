@@ -8,7 +8,6 @@ from typing import Any
 
 from dwctl.dialects import openai_errors
 from dwctl.dialects.answers import (
-    Counted,
     Ended,
     Event,
     Failed,
@@ -24,7 +23,8 @@ from dwctl.dialects.answers import (
 )
 from dwctl.dialects.canonical import Part, Reasoning, Refusal, Text, ToolCall
 from dwctl.dialects.json_text import objects
-from dwctl.dialects.responses.answer_reading import annotation, call_of, finish_of, logprobs_of, parts_of, text, usage_of
+from dwctl.dialects.openai_usage import read_usage
+from dwctl.dialects.responses.answer_reading import annotation, call_of, finish_of, logprobs_of, parts_of, text
 from dwctl.dialects.responses.errors import provider_error
 from dwctl.dialects.streams import SseParser
 
@@ -47,7 +47,7 @@ class Parser(SseParser):
         kind = data.get("type")
         if not isinstance(kind, str):
             if (error := openai_errors.error_object(data.get("error"))) is not None:
-                return [_failed(error)]
+                return [*_counted(data), _failed(error)]
             raise MalformedAnswer("an event without a type")
         place = _place(data)
         match kind.removeprefix("response."):
@@ -81,7 +81,7 @@ class Parser(SseParser):
             case "cancelled":
                 raise MalformedAnswer("an answer that was cancelled")
             case "error":
-                return [_failed(openai_errors.error_object(data.get("error")) or data)]
+                return [*_counted(data), _failed(openai_errors.error_object(data.get("error")) or data)]
         return []
 
     def on_done(self) -> list[Event]:
@@ -168,8 +168,8 @@ def _delta(data: Item) -> str:
 
 
 def _counted(response: Item) -> list[Event]:
-    usage, raw = usage_of(response)
-    return [] if usage is None or raw is None else [Counted(usage, raw)]
+    counted = read_usage(response)
+    return [] if counted is None else [counted]
 
 
 def _failed(said: Item) -> Failed:

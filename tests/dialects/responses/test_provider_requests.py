@@ -178,7 +178,7 @@ def test_choices_of_tools(choice: ToolChoice, said: Any) -> None:
 def test_every_other_field() -> None:
     body = rendered(
         stream=True,
-        max_output=5,
+        max_output=16,
         temperature=0.5,
         top_p=0.9,
         logprobs=True,
