@@ -154,7 +154,7 @@ def inference_document() -> dict[str, Any]:
         operation: dict[str, Any] = {
             "summary": described.summary,
             "description": described.description,
-            "parameters": list(described.parameters),
+            "parameters": [*described.parameters, *([inference_reference.TAGS] if calls else [])],
             "responses": {
                 "200": {
                     "description": "The provider's answer." if calls else "Done.",
