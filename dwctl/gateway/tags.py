@@ -17,19 +17,20 @@ _TAG = re.compile(rf"[A-Za-z0-9._:=/-]{{1,{MAX_TAG}}}")
 
 def parse(lines: Iterable[str]) -> tuple[str, ...]:
     """The tags of the header's lines in their order, each once. Raises GatewayError 400 ``invalid_tags``."""
-    tags = dict.fromkeys(tag for element in ",".join(lines).split(",") if (tag := element.strip(" \t")))
+    tags = [tag for element in ",".join(lines).split(",") if (tag := element.strip(" \t"))]
     for place, tag in enumerate(tags, 1):
         if not _TAG.fullmatch(tag):
             raise bad_request(
-                f"x-dwctl-tags: tag {place} is not 1 to {MAX_TAG} letters (A to Z), digits and . _ : = / - only."
-                " Put a comma between tags, and nothing else into them.",
+                f"x-dwctl-tags: tag {place} is not made of 1 to {MAX_TAG} of the characters A-Z a-z 0-9 . _ : = / -"
+                " (and tags are separated by commas).",
                 code="invalid_tags",
                 param=HEADER,
             )
-    if len(tags) > MAX_TAGS:
+    unique = tuple(dict.fromkeys(tags))
+    if len(unique) > MAX_TAGS:
         raise bad_request(
             f"x-dwctl-tags: a request takes at most {MAX_TAGS} tags. Leave out those that you do not search by.",
             code="invalid_tags",
             param=HEADER,
         )
-    return tuple(tags)
+    return unique

@@ -46,7 +46,7 @@ def test_what_the_header_says(lines: list[str], found: tuple[str, ...]) -> None:
         ("a\0", "tag 1 is not"),
         ("\udcff\udcfe", "tag 1 is not"),
         ('"quoted"', "tag 1 is not"),
-        ("x" * 65, "tag 1 is not 1 to 64 letters"),
+        ("x" * 65, "tag 1 is not made of 1 to 64 of"),
         (",".join(map(str, range(17))), "at most 16 tags"),
     ],
 )
