@@ -55,6 +55,18 @@ _ANSWER = {
     "additionalProperties": True,
 }
 
+TAGS: dict[str, Any] = {
+    "name": "x-dwctl-tags",
+    "in": "header",
+    "schema": {"type": "string"},
+    "example": "checkout, team=search",
+    "description": (
+        "Words to find the request by, separated by commas: at most 16, each of 1 to 64 letters, digits and `. _ : = / -`. The provider is"
+        " not sent them."
+    ),
+}
+"""The parameter that every call of a model takes."""
+
 OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="POST",
@@ -161,7 +173,7 @@ OPERATIONS: tuple[Operation, ...] = (
 )
 
 ERRORS: dict[str, str] = {
-    "400": "The request cannot be understood or answered: not JSON, no `model`, a path that the model has no price for.",
+    "400": "The request cannot be understood or answered: not JSON, no `model`, wrong tags, a path that the model has no price for.",
     "401": "No API key, or one that has expired.",
     "402": "`insufficient_balance`: the account cannot pay for what the request may cost; `balance` and `hold` say how much.",
     "403": "The key is unknown or of another purpose, or its owner may not call this model.",

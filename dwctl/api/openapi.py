@@ -154,7 +154,7 @@ def inference_document() -> dict[str, Any]:
         operation: dict[str, Any] = {
             "summary": described.summary,
             "description": described.description,
-            "parameters": list(described.parameters),
+            "parameters": [*described.parameters, *([inference_reference.TAGS] if calls else [])],
             "responses": {
                 status: {"description": meaning, "content": {"application/json": {"schema": _ref("Error")}}}
                 for status, meaning in inference_reference.ERRORS.items()

@@ -18,6 +18,7 @@ TAG = "requests"
 
 StatusCode = Annotated[int, msgspec.Meta(ge=0, le=999)]
 Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=2**42)]
+RequestTag = Annotated[str, msgspec.Meta(description="One of the words that the caller gave the request in the header x-dwctl-tags.")]
 
 
 class RequestListQuery(PageQuery, kw_only=True):
@@ -40,6 +41,7 @@ class RequestListQuery(PageQuery, kw_only=True):
     api_key_id: str | None = None
     outcome: str | None = None
     error_code: str | None = None
+    tag: RequestTag | None = None
     after: str | None = None
 
 
@@ -87,6 +89,7 @@ async def list_requests(context: Context) -> RequestList:
         key_id=_uuid(query.api_key_id, "api_key_id"),
         outcome=query.outcome,
         error_code=query.error_code,
+        tag=query.tag,
         descending=query.order_desc,
         after_id=_uuid(query.after, "after"),
     )

@@ -161,4 +161,5 @@ def beginning(exchange: "Exchange") -> Begin:
         path=exchange.path,
         operation=exchange.operation,
         hold_nano=exchange.hold.amount if exchange.hold is not None else 0,
+        tags=exchange.tags,
     )

@@ -5,7 +5,7 @@ breaks off, a client that leaves, a deadline), the exchange is settled once, and
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import structlog
@@ -25,6 +25,8 @@ from dwctl.gateway.sink import Sink
 from dwctl.gateway.translate import count_tokens
 
 if TYPE_CHECKING:
+    from multidict import MultiMapping
+
     from dwctl.accounts.principals import Principal
     from dwctl.dialects.answers import Response
     from dwctl.dialects.canonical import Request
@@ -104,6 +106,7 @@ class Exchange:
         "stream",
         "strict_max_tokens",
         "surface",
+        "tags",
         "task",
         "total_limit",
         "translation",
@@ -119,7 +122,7 @@ class Exchange:
         *,
         path: str,
         query: str,
-        headers: Mapping[str, str],
+        headers: "MultiMapping[str]",
         client_ip: str | None,
         principal: "Principal | None" = None,
     ) -> None:
@@ -164,6 +167,7 @@ class Exchange:
         self.form_model: FormField | None = None
         """Where a multipart body names the model."""
         self.alias: str | None = None
+        self.tags: tuple[str, ...] = ()
         self.model: ModelEntry | None = None
         self.price: Price | None = None
         """None: nothing to pay."""

@@ -7,6 +7,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
+from multidict import CIMultiDict
+
 from dwctl.errors import GatewayError
 from dwctl.gateway.exchange import Exchange
 from dwctl.ledger.records import Record
@@ -52,7 +54,7 @@ class InsideCall:
                 raise GatewayError(413, "invalid_request_error", "payload_too_large", "The request is too large.")
             return body
 
-        headers = {"content-type": "application/json"}
+        headers = CIMultiDict({"content-type": "application/json"})
         self._exchange = Exchange(
             gateway, self._sink, read_body, path=path, query="", headers=headers, client_ip=client_ip, principal=principal
         )

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from dwctl.clock import monotonic
 from dwctl.dialects import multipart, openai_errors, raw_request
 from dwctl.errors import GatewayError, bad_request, forbidden, unauthenticated
+from dwctl.gateway import tags
 from dwctl.gateway.deadlines import overstayed
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def check_key(principal: "Principal", now_us: int) -> None:
 
 
 async def receive(exchange: "Exchange") -> None:
-    """Check the key, read the body and find the model. Raises GatewayError."""
+    """Check the key and the tags, read the body and find the model. Raises GatewayError."""
     if exchange.gateway.closed:
         raise overstayed("shutdown")
     headers = exchange.headers
@@ -60,6 +61,8 @@ async def receive(exchange: "Exchange") -> None:
         exchange.access_source = "session"
         exchange.origin = "frontend"
     check_key(principal, exchange.started_us)
+    if tags.HEADER in headers:
+        exchange.tags = tags.parse(headers.getall(tags.HEADER))
     content_type = headers.get("content-type", "")
     is_form = False
     if content_type != "application/json":

@@ -103,6 +103,7 @@ def _record(exchange: "Exchange") -> None:
         user_agent=exchange.headers.get("user-agent"),
         trace_id=_trace_id(exchange.headers.get("traceparent")),
         explanation=exchange.explanation,
+        tags=exchange.tags,
     )
     if principal is None:
         exchange.gateway.ledger.note_anonymous(record)

@@ -55,6 +55,8 @@ _NUMBERS = (
 MAX_SENTENCES = 24
 MAX_SENTENCE = 240
 MAX_ATTEMPTS = 16
+MAX_TAGS = 16
+MAX_TAG = 64
 MAX_TOKENS = 2**50 - 1
 MAX_CHARGE = 10**17
 """A hundred million credits for one request: such an amount is a mistake, and sums of more of them overflow a column."""
@@ -110,6 +112,8 @@ def clean(record: Record) -> bool:
         _clean_explanation(record)
     if record.attempts:
         _clean_attempts(record)
+    if record.tags:
+        record.tags = tuple(clean_text(tag, MAX_TAG) for tag in record.tags[:MAX_TAGS])
     sound = True
     usage = record.usage
     if usage is not None:

@@ -102,7 +102,10 @@ class Ledger:
         self._journal.reserve(list(recovered.open))
         self._journal.start()
         for begin in recovered.open.values():
-            self._journal.insist(begin.id, _encode(_orphan(begin, self._node)))
+            orphan = _orphan(begin, self._node)
+            if not self._journal.end(begin.id, _encode(orphan)):
+                orphan.tags = ()  # the room that is kept for an end is not for these
+                self._journal.insist(begin.id, _encode(orphan))
         if recovered.records or recovered.open:
             log.info("ledger.recovered", to_record=recovered.records, interrupted=len(recovered.open))
         reader = Reader(self._journal, mark or Position(0, 0), recovered.begun)
@@ -249,4 +252,5 @@ def _orphan(begin: Begin, node: str) -> Record:
         error_message="dwctl stopped while this request was running.",
         hold_nano=begin.hold_nano,
         explanation=["dwctl stopped while this request was running, so nothing was charged."],
+        tags=begin.tags,
     )

@@ -1,8 +1,9 @@
 """What the ledger keeps of a request: the record that is written once, whatever happened.
 
 A record travels as one journal entry (MessagePack of a tagged array) from the moment the exchange settles to the row in
-the database. It holds all that row, usage and charge need, and never a body. Ids are UUIDs in text form, wall times are
-microseconds since the epoch, durations are microseconds, money is nano-credits.
+the database. It holds all that row, usage and charge need, and never a body. A new field goes to the end and has a default,
+so that the journal of an earlier version can be read. Ids are UUIDs in text form, wall times are microseconds since the
+epoch, durations are microseconds, money is nano-credits.
 """
 
 import msgspec
@@ -32,6 +33,7 @@ class Begin(msgspec.Struct, frozen=True, array_like=True, tag="b", gc=False):
     path: str
     operation: str
     hold_nano: int
+    tags: tuple[str, ...] = ()
 
 
 class Attempt(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -107,6 +109,8 @@ class Record(msgspec.Struct, array_like=True, tag="e", kw_only=True, gc=False):
     trace_id: str | None = None
     explanation: list[str] = msgspec.field(default_factory=list)
     """Why it went as it went, a sentence a step."""
+    tags: tuple[str, ...] = ()
+    """Words to find it by, each once, in the order in which they were given."""
 
 
 Entry = Begin | Record

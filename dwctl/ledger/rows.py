@@ -75,6 +75,7 @@ _REQUEST_COLUMNS = {
     "user_agent": "text",
     "trace_id": "text",
     "explanation": "text",
+    "tags": "text",
 }
 _CHARGE_COLUMNS = {
     "id": "uuid",
@@ -124,6 +125,12 @@ ON CONFLICT (hour) DO UPDATE SET
     last_seq = CASE WHEN excluded.last_seq > request_hours.last_seq THEN excluded.last_seq ELSE request_hours.last_seq END
 """
 """Of all rows after a ``seq``. Those of other nodes among them are theirs to note too, which does no harm."""
+_TAGS = {
+    "sqlite": "INSERT INTO request_tags (tag, seq) SELECT value, seq FROM requests, json_each(tags) WHERE seq > ? ON CONFLICT DO NOTHING",
+    "postgresql": "INSERT INTO request_tags (tag, seq) SELECT value, seq FROM requests, json_array_elements_text(tags::json)"
+    " WHERE id = ANY(?::uuid[]) ON CONFLICT DO NOTHING",
+}
+"""Of all rows after a ``seq``, where nobody else writes, and else of those with certain ids."""
 _BALANCE = """
 INSERT INTO account_balances (account_id, balance_nano, updated_at) VALUES (?, ?, ?)
 ON CONFLICT (account_id) DO UPDATE SET
@@ -161,8 +168,9 @@ def row(record: Record) -> tuple[Any, ...]:
         *(_NO_CHARGE_VALUES if record.charge is None else astuple(record.charge)),
         record.hold_nano,
         _json(record.attempts).decode() if record.attempts else None,
-        *values[_AFTER_ATTEMPTS:-1],
+        *values[_AFTER_ATTEMPTS:-2],
         _json(record.explanation).decode() if record.explanation else None,
+        _json(record.tags).decode() if record.tags else None,
     )
 
 
@@ -241,6 +249,9 @@ async def apply(tx: Tx, records: Sequence[Record], now_us: int, node: str | None
         entered = await _insert_new(tx, "requests", "id", _REQUEST_COLUMNS, set(unique), list(map(row, unique.values())), before)
         if entered:
             await tx.execute(_HOURS, (before,))
+        tagged = [record.id for record in unique.values() if record.tags and record.id in entered]
+        if tagged:
+            await tx.execute(_TAGS[tx.dialect], (before if tx.dialect == "sqlite" else tagged,))
         charged = [record for record in unique.values() if _is_charged(record)]
         if charged:
             sources = {record.id for record in charged}

@@ -40,6 +40,8 @@ FRAMING = frozenset(
 """Headers that the request itself needs."""
 NEVER_FORWARDED = (FRAMING - {"content-type"}) | {"authorization", "proxy-authorization", "x-api-key", "cookie"}
 """Client headers that no configuration hands to a provider: credentials of dwctl's own, and what belongs to the connection."""
+_OWN = "x-dwctl-"
+"""How headers begin that are meant for dwctl; no provider gets them either."""
 
 
 Dialect = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(DIALECTS)})]
@@ -163,7 +165,7 @@ def _forwarded(name: str) -> str:
     lowered = name.strip().lower()
     if not _HEADER_NAME.fullmatch(lowered):
         raise bad_request(f"forward_headers: {name[:64]!r} is not the name of an HTTP header", param="forward_headers")
-    if lowered in NEVER_FORWARDED:
+    if lowered in NEVER_FORWARDED or lowered.startswith(_OWN):
         raise bad_request(f"forward_headers: {lowered} is never forwarded to a provider", param="forward_headers")
     return lowered
 

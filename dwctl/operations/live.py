@@ -33,6 +33,7 @@ class InFlight(msgspec.Struct, kw_only=True):
     model: str
     served_by: str
     uri: str
+    tags: tuple[str, ...]
 
 
 class Live(msgspec.Struct, kw_only=True):
@@ -58,8 +59,8 @@ async def in_flight(services: Services, actor: Actor, chosen: RequestFilter) -> 
 
 
 async def follow(services: Services, actor: Actor, chosen: RequestFilter, last_event_id: str | None = None) -> AsyncIterator[Live]:
-    """Requests as they begin and end, until the caller stops. Of the filter count account, key, model, endpoint, status and outcome; one
-    that asks for an end (status or outcome) is told of no beginnings. Raises GatewayError 400, 403."""
+    """Requests as they begin and end, until the caller stops. Of the filter count account, key, model, endpoint, tag, status and
+    outcome; one that asks for an end (status or outcome) is told of no beginnings. Raises GatewayError 400, 403."""
     chosen = scoped(actor, chosen)
     names: dict[str, str | None] = {}
     with services.events.subscribe(lambda payload: _matches(payload, chosen), last_event_id) as subscription:
@@ -86,6 +87,8 @@ def _matches(payload: object, chosen: RequestFilter) -> bool:
     ):
         if wanted is not None and wanted != value:
             return False
+    if chosen.tag is not None and chosen.tag not in payload.tags:
+        return False
     lowest, highest = chosen.status_code_min or 0, 999 if chosen.status_code_max is None else chosen.status_code_max
     if isinstance(payload, Begin):
         return chosen.outcome is None and chosen.status_code is None and (lowest, highest) == (0, 999)
@@ -105,6 +108,7 @@ async def _in_flight(services: Services, begin: Begin, names: dict[str, str | No
         model=begin.alias,
         served_by=begin.endpoint_name,
         uri=begin.path[:512],
+        tags=begin.tags,
     )
 
 

@@ -3,8 +3,9 @@
 Newest first means highest ``seq`` first: the order in which requests were recorded. A time range becomes a range of ``seq`` by
 ``request_hours``. One thing to search by is one index; of several the narrowest is taken, and only in the hours in which the
 hourly sums know requests that have all of them, so that a pair that never met is answered without reading a row. What did
-not end well is found in an index of its own, which holds everything that can be asked of it. On SQLite the index is named, since
-its planner knows too little; PostgreSQL chooses by its statistics.
+not end well is found in an index of its own, which holds everything that can be asked of it. Tags have a table that is an index,
+which is read along, or looked into for each request that another index leads to; the sums do not know them. On SQLite the index is
+named, since its planner knows too little; PostgreSQL chooses by its statistics.
 """
 
 from typing import Any, Literal
@@ -19,6 +20,7 @@ from dwctl.store.tables.ledger import BY_ACCOUNT, BY_ENDPOINT, BY_FAILURE, BY_KE
 StatusClass = Literal[2, 3, 4, 5]
 
 END = 2**63 - 1
+_TAGS = "request_tags"
 FEW_ROWS = 20_000
 """So many are looked through without asking the hourly sums first."""
 COUNTED_ROWS = 50_000
@@ -50,6 +52,7 @@ class RequestFilter(msgspec.Struct, kw_only=True):
     outcome: str | None = None
     """One of ``OUTCOME_WORDS``."""
     error_code: str | None = None
+    tag: str | None = None
     descending: bool = True
     after_id: str | None = None
     """Rows beyond this request, in the order asked for."""
@@ -58,7 +61,8 @@ class RequestFilter(msgspec.Struct, kw_only=True):
 class _Dimension(msgspec.Struct, frozen=True):
     field: str
     column: str
-    index: str
+    index: str | None
+    """Of ``requests``; None: the table of tags."""
 
 
 _DIMENSIONS = (
@@ -68,6 +72,7 @@ _DIMENSIONS = (
     _Dimension("model", "alias", BY_MODEL),
 )
 """What the hourly sums know as well, those that mostly are narrow first."""
+_TAG = _Dimension("tag", "tag", None)
 
 
 class _Hour(msgspec.Struct, frozen=True):
@@ -129,6 +134,7 @@ def _where(chosen: RequestFilter) -> tuple[list[str], list[Any]]:
         ("started_us < ?", chosen.before_us),
         *((f"{dimension.column} = ?", getattr(chosen, dimension.field)) for dimension in _DIMENSIONS),
         ("error_code = ?", chosen.error_code),
+        ("tag = ?", chosen.tag),
     )
     given = [(condition, value) for condition, value in wanted if value is not None]
     conditions, args = [condition for condition, _ in given], [value for _, value in given]
@@ -142,8 +148,9 @@ def _where(chosen: RequestFilter) -> tuple[list[str], list[Any]]:
 async def plan(store: Store, chosen: RequestFilter) -> Plan | None:
     """How to find the requests of a filter; None if there can be none."""
     where, args = _where(chosen)
+    tagged = chosen.tag is not None
     if chosen.request_id is not None:
-        return Plan("requests", where, args, None)
+        return Plan(_source(store, "requests", tagged), where, args, None)
     if chosen.after_us is not None or chosen.before_us is not None:
         first, last = await _reach(store, *_hours(chosen))
         if last == 0:
@@ -151,27 +158,29 @@ async def plan(store: Store, chosen: RequestFilter) -> Plan | None:
         where += ["seq >= ?", "seq <= ?"]
         args += [first, last]
     given = [dimension for dimension in _DIMENSIONS if getattr(chosen, dimension.field) is not None]
-    if _failed(chosen):
-        return Plan(_by(store, BY_FAILURE), ["outcome <> 'complete'", *where], args, None)
-    if not given:
+    if _failed(chosen) and not (tagged and await _count(store, chosen, _TAG) <= FEW_ROWS):
+        return Plan(_source(store, _by(store, BY_FAILURE), tagged), ["outcome <> 'complete'", *where], args, None)
+    indexes = [*given, _TAG] if tagged else given
+    if not indexes:
         return Plan("requests", where, args, None)
     hours = None
-    narrowest = given[0]
-    if len(given) > 1:
-        counts = [await _count(store, dimension, getattr(chosen, dimension.field)) for dimension in given]
-        narrowest = given[counts.index(min(counts))]
-        if min(counts) > FEW_ROWS:
+    narrowest = indexes[0]
+    if len(indexes) > 1:
+        counts = [await _count(store, chosen, dimension) for dimension in indexes]
+        narrowest = indexes[counts.index(min(counts))]
+        if min(counts) > FEW_ROWS and len(given) > 1:
             hours = await _hours_of(store, chosen, given)
             if not hours:
                 return None
-    return Plan(_by(store, narrowest.index), where, args, hours)
+    # How many of an hour's requests have the tag is not known, so that they cannot be looked through hour by hour.
+    return Plan(_source(store, _by(store, narrowest.index), tagged), where, args, None if tagged else hours)
 
 
-async def _count(store: Store, dimension: _Dimension, value: Any) -> int:
+async def _count(store: Store, chosen: RequestFilter, dimension: _Dimension) -> int:
     """How many requests there are, counted in the index up to ``COUNTED_ROWS``."""
     [row] = await store.fetch_report(
         f"SELECT COUNT(*) AS requests FROM (SELECT 1 FROM {_by(store, dimension.index)} WHERE {dimension.column} = ? LIMIT ?) AS counted",
-        (value, COUNTED_ROWS),
+        (getattr(chosen, dimension.field), COUNTED_ROWS),
     )
     return int(row["requests"])
 
@@ -190,8 +199,19 @@ async def _reach(store: Store, first_hour: int, last_hour: int) -> tuple[int, in
     return row["first"] or 0, row["last"] or 0
 
 
-def _by(store: Store, index: str) -> str:
+def _by(store: Store, index: str | None) -> str:
+    if index is None:
+        return _TAGS
     return f"requests INDEXED BY {index}" if store.dialect == "sqlite" else "requests"
+
+
+def _source(store: Store, first: str, tagged: bool) -> str:
+    """Requests as the table ``first`` leads to them, beside their tags where one is asked for. A request has a tag once, so that it is
+    found once. SQLite reads tables that are joined so from the left to the right."""
+    if not tagged:
+        return first
+    other = "requests" if first == _TAGS else _TAGS
+    return f"{first} {'CROSS ' if store.dialect == 'sqlite' else ''}JOIN {other} USING (seq)"
 
 
 def _failed(chosen: RequestFilter) -> bool:

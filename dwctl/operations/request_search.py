@@ -90,6 +90,10 @@ class Summary(msgspec.Struct, kw_only=True):
     bars: list[Bar]
 
 
+NOTHING = Summary(covers="all", from_us=None, until_us=None, totals=Totals(), width_us=WIDTHS[0], bars=[])
+"""What no requests add up to."""
+
+
 class Neighbours(msgspec.Struct, kw_only=True):
     """Ids of the requests beside one in the list."""
 
@@ -168,13 +172,10 @@ async def _entries(services: Services, rows: list[Row]) -> list[LoggedRequest]:
 
 async def summarize(services: Services, actor: Actor, chosen: RequestFilter) -> Summary:
     """What the matching requests add up to, and when they were. Raises GatewayError 400, 403."""
-    empty = Summary(covers="all", from_us=None, until_us=None, totals=Totals(), width_us=WIDTHS[0], bars=[])
     found = await request_log.plan(services.store, scoped(actor, chosen))
-    if found is None:
-        return empty
-    places = await request_log.seqs(services.store, found, limit=SUMMARY_ROWS)
-    if not places:
-        return empty
+    places = [] if found is None else await request_log.seqs(services.store, found, limit=SUMMARY_ROWS)
+    if found is None or not places:
+        return NOTHING
     lowest = places[-1]
     ends = [row["started_us"] for row in await request_log.at(services.store, [lowest, places[0]])]
     width = _width(abs(ends[-1] - ends[0]))
@@ -262,8 +263,9 @@ _COLUMNS: dict[str, str] = {
     "duration_us": "duration_us",
     "tariff_id": "tariff_id",
     "total_cost": "cost",
+    "tags": "tags",
 }
-"""Field -> heading of the export. ``cost`` is in credits, exact; empty: not billed."""
+"""Field -> heading of the export. ``cost`` is in credits, exact; empty: not billed. ``tags`` are as in the header, between commas."""
 
 
 async def export_csv(services: Services, actor: Actor, chosen: RequestFilter) -> AsyncIterator[str]:
@@ -276,7 +278,11 @@ async def export_csv(services: Services, actor: Actor, chosen: RequestFilter) ->
         places = await request_log.seqs(services.store, found, limit=EXPORT_ROWS, highest=highest)
         entries = await _entries(services, await request_log.at(services.store, places))
         if entries:
-            yield "".join(csv_line(getattr(logged, field) for field in _COLUMNS) for logged in entries)
+            yield "".join(map(_csv_line, entries))
         if len(places) < EXPORT_ROWS:
             return
         highest = places[-1] - 1
+
+
+def _csv_line(logged: LoggedRequest) -> str:
+    return csv_line(",".join(logged.tags) if field == "tags" else getattr(logged, field) for field in _COLUMNS)

@@ -1,7 +1,7 @@
 """What somebody writes into the search and the filters of requests, turned into a filter, and said back in words.
 
 Everything that is searched for is exact, since only that can be found by index: an id, a status, a key's name or id, a user's address,
-an endpoint's name, a model's alias. Whoever reads only their own requests finds only their own keys.
+an endpoint's name, a tag, a model's alias. Whoever reads only their own requests finds only their own keys.
 """
 
 import re
@@ -11,6 +11,7 @@ import msgspec
 
 from dwctl.accounts import Actor, policy
 from dwctl.accounts.policy import Resource
+from dwctl.operations import request_log
 from dwctl.operations.request_log import OUTCOME_WORDS, RequestFilter
 from dwctl.operations.requests import account_named
 from dwctl.operations.rows import canonical
@@ -32,6 +33,7 @@ class Words(msgspec.Struct, kw_only=True):
     status: str | None = None
     """A number, or a class such as ``5xx``."""
     outcome: str | None = None
+    tag: str | None = None
 
 
 class Understood(msgspec.Struct, kw_only=True):
@@ -46,8 +48,8 @@ async def understand(services: Services, actor: Actor, words: Words, resource: R
     """The filter that the words mean. ``resource`` is what is looked at: whoever may not read everybody's finds their own keys and
     themselves. Raises GatewayError 403 for another user without that right."""
     everybody = policy.allows(actor, resource, "read_all")
-    found = Understood(chosen=RequestFilter(model=words.model, endpoint=words.endpoint))
-    found.said |= {name: value for name in ("model", "endpoint", "outcome") if (value := getattr(words, name)) is not None}
+    found = Understood(chosen=RequestFilter(model=words.model, endpoint=words.endpoint, tag=words.tag))
+    found.said |= {name: value for name in ("model", "endpoint", "outcome", "tag") if (value := getattr(words, name)) is not None}
     if words.status is not None:
         _status(found, words.status)
     if words.outcome is not None:
@@ -125,8 +127,24 @@ async def _search(services: Services, owner: Actor | None, found: Understood, te
             field, (value, name) = "key_id", keys[0]
         elif owner is None and await services.store.fetch("SELECT 1 FROM requests WHERE endpoint_name = ? LIMIT 1", (text,)):
             field = "endpoint"
+        elif await _is_tag(services, owner, text):
+            field = "tag"
     setattr(found.chosen, field, value)
     found.said["search"] = f"{_SAID[field]} {name}"
 
 
-_SAID: dict[str, Any] = {"request_id": "request", "key_id": "API key", "user_id": "user", "endpoint": "endpoint", "model": "model"}
+async def _is_tag(services: Services, owner: Actor | None, text: str) -> bool:
+    """Whether a request (of the owner's, or anybody's) has this tag."""
+    chosen = RequestFilter(tag=text, user_id=None if owner is None else owner.user_id)
+    found = await request_log.plan(services.store, chosen)
+    return found is not None and bool(await request_log.seqs(services.store, found, limit=1))
+
+
+_SAID: dict[str, Any] = {
+    "request_id": "request",
+    "key_id": "API key",
+    "user_id": "user",
+    "endpoint": "endpoint",
+    "tag": "tag",
+    "model": "model",
+}

@@ -5,7 +5,7 @@ so that the explanation holds however prices change afterwards.
 """
 
 import base64
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -29,6 +29,9 @@ RESPONSE_TYPES = {
     ("embeddings", False): "embedding",
 }
 """(operation, streamed) -> the reference's response type; anything else is ``other``."""
+
+
+Tags = Annotated[list[str], msgspec.Meta(description="Words that the caller gave the request in the header x-dwctl-tags.")]
 
 
 class RequestEntry(msgspec.Struct, kw_only=True):
@@ -65,6 +68,7 @@ class RequestEntry(msgspec.Struct, kw_only=True):
     output_price_per_token: str | None
     total_cost: str | None
     """None: not billed."""
+    tags: Tags
     fusillade_batch_id: None = None
     custom_id: None = None
 
@@ -207,6 +211,7 @@ def entry(row: Row, emails: dict[str, str]) -> dict[str, Any]:
         "input_price_per_token": None if row["input_pico"] is None else money.format_price(row["input_pico"]),
         "output_price_per_token": None if row["output_pico"] is None else money.format_price(row["output_pico"]),
         "total_cost": None if row["charge_nano"] is None else money.format_amount(row["charge_nano"]),
+        "tags": _json(row["tags"]) or [],
     }
 
 

@@ -24,7 +24,7 @@ from dwctl.web.pages import Feed, Update, page
 
 ROUTES: list[Route] = []
 PATH = "/requests"
-FILTERS = ("q", "model", "endpoint", "key", "user", "status", "outcome")
+FILTERS = ("q", "model", "endpoint", "key", "user", "status", "outcome", "tag")
 """Words of the address that say which requests."""
 
 CATCH_UP = 200
@@ -40,6 +40,7 @@ class TailQuery(msgspec.Struct, kw_only=True):
     user: str | None = None
     status: str | None = None
     outcome: str | None = None
+    tag: str | None = None
     range: str | None = None
     """Is kept in the address of the requests that are told of."""
     after: int | None = None
@@ -47,9 +48,13 @@ class TailQuery(msgspec.Struct, kw_only=True):
     """For Home's strip, whose requests open on their own page."""
 
 
-def _to_open(query: TailQuery) -> Callable[[str], str]:
+def _links(query: TailQuery) -> dict[str, Callable[[str], str]]:
+    """Where a row leads to: ``to_open`` of a request's id, ``to_tag`` of a tag."""
     words = {name: getattr(query, name) for name in (*FILTERS, "range")}
-    return lambda request_id: f"{PATH}/{request_id}" if query.strip else address(PATH, words | {"open": request_id})
+    return {
+        "to_open": lambda request_id: f"{PATH}/{request_id}" if query.strip else address(PATH, words | {"open": request_id}),
+        "to_tag": lambda tag: address(PATH, words | {"tag": tag}),
+    }
 
 
 class Strip(msgspec.Struct, kw_only=True):
@@ -60,6 +65,7 @@ class Strip(msgspec.Struct, kw_only=True):
     feed: str
     most: int
     to_open: Callable[[str], str]
+    to_tag: Callable[[str], str]
 
 
 def reads_everybodys(context: Context) -> bool:
@@ -83,7 +89,7 @@ async def strip(context: Context, *, most: int = STRIP) -> Strip:
         running=running[::-1],
         feed=feed_address({"strip": "true"}, end),
         most=most,
-        to_open=_to_open(TailQuery(strip=True)),
+        **_links(TailQuery(strip=True)),
     )
 
 
@@ -103,7 +109,7 @@ async def follow(context: Context) -> Feed:
 async def _updates(context: Context, query: TailQuery, chosen: RequestFilter, last_id: str | None) -> AsyncIterator[Update]:
     services, actor = context.services, context.actor
     everybody = reads_everybodys(context)
-    common = {"everybody": everybody, "to_open": _to_open(query), "sheet": not query.strip}
+    common = {"everybody": everybody, **_links(query), "sheet": not query.strip}
     events = live.follow(services, actor, chosen, last_id)
     upcoming = asyncio.ensure_future(anext(events))
     await asyncio.sleep(0)  # now it listens: nothing is lost between what is read here and what it tells

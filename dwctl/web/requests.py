@@ -48,6 +48,7 @@ class RequestsQuery(Query, kw_only=True, rename={"start": "from", "end": "to", "
     user: str | None = None
     status: str | None = None
     outcome: str | None = None
+    tag: str | None = None
     range: str | None = None
     start: str | None = None
     end: str | None = None
@@ -140,6 +141,7 @@ async def _list(context: Context, query: RequestsQuery, found: Understood, span:
         "newer": None,
         "hits": [],
         "to_open": lambda request_id: address(PATH, words | {"open": request_id}),
+        "to_tag": lambda tag: address(PATH, top | {"tag": tag}),
         "follow": address(PATH, top | {"live": ""}),
         "stay": address(PATH, top | {"live": "off"}),
         "alike": lambda **changes: address(PATH, top | changes),
@@ -148,7 +150,8 @@ async def _list(context: Context, query: RequestsQuery, found: Understood, span:
         return values
     end = await request_search.end(services)
     shown = await request_search.search(services, actor, found.chosen, limit=ROWS, before=before, after=after)
-    summary = await request_search.summarize(services, actor, found.chosen)
+    is_empty = not shown.entries and before is None and after is None
+    summary = request_search.NOTHING if is_empty else await request_search.summarize(services, actor, found.chosen)
     follows = span.to_us is None and before is None and after is None and found.chosen.request_id is None
     if follows and query.live != "off":
         values["running"] = (await live.in_flight(services, actor, found.chosen))[::-1]

@@ -85,6 +85,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"auth_header_prefix": "a\r\nb"}, "auth_header_prefix"),
     ({"forward_headers": ["authorization"]}, "forward_headers"),
     ({"forward_headers": ["x-api-key"]}, "forward_headers"),
+    ({"forward_headers": ["X-dwctl-Tags"]}, "forward_headers"),
     ({"forward_headers": ["not a header"]}, "forward_headers"),
     ({"max_concurrency": 0}, "max_concurrency"),
     ({"idle_timeout": -1}, "idle_timeout"),

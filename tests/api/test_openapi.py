@@ -56,6 +56,9 @@ async def test_every_administrative_route_is_described(sqlite_server: Administra
         queried = {parameter["name"] for parameter in operation["parameters"] if parameter["in"] == "query"}
         assert queried == set(route.query.__struct_fields__ if route.query else ())
         assert ("requestBody" in operation) == (route.body is not None)
+    [tag] = [found for found in document["paths"]["/admin/api/v1/requests"]["get"]["parameters"] if found["name"] == "tag"]
+    tags = document["components"]["schemas"]["RequestEntry"]["properties"]["tags"]
+    assert all("x-dwctl-tags" in described for described in (tag["schema"]["description"], tags["description"]))
 
 
 async def test_inference_is_described_as_it_is_served(sqlite_server: Administration) -> None:
@@ -71,6 +74,9 @@ async def test_inference_is_described_as_it_is_served(sqlite_server: Administrat
             served |= {(method, template) for method in route.methods}
     assert described == served
     assert all(_resolves(document, reference) for reference in _references(document))
+    for operations in document["paths"].values():
+        for method, operation in operations.items():
+            assert ("x-dwctl-tags" in [parameter["name"] for parameter in operation["parameters"]]) == (method == "post")
 
 
 async def test_who_may_read_them(sqlite_server: Administration) -> None:

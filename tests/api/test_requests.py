@@ -69,7 +69,9 @@ async def test_the_list_filters_and_pages(server: Administration, viewer: str) -
     start = clock.now_us() - 10_000_000
     ok = await _record(server, account, started_us=start, usage=Usage(10, 2, 1, 1, 5, 3))
     slow = await _record(server, account, started_us=start + 1_000_000, duration_us=9_000_000, stream=True, first_byte_us=250_000)
-    embed = await _record(server, other, started_us=start + 2_000_000, operation="embeddings", path="/embeddings", alias="embed")
+    embed = await _record(
+        server, other, started_us=start + 2_000_000, operation="embeddings", path="/embeddings", alias="embed", tags=("beta", "team=search")
+    )
     refused = await _record(
         server, other, started_us=start + 3_000_000, status=402, outcome="refused", error_code="insufficient_balance", duration_us=900
     )
@@ -107,6 +109,11 @@ async def test_the_list_filters_and_pages(server: Administration, viewer: str) -
     assert await found("min_duration_ms=1500&max_duration_ms=9000&order_desc=false") == [ok.id, slow.id, embed.id]
     assert await found("uri_pattern=%25embed%25") == [embed.id]
     assert await found("model=embed") == [embed.id]
+    assert await found("tag=team%3Dsearch") == await found("tag=beta&model=embed") == [embed.id]
+    assert await found("tag=beta&model=chat") == await found("tag=bet") == []
+    assert [entry["tags"] for entry in everything] == [[], ["beta", "team=search"], [], []]
+    detail = await server.ask("GET", f"/admin/api/v1/requests/{embed.id}", secret=viewer)
+    assert detail.body["tags"] == ["beta", "team=search"]
     assert await found("method=get") == []
     assert await found(f"user_id={account}") == [slow.id, ok.id]
     assert await found(f"api_key_id={ok.key_id}") == [ok.id]

@@ -4,7 +4,8 @@ as a browser gets them, with their size against the 60 kB that may go over the w
 usage: python -m tests.bench.pages_data [--rows N] [--keep DIRECTORY] [--pages]
 
 Rows go in by the recorder's own functions: 20 accounts (one has half of the traffic), 60 keys, 8 models on 3 endpoints, 30 days,
-6 % that did not end well. It measures; it judges nothing by its exit code, and no test depends on it.
+6 % that did not end well; one tag on a third of them, one that goes with a model, a rare one. It measures; it judges nothing by its
+exit code, and no test depends on it.
 """
 
 import argparse
@@ -43,11 +44,16 @@ class Traffic:
 
     def __init__(self) -> None:
         self.chance = random.Random(11)
+        self.tagging = random.Random(12)
         self.accounts = [ids.new_text() for _ in range(20)]
         self.keys = [(ids.new_text(), self.accounts[0 if index < 30 else 1 + index % 19]) for index in range(60)]
         self.models = [(ids.new_text(), f"model-{index}", f"endpoint-{index % 3}") for index in range(8)]
         self.tariff = ids.new_text()
         self.start_us = clock.now_us() - DAYS * 24 * clock.HOUR
+
+    def tags(self, alias: str) -> tuple[str, ...]:
+        common, rare = self.tagging.random() < 1 / 3, self.tagging.random() < 1 / 2000
+        return ("team=search",) * common + ("incident",) * rare + ("small-talk",) * (alias == "model-1")
 
     def records(self, count: int) -> Iterator[Record]:
         step = DAYS * 24 * clock.HOUR // count
@@ -81,6 +87,7 @@ class Traffic:
                 first_byte_us=300_000 if ok else None,
                 user_agent="OpenAI/Python 1.0",
                 client_ip="192.0.2.1",
+                tags=self.tags(alias),
             )
 
 
@@ -118,6 +125,13 @@ PAGES = {
     "requests of a key": "/requests?key={key}",
     "requests of a model, 5xx": "/requests?model=model-0&status=5xx",
     "requests, a search": "/requests?q=model-6",
+    "requests of a tag of a third": "/requests?tag=team%3Dsearch",
+    "requests of a rare tag": "/requests?tag=incident",
+    "requests, a search for a tag": "/requests?q=team%3Dsearch",
+    "requests of a tag and a model": "/requests?tag=team%3Dsearch&model=model-6",
+    "requests of a tag, 5xx": "/requests?tag=team%3Dsearch&status=5xx",
+    "requests of a rare tag and a model": "/requests?tag=incident&model=model-0",
+    "requests of a tag and a model that never met": "/requests?tag=small-talk&model=model-0",
     "requests in the middle": "/requests?before={seq}",
     "requests with one open": "/requests?open={id}",
     "the sheet alone": "/requests?open={id}#sheet",
@@ -204,6 +218,21 @@ async def run(count: int, directory: Path, *, queries: bool = True) -> None:
             "rare model + 5xx + day": {"model": "model-7", "status_code_min": 500, "status_code_max": 599, "after_us": now - 21 * day},
             "large account + success": {"user_id": big, "status_code": 200},
             "small account + old day": {"user_id": small, "after_us": now - 29 * day, "before_us": now - 28 * day},
+            "tag of a third": {"tag": "team=search"},
+            "rare tag": {"tag": "incident"},
+            "unknown tag": {"tag": "nothing"},
+            "tag of a third + model": {"tag": "team=search", "model": "model-0"},
+            "tag of a third + rare model": {"tag": "team=search", "model": "model-7"},
+            "tag of a third + small account": {"tag": "team=search", "user_id": small},
+            "tag of a third + 5xx": {"tag": "team=search", "status_code_min": 500, "status_code_max": 599},
+            "tag of a third + success": {"tag": "team=search", "status_code": 200},
+            "tag of a third + status 500 (none)": {"tag": "team=search", "status_code": 500},
+            "tag of a third + old day": {"tag": "team=search", "after_us": now - 29 * day, "before_us": now - 28 * day},
+            "tag + model that never met": {"tag": "small-talk", "model": "model-0"},
+            "tag + model + endpoint": {"tag": "team=search", "model": "model-0", "endpoint": "endpoint-0"},
+            "rare tag + model": {"tag": "incident", "model": "model-0"},
+            "rare tag + 429": {"tag": "incident", "status_code": 429},
+            "rare tag + large account": {"tag": "incident", "user_id": big},
             "account + model + old day": {
                 "user_id": big,
                 "model": "model-6",

@@ -197,7 +197,8 @@ def chat(site: Site, model: str = "chat", *, key: str = KEY) -> str:
     """Ask a model; the request's id."""
     connection = http.client.HTTPConnection("127.0.0.1", site.appliance.port, timeout=10)
     body = json.dumps({"model": model, "messages": [{"role": "user", "content": "hello"}]})
-    connection.request("POST", "/ai/v1/chat/completions", body, {"authorization": f"Bearer {key}", "content-type": "application/json"})
+    headers = {"authorization": f"Bearer {key}", "content-type": "application/json", "x-dwctl-tags": "checkout, team=search"}
+    connection.request("POST", "/ai/v1/chat/completions", body, headers)
     answer = connection.getresponse()
     answer.read()
     connection.close()

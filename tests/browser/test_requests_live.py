@@ -1,6 +1,7 @@
 """The list that follows what happens: in flight, then over; politely; and back again after the server was away."""
 
 import re
+import threading
 import time
 from collections.abc import Iterator, Sequence
 
@@ -87,6 +88,19 @@ def test_the_feed_can_be_switched_off_and_keeps_to_the_filters(window: Watched, 
     wanted = call(server, "small")
     expect(page.locator(f"{ROWS} >> nth=0")).to_have_attribute("data-request", wanted)
     assert set(page.locator(f"{ROWS} td:nth-child(3)").all_inner_texts()) == {"small → sim-chat?tokens=5"}
+    window.open("/requests?tag=team%3Da")
+    page.locator(LIVE).wait_for()
+    page.mouse.move(2, 2)
+    slow = [threading.Thread(target=call, args=(server, "slow"), kwargs={"tags": tags}) for tags in ("team=b", "beta, team=a")]
+    for thread in slow:
+        thread.start()
+    running = page.locator("tbody[data-running] tr")
+    expect(running).to_have_count(1)
+    assert running.locator("a.tag").all_inner_texts() == ["beta", "team=a"]
+    expect(page.locator(ROWS)).to_have_count(1)
+    assert page.locator(ROWS).locator("a.tag").all_inner_texts() == ["beta", "team=a"]
+    for thread in slow:
+        thread.join()
     page.keyboard.press(".")
     page.get_by_role("link", name="Go live").wait_for()
     assert "live=off" in page.url

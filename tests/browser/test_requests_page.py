@@ -5,14 +5,14 @@ import io
 import re
 from collections.abc import Iterator
 from decimal import Decimal
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.appliance import USER, Appliance
+from tests.appliance import KEY, USER, Appliance, until
 from tests.browser.conftest import PASSWORD, Watch, Watched
-from tests.browser.traffic import EVIL, FORMULA, OTHER, PROMPT, busy, call, rows
+from tests.browser.traffic import EVIL, FORMULA, OTHER, OTHER_KEY, PROMPT, busy, call, rows
 
 ROW = "tbody[data-ended] tr"
 
@@ -228,6 +228,65 @@ def test_everything_works_without_scripts(watch: Watch, server: Appliance) -> No
     expect(page.locator("[data-group]")).to_have_count(2)
 
 
+@pytest.mark.parametrize("scripts", [True, False], ids=["with scripts", "without"])
+def test_a_tag_leads_to_the_requests_that_have_it(watch: Watch, server: Appliance, scripts: bool) -> None:
+    word = f"click={'scripts' if scripts else 'plain'}"
+    first = call(server, "small", tags=f"{word}, beta")
+    call(server, "chat")
+    second = call(server, "chat", OTHER_KEY, tags=f"beta, {word}")
+    until(lambda: {first, second} <= set(recorded(server)), 5, "both are recorded")
+    window = watch(url=server.url, width=1500, height=900, scripts=scripts)
+    window.sign_in()
+    page = window.page
+    window.open("/requests?live=off&range=24h")
+    row = page.locator(f"[data-request='{second}']")
+    assert row.locator("a.tag").all_inner_texts() == ["beta", word]
+    row.get_by_role("link", name=word).click()
+    page.wait_for_url(lambda url: "tag=" in url)
+    assert query(page) == {"live": "off", "range": "24h", "tag": word}
+    assert ids(page) == [second, first]
+    expect(page.locator("tfoot")).to_contain_text("All matching · 2")
+    expect(page.locator(".chip").first).to_contain_text(f"tag {word}")
+    page.locator(f"[data-request='{first}'] a.whole-row").click()
+    expect(page.locator("#sheet")).to_contain_text(first)
+    assert page.locator("#sheet a.tag").all_inner_texts() == [word, "beta"]
+    page.locator("#sheet").get_by_role("link", name=word).click()
+    page.wait_for_url(lambda url: "open=" not in url)
+    assert query(page) == {"tag": word}
+    assert ids(page) == [second, first]
+    window.open(f"/requests?live=off&tag={quote(word)}&model=small")
+    assert ids(page) == [first]
+    page.get_by_title("Remove this filter").last.click()
+    page.wait_for_url(lambda url: "tag=" not in url)
+    assert query(page) == {"live": "off", "model": "small"}
+
+
+def test_a_tag_is_searched_for_exported_and_nothing_but_text(window: Watched, server: Appliance) -> None:
+    page = window.page
+    mine, foreign = call(server, tags="=1/2, export"), call(server, key=OTHER_KEY, tags="export")
+    until(lambda: {mine, foreign} <= set(recorded(server)), 5, "both are recorded")
+    window.open("/requests?live=off")
+    page.get_by_role("button", name="Filter").click()
+    page.get_by_label("Tag", exact=True).fill("export")
+    page.wait_for_url(lambda url: "tag=export" in url)
+    page.keyboard.press("Escape")
+    expect(page.locator(ROW)).to_have_count(2)
+    with page.expect_download() as download:
+        page.get_by_role("link", name="CSV").click()
+    found = list(csv.DictReader(io.StringIO(download.value.path().read_text(), newline="")))
+    assert [(row["request_id"], row["tags"]) for row in found] == [(foreign, "export"), (mine, "'=1/2,export")]
+    window.open("/requests?live=off&q=%3D1/2")
+    expect(page.locator(".chip")).to_contain_text("tag =1/2")
+    assert ids(page) == [mine]
+    page.locator(ROW).get_by_role("link", name="=1/2").click()
+    page.wait_for_url(lambda url: "tag=" in url)
+    assert ids(page) == [mine]
+    window.open(f"/requests?live=off&tag={quote(EVIL)}")
+    assert page.locator("main img").count() == 0
+    expect(page.locator(".chip")).to_contain_text(EVIL)
+    expect(page.locator(".empty")).to_contain_text("No request matches")
+
+
 @pytest.mark.parametrize(
     ("search", "said", "condition"),
     [
@@ -309,6 +368,13 @@ def test_plain_users_see_their_own(watch: Watch, server: Appliance) -> None:
     assert ids(page) == recorded(server, mine)[:50]
     window.open(f"/requests?live=off&q={OTHER}")
     assert ids(page) == []
+    tagged = [call(server, key=key, tags="both=theirs") for key in (KEY, OTHER_KEY)]
+    until(lambda: set(tagged) <= set(recorded(server)), 5, "both are recorded")
+    for words in ("tag=both%3Dtheirs", "q=both%3Dtheirs"):
+        window.open(f"/requests?live=off&{words}")
+        assert ids(page) == tagged[:1]
+        listed = page.request.get(f"{window.url}/requests.csv?{words}").text()
+        assert [row["request_id"] for row in csv.DictReader(io.StringIO(listed, newline=""))] == tagged[:1]
     foreign = recorded(server, f"NOT {mine}")[0]
     window.open(f"/requests?live=off&open={foreign}")
     expect(page.locator("#sheet")).to_contain_text("This request is not here")

@@ -39,11 +39,12 @@ def document(url: str) -> dict[str, Any]:
     return described
 
 
-def call(appliance: Appliance, alias: str = "chat", key: str = KEY, *, stream: bool = False) -> str:
+def call(appliance: Appliance, alias: str = "chat", key: str = KEY, *, stream: bool = False, tags: str = "") -> str:
     """One request; its id."""
     body = {"model": alias, "stream": stream, "messages": [{"role": "user", "content": PROMPT}]}
+    headers = {"authorization": f"Bearer {key}", "user-agent": "test <b>", "x-dwctl-tags": tags}
     connection = http.client.HTTPConnection("127.0.0.1", appliance.port, timeout=30)
-    connection.request("POST", "/ai/v1/chat/completions", json.dumps(body), {"authorization": f"Bearer {key}", "user-agent": "test <b>"})
+    connection.request("POST", "/ai/v1/chat/completions", json.dumps(body), headers)
     answer = connection.getresponse()
     answer.read()
     connection.close()

@@ -107,6 +107,7 @@ async def facts(store: Store) -> dict[str, Any]:
 
     return {
         "rows": {row["id"]: row for row in await store.fetch("SELECT * FROM requests")},
+        "tags": await store.fetch("SELECT tag, id FROM request_tags JOIN requests USING (seq) ORDER BY seq, tag"),
         "row_count": await number("SELECT count(*) FROM requests"),
         "usage": {
             row["source_id"]: row for row in await store.fetch("SELECT * FROM credits_transactions WHERE transaction_type = 'usage'")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dwctl.dialects.usage import Usage
 from dwctl.ledger import Attempt, Charge, Record
-from dwctl.ledger.cleaning import _OWN_TEXT, _TEXT, MAX_CHARGE, MAX_TOKENS, clean, clean_begin, clean_deeply, reduced
+from dwctl.ledger.cleaning import _OWN_TEXT, _TEXT, MAX_CHARGE, MAX_TAG, MAX_TAGS, MAX_TOKENS, clean, clean_begin, clean_deeply, reduced
 from dwctl.ledger.framing import frame
 from dwctl.ledger.journal import END_RESERVE
 from dwctl.ledger.rows import _REQUEST_COLUMNS, row
@@ -28,11 +28,11 @@ def test_the_limits_are_those_of_the_columns() -> None:
 
 
 def test_every_column_is_filled_from_the_field_of_its_name() -> None:
-    record = make_record(status=418, first_byte_us=7, response_bytes=9, trace_id="trace")
+    record = make_record(status=418, first_byte_us=7, response_bytes=9, trace_id="trace", tags=("a", "b=c"))
     values = dict(zip(_REQUEST_COLUMNS, row(record), strict=True))
     assert set(values) == set(RequestRow._meta.fields_map) - {"seq"}
     for name in Record.__struct_fields__:
-        if name in values and name not in ("attempts", "explanation"):
+        if name in values and name not in ("attempts", "explanation", "tags"):
             assert values[name] == getattr(record, name), name
     assert record.usage is not None
     assert record.charge is not None
@@ -41,6 +41,7 @@ def test_every_column_is_filled_from_the_field_of_its_name() -> None:
     assert (values["tariff_id"], values["input_pico"], values["output_pico"]) == msgspec.structs.astuple(record.charge)[1:]
     assert msgspec.json.decode(values["attempts"], type=list[Attempt]) == record.attempts
     assert msgspec.json.decode(values["explanation"]) == record.explanation
+    assert msgspec.json.decode(values["tags"], type=tuple[str, ...]) == record.tags
 
 
 @pytest.mark.parametrize(("name", "limit"), _TEXT)
@@ -70,6 +71,16 @@ def test_lists_are_bounded_and_cleaned() -> None:
     assert all("\0" not in sentence for sentence in record.explanation)
     assert record.attempts[0].error is not None
     record.attempts[0].error.encode()
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_tags_become_storable(text: str) -> None:
+    record = make_record(tags=("sound", text) * MAX_TAGS)
+    clean(record)
+    assert len(record.tags) == MAX_TAGS
+    assert record.tags[0] == "sound"
+    assert all(0 < len(tag) <= MAX_TAG and "\0" not in tag for tag in record.tags)
+    encode(record)
 
 
 @pytest.mark.parametrize("tokens", [-1, 2**63, 2**70])
@@ -115,7 +126,7 @@ def test_a_reduced_record_fits_the_room_that_its_begin_reserved(texts: dict[str,
     record = make_record(
         **texts, **counts, stream=stream, outcome="interrupted", access_source="unauthenticated", operation="o" * 32, origin="o" * 16,
         purpose="p" * 16, service_tier="s" * 16, charge=Charge(MAX_CHARGE, "0" * 36, number, number), node="0" * 36,
-        usage=Usage(*[MAX_TOKENS] * 6), explanation=["x" * 500] * 30,
+        usage=Usage(*[MAX_TOKENS] * 6), tags=("t" * MAX_TAG,) * MAX_TAGS, explanation=["x" * 500] * 30,
     )  # fmt: skip
     clean(record)
     small = reduced(record)

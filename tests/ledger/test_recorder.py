@@ -16,7 +16,7 @@ from dwctl.dialects.usage import Usage
 from dwctl.errors import GatewayError
 from dwctl.ledger import Charge, Ledger, Record
 from dwctl.ledger.journal import segment_files
-from dwctl.ledger.rows import NIL
+from dwctl.ledger.rows import NIL, apply
 from dwctl.store import Store, StoreUnavailable, Tx
 from dwctl.telemetry.metrics import REGISTRY
 from tests.ledger.conftest import StartLedger
@@ -277,7 +277,7 @@ REFUSE_SONGS = {
 async def test_an_open_request_becomes_an_interrupted_one_without_a_charge(store: Store, start_ledger: StartLedger) -> None:
     first = await start_ledger()
     await credit(store, first, ACCOUNT, 10**6)
-    lost = make_begin(hold_nano=77)
+    lost = make_begin(hold_nano=77, tags=("beta", "team=search"))
     first.begin(lost, True)
     done = serve(first, make_record())
     await first.recorded()
@@ -293,10 +293,61 @@ async def test_an_open_request_becomes_an_interrupted_one_without_a_charge(store
     row = found["rows"][lost.id]
     assert (row["status"], row["outcome"], row["error_code"], row["charge_nano"]) == (500, "interrupted", "gateway_crash", None)
     assert (row["account_id"], row["alias"], row["hold_nano"], row["started_us"]) == (ACCOUNT, "small", 77, STARTED)
+    assert found["tags"] == [{"tag": tag, "id": lost.id} for tag in lost.tags]
     await kill(second)
     third = await start_ledger()
     await third.recorded()
     assert (await facts(store)) == found, "a second start finds nothing to do"
+
+
+async def test_tags_of_open_requests_take_no_room_that_is_kept_for_other_ends(store: Store, start_ledger: StartLedger) -> None:
+    bounds = {"max_bytes": 3 << 14, "segment_bytes": 1 << 14}  # for what follows: one segment of 16 slots
+    first = await start_ledger(**bounds)
+    lost = [make_begin(tags=tuple(f"{number:064}" for number in range(16))) for _ in range(14)]
+    for begin in lost:
+        await until(first.can_admit)
+        first.begin(begin, True)
+    await kill(first)
+    second = await start_ledger(**bounds)
+    assert not second._journal.stalled, "each end had its room"
+    await second.recorded()
+    found = await facts(store)
+    assert {found["rows"][begin.id]["error_code"] for begin in lost} == {"gateway_crash"}
+    assert 0 < len(found["tags"]) < 14 * 16, "as many as there was room for"
+
+
+class Told:
+    """A transaction that keeps the statements it is given."""
+
+    def __init__(self, tx: Tx) -> None:
+        self._tx = tx
+        self.statements: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tx, name)
+
+    async def execute(self, sql: str, args: Any = ()) -> int:
+        self.statements.append(sql)
+        return await self._tx.execute(sql, args)
+
+
+async def test_tags_are_recorded_once_in_their_order_and_cost_nothing_where_there_are_none(store: Store) -> None:
+    async def statements(records: list[Record]) -> list[str]:
+        async def run(tx: Tx) -> list[str]:
+            told = Told(tx)
+            await apply(told, records, STARTED)  # type: ignore[arg-type]
+            return told.statements
+
+        return await store.write(run)
+
+    plain = [make_record() for _ in range(5)]
+    assert not [sql for sql in await statements(plain) if "request_tags" in sql]
+    tagged = [make_record(tags=("z", "a=1/2")), make_record(tags=("a=1/2",)), make_record()]
+    assert len([sql for sql in await statements(tagged) if "request_tags" in sql]) == 1
+    assert not [sql for sql in await statements(tagged) if "request_tags" in sql], "they are there"
+    found = await facts(store)
+    assert [json.loads(found["rows"][record.id]["tags"] or "[]") for record in tagged] == [["z", "a=1/2"], ["a=1/2"], []]
+    assert [(row["tag"], row["id"]) for row in found["tags"]] == [("a=1/2", tagged[0].id), ("z", tagged[0].id), ("a=1/2", tagged[1].id)]
 
 
 async def test_replaying_the_same_journal_changes_nothing(store: Store, start_ledger: StartLedger, data_dir: Path) -> None:
@@ -305,7 +356,7 @@ async def test_replaying_the_same_journal_changes_nothing(store: Store, start_le
     lost = make_begin()
     first.begin(lost, True)
     for number in range(300):
-        serve(first, make_record(amount=number))
+        serve(first, make_record(amount=number, tags=("all", f"n={number}") if number % 3 else ()))
     archive = data_dir / "archive"
     shutil.copytree(data_dir / "journal", archive)
     await first.recorded()
@@ -324,6 +375,7 @@ async def test_replaying_the_same_journal_changes_nothing(store: Store, start_le
         await kill(again)
     assert found is not None
     assert found["row_count"] == found["hourly_requests"] == 301
+    assert len(found["tags"]) == 400
     assert found["charged"] == found["key_spend"] == found["hourly_charge"] == sum(range(300))
 
 

@@ -86,6 +86,15 @@ def test_entries_of_other_versions_are_read_as_far_as_they_are_understood(tmp_pa
     assert set(found.open) == {"b"}
 
 
+def test_entries_from_before_there_were_tags_have_none(tmp_path: Path) -> None:
+    begin, record = (msgspec.msgpack.decode(encode(entry))[:-1] for entry in (make_begin("a"), make_record("b", amount=5)))
+    segment_path(tmp_path, 1).write_bytes(b"".join(frame(encode(entry)) for entry in (begin, record)))
+    found = recover(tmp_path, None)
+    assert found.open == {"a": make_begin("a")}
+    assert found.pending == [(ACCOUNT, 5)]
+    assert msgspec.msgpack.decode(encode(record), type=Record) == make_record("b", amount=5)
+
+
 def test_foreign_files_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "notes.segment").write_text("mine")
     (tmp_path / "quarantine").mkdir()

@@ -21,9 +21,12 @@ KEYS = {ACCOUNT: (KEY, ids.new_text()), OTHER: (ids.new_text(),)}
 ENDINGS = ((200, "complete"),) * 6 + ((429, "refused"), (502, "failed"), (200, "interrupted"), (499, "cancelled"))
 
 
+TAGS = ((),) * 5 + (("often",),) * 3 + (("team=search", "often"), ("seldom",))
+
+
 def records() -> list[Record]:
     """Requests of two days in the order in which they end, some of them hours after they began."""
-    chance = random.Random(7)
+    chance, tagging = random.Random(7), random.Random(8)
     made = []
     for index in range(600):
         account = chance.choice(ACCOUNTS)
@@ -39,6 +42,7 @@ def records() -> list[Record]:
                 status=status,
                 outcome=outcome,
                 duration_us=chance.randrange(1_000_000),
+                tags=tagging.choice(TAGS),
             )
         )
     return made
@@ -69,6 +73,18 @@ FILTERS: list[dict[str, Any]] = [
     {"before_us": STARTED + 9 * HOUR, "user_id": ACCOUNT, "model": "small"},
     {"before_us": STARTED + 9 * HOUR, "status_code": 502},
     {"before_us": STARTED - 30 * HOUR},
+    {"tag": "often"},
+    {"tag": "seldom"},
+    {"tag": "nobody"},
+    {"tag": "often", "user_id": OTHER},
+    {"tag": "team=search", "key_id": KEY, "model": "small"},
+    {"tag": "often", "model": "rare"},
+    {"tag": "seldom", "user_id": ACCOUNT, "model": "large", "endpoint": "west"},
+    {"tag": "often", "status_code": 200},
+    {"tag": "often", "status_code_min": 400, "status_code_max": 499},
+    {"tag": "seldom", "outcome": "failed", "endpoint": "east"},
+    {"tag": "often", "after_us": STARTED + 20 * HOUR, "before_us": STARTED + 30 * HOUR},
+    {"tag": "team=search", "before_us": STARTED + 9 * HOUR, "status_code": 502},
 ]
 
 
@@ -86,6 +102,7 @@ def matches(record: Record, chosen: RequestFilter) -> bool:
         (chosen.min_duration_ms, lambda value: record.duration_us >= value * 1000),
         (chosen.after_us, lambda value: record.started_us >= value),
         (chosen.before_us, lambda value: record.started_us < value),
+        (chosen.tag, lambda value: value in record.tags),
     )
     return all(value is None or check(value) for value, check in checks)
 
@@ -122,6 +139,9 @@ async def test_a_single_request_is_found_by_its_id(store: Store) -> None:
     made = await fill(store)
     wanted = RequestFilter(request_id=made[5].id)
     assert [str(row["id"]) for row in await request_log.rows(store, wanted, limit=5)] == [made[5].id]
+    for tag in (*made[5].tags, "nobody"):
+        found = await request_log.rows(store, msgspec.structs.replace(wanted, tag=tag), limit=5)
+        assert [str(row["id"]) for row in found] == [made[5].id] * (tag in made[5].tags)
     foreign = msgspec.structs.replace(wanted, user_id=OTHER if made[5].account_id == ACCOUNT else ACCOUNT)
     assert await request_log.rows(store, foreign, limit=5) == []
 

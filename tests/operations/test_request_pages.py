@@ -16,6 +16,7 @@ from dwctl.errors import GatewayError
 from dwctl.ledger import Attempt, Charge, Record
 from dwctl.operations import inspector, live, request_search
 from dwctl.operations.request_log import RequestFilter
+from dwctl.operations.request_words import Words, understand
 from tests.administration import Administration, configuration, serving
 from tests.appliance import Simulator
 
@@ -77,6 +78,36 @@ async def test_everyone_finds_their_own_and_viewers_all(server: Administration) 
         with pytest.raises(GatewayError) as caught:
             await seen(SYSTEM, **wrong)
         assert (caught.value.status, caught.value.param) == (400, next(iter(wrong)))
+
+
+async def test_a_tag_is_found_among_ones_own_and_told_of_only_there(server: Administration) -> None:
+    mine, yours = await server.person(), await server.person()
+    made = [
+        await record(server, account, tags=tags)
+        for account, tags in ((mine, ("shared", "mine")), (yours, ("shared", "team=yours")), (mine, ()), (mine, ("shared",)))
+    ]
+    await server.services.ledger.recorded()
+
+    async def seen(actor: Actor, **given: Any) -> list[str]:
+        return [entry.id for entry in (await request_search.search(server.services, actor, RequestFilter(**given))).entries]
+
+    assert await seen(SYSTEM, tag="shared") == [made[3].id, made[1].id, made[0].id]
+    assert await seen(standard(mine), tag="shared") == [made[3].id, made[0].id]
+    assert await seen(standard(mine), tag="team=yours") == []
+    assert (await request_search.summarize(server.services, standard(mine), RequestFilter(tag="shared"))).totals.requests == 2
+    assert (await request_search.summarize(server.services, SYSTEM, RequestFilter(tag="shared"))).totals.requests == 3
+    beside = await request_search.neighbours(server.services, standard(mine), RequestFilter(tag="shared"), 10**6)
+    assert (beside.newer, beside.older) == (None, made[3].id)
+
+    async def searched(actor: Actor, text: str) -> tuple[str | None, str]:
+        found = await understand(server.services, actor, Words(search=text))
+        return found.chosen.tag, found.said["search"]
+
+    assert await searched(SYSTEM, "team=yours") == ("team=yours", "tag team=yours")
+    assert await searched(standard(yours), "team=yours") == ("team=yours", "tag team=yours")
+    assert await searched(standard(mine), "team=yours") == (None, "model team=yours")
+    assert await searched(standard(mine), "mine") == ("mine", "tag mine")
+    assert await searched(SYSTEM, "sim") == (None, "endpoint sim"), "an endpoint goes before a tag of its name"
 
 
 async def test_cursors_lead_down_and_up_again(server: Administration) -> None:
@@ -151,6 +182,15 @@ async def test_the_export_holds_every_row_and_no_formula(server: Administration,
     assert text.count("\r\n") == 7
 
 
+async def test_the_export_holds_tags_as_they_were_given(server: Administration) -> None:
+    account = await server.person()
+    for tags in ((), ("b", "a=1"), ("=1:1",), ("-2", "x")):
+        await record(server, account, tags=tags)
+    await server.services.ledger.recorded()
+    text = "".join([piece async for piece in request_search.export_csv(server.services, SYSTEM, RequestFilter(user_id=account))])
+    assert [row["tags"] for row in csv.DictReader(io.StringIO(text, newline=""))] == ["'-2,x", "'=1:1", "b,a=1", ""]
+
+
 async def test_the_inspector_adds_up(server: Administration) -> None:
     endpoint = (await server.admin("POST", "/endpoints", json={"name": "e", "url": "http://127.0.0.1:9", "sync": False})).body["id"]
     price = {
@@ -210,9 +250,9 @@ async def test_the_feed_tells_of_beginnings_and_ends(server: Administration, sim
     mine, yours = await server.person(), await server.person()
     secrets = {account: await server.key_of(account, "realtime") for account in (mine, yours)}
 
-    async def call(account: str, model: str = "sim-chat") -> str:
+    async def call(account: str, model: str = "sim-chat", tags: str = "") -> str:
         body = {"model": model, "messages": [{"role": "user", "content": "hello"}]}
-        answer = await server.ask("POST", "/ai/v1/chat/completions", secret=secrets[account], json=body)
+        answer = await server.ask("POST", "/ai/v1/chat/completions", secret=secrets[account], json=body, headers={"x-dwctl-tags": tags})
         request_id: str = answer.headers["x-request-id"]
         return request_id
 
@@ -233,6 +273,18 @@ async def test_the_feed_tells_of_beginnings_and_ends(server: Administration, sim
     assert [event.began.id if event.began else event.ended.id for event in seen if event.began or event.ended] == [foreign] * 2 + [own] * 2
     await everything.aclose()
     await feed.aclose()
+    tagged = live.follow(server.services, standard(mine), RequestFilter(tag="beta"))
+    first = asyncio.ensure_future(anext(tagged))
+    while not server.services.events.listening:  # noqa: ASYNC110 - as above
+        await asyncio.sleep(0)
+    await call(yours, tags="beta")
+    await call(mine, tags="beta-2")
+    own = await call(mine, tags="alpha, beta")
+    began, ended = await first, await anext(tagged)
+    assert began.began is not None
+    assert ended.ended is not None
+    assert (began.began.id, began.began.tags, ended.ended.id, ended.ended.tags) == (own, ("alpha", "beta"), own, ["alpha", "beta"])
+    await tagged.aclose()
     refused = await call(mine, "no-such-model")
     again = live.follow(server.services, standard(mine), RequestFilter(), ended.event_id)
     missed = await anext(again)

@@ -15,8 +15,12 @@ from tortoise.migrations.autodetector import MigrationAutodetector
 
 import dwctl.store.migrations as shipped
 from dwctl.errors import ConfigurationError
+from dwctl.ledger.rows import apply
+from dwctl.operations import request_log
+from dwctl.operations.request_log import RequestFilter
 from dwctl.store import SchemaTooNew, Store, Tx, migrate, sqlite
 from tests.conftest import PostgresServer
+from tests.ledger.making import STARTED, make_record
 
 SHIPPED = migrate.known()
 NEXT = """
@@ -98,11 +102,35 @@ async def test_a_pending_migration_is_applied_after_a_copy(
         assert not copies
 
 
+async def before_tags(tx: Tx) -> None:
+    """The schema as it was."""
+    await tx.execute("DROP TABLE request_tags")
+    await tx.execute("ALTER TABLE requests DROP COLUMN tags")
+    await tx.execute("DELETE FROM tortoise_migrations WHERE name = '0006_tags'")
+
+
+async def test_requests_from_before_there_were_tags_have_none_and_new_ones_are_found_by_theirs(database_url: str, data_dir: Path) -> None:
+    store = await Store.open(database_url, data_dir)
+    old, new = make_record(), make_record(tags=("beta", "team=search"))
+    await store.write(lambda tx: apply(tx, [old], STARTED))
+    await store.write(before_tags)
+    await store.close()
+    store = await Store.open(database_url, data_dir)
+    await store.write(lambda tx: apply(tx, [new], STARTED))
+    assert await store.fetch("SELECT id, tags FROM requests ORDER BY seq") == [
+        {"id": old.id, "tags": None},
+        {"id": new.id, "tags": '["beta","team=search"]'},
+    ]
+    assert [row["id"] for row in await request_log.rows(store, RequestFilter(tag="team=search"), limit=5)] == [new.id]
+    await store.close()
+
+
 async def test_endpoints_from_before_there_were_dialects_speak_chat_completions(database_url: str, data_dir: Path) -> None:
     store = await Store.open(database_url, data_dir)
     columns = "id, name, url, auth_header_name, auth_header_prefix, forward_headers, created_at, updated_at, revision"
 
     async def before(tx: Tx) -> None:
+        await before_tags(tx)
         await tx.execute("ALTER TABLE inference_endpoints DROP COLUMN dialect")
         await tx.execute("DELETE FROM tortoise_migrations WHERE name = '0005_dialects'")
         await tx.execute(

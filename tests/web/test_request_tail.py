@@ -111,6 +111,13 @@ async def test_it_keeps_to_the_filters(server: Administration) -> None:
         await ended(server)
         wanted = await ended(server, alias="small")
         assert wanted in (await page.message())[1]
+    async with listening(server, await server.cookie_of(), "?tag=team%3Da&model=chat&after=0") as page:
+        await page.message()
+        await ended(server, tags=("team=b",))
+        wanted = await ended(server, tags=("beta", "team=a"))
+        text = (await page.message())[1]
+        assert wanted in text
+        assert 'href="/requests?model=chat&amp;tag=beta"' in text, "a tag leads to its requests among those of the page"
 
 
 async def test_errors_are_every_end_but_a_good_one_and_the_clients_own(server: Administration) -> None:

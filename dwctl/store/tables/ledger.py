@@ -114,6 +114,8 @@ class RequestRow(Model):
     trace_id = fields.CharField(max_length=64, null=True)
     explanation = fields.TextField(null=True)
     """JSON list of sentences."""
+    tags = fields.TextField(null=True)
+    """JSON list of words; those of ``request_tags`` (see the migration 0006) again, for whoever reads the row."""
 
     class Meta:
         table = "requests"
