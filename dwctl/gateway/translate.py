@@ -98,7 +98,7 @@ def _explain(exchange: "Exchange", provider: Codec, notes: list[str]) -> None:
 def answering(exchange: "Exchange") -> Answering:
     """What the exchange's answer is called, where the provider's names for it are not passed on."""
     estimate = len(exchange.body) // _BYTES_PER_TOKEN
-    return Answering(exchange.id.replace("-", ""), exchange.alias or "", exchange.started_us // MICROSECONDS, estimate)
+    return Answering(exchange.id, exchange.alias or "", exchange.started_us // MICROSECONDS, estimate)
 
 
 def _decoded(exchange: "Exchange") -> dict[str, Any]:

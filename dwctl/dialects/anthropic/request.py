@@ -138,7 +138,7 @@ def _message(message: dict[str, Any], path: str, others: dict[str, Any]) -> list
             results: list[Part] = list(parts.results)
             messages = [Message("tool", results)] if results else []
             return [*messages, Message("user", parts.rest)] if parts.rest or not results else messages
-    raise bad_request(f"unsupported message role: {role}", code="invalid_value", param=f"{path}.role")
+    raise bad_request(f"{path}.role: unsupported message role: {role}", code="invalid_value", param=f"{path}.role")
 
 
 class _Parts(NamedTuple):

@@ -158,7 +158,7 @@ def known_tier(tier: str | None) -> str | None:
 
 def render_response(response: Response, request: Request, answering: Answering) -> dict[str, Any]:
     answer: dict[str, Any] = {
-        "id": f"chatcmpl-{answering.id}",
+        "id": f"chatcmpl-{answering.digits}",
         "object": "chat.completion",
         "created": answering.created,
         "model": answering.model,

@@ -56,7 +56,7 @@ class Renderer:
 
     def __init__(self, request: Request, answering: Answering) -> None:
         self._head: dict[str, Any] = {
-            "id": f"chatcmpl-{answering.id}",
+            "id": f"chatcmpl-{answering.digits}",
             "object": "chat.completion.chunk",
             "created": answering.created,
             "model": answering.model,
