@@ -233,7 +233,10 @@ a provider *of another dialect* than the client's.
     out.write(
         _table(
             ["Content", *columns[1:]],
-            [[content.name, *(content.fate(dialect) for dialect in DIALECTS), content.note] for content in fields.CONTENT.values()],
+            [
+                [content.name, *(content.fate(dialect) for dialect in DIALECTS), content.note or _sentence(content.reason)]
+                for content in fields.CONTENT.values()
+            ],
         )
     )
     for dialect, others in fields.OTHERS.items():
@@ -241,6 +244,10 @@ a provider *of another dialect* than the client's.
         out.write(_table(["Field", "Fate", "Why"], [[f"`{path}`", fate, reason] for path, (fate, reason) in others.items()]))
     out.write("\nEvery other field is dropped with a note, and passes untouched where client and provider speak the same dialect.\n")
     return out.getvalue()
+
+
+def _sentence(reason: str) -> str:
+    return f"{reason[0].upper()}{reason[1:]}." if reason else ""
 
 
 PAGES: dict[str, Callable[[], str]] = {

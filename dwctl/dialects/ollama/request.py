@@ -79,9 +79,9 @@ def pictures(value: Any, path: str) -> list[Image]:
 
 
 def _remember(value: dict[str, Any], known: Iterable[str], path: str, others: dict[str, Any]) -> None:
-    """Keep what is not known by its path. An empty value says nothing: Ollama's own client writes all of its fields."""
+    """Keep what is not known by its path."""
     for name in value.keys() - known:
-        if value[name] not in (None, "", [], {}):
+        if value[name] is not None:
             others[path + name] = value[name]
 
 
