@@ -16,7 +16,9 @@ from dwctl.dialects.names import DialectName
 from dwctl.dialects.usage import Usage
 from dwctl.errors import GatewayError
 
-Finish = Literal["stop", "length", "tool_calls", "refusal", "stop_sequence", "pause", "context_overflow"]
+Finish = Literal["stop", "length", "tool_calls", "refusal", "stop_sequence", "pause", "context_overflow", "load", "unload"]
+LOADS: tuple[Finish, ...] = ("load", "unload")
+"""Ollama's alone: the model was loaded or unloaded, and asked nothing."""
 
 
 class MalformedAnswer(Exception):

@@ -117,6 +117,11 @@ class Message(msgspec.Struct):
     name: str | None = None
 
 
+def is_silent(messages: list[Message]) -> bool:
+    """Whether nobody says anything: no part is more than empty text, or white space."""
+    return all(isinstance(part, Text | Refusal) and not part.text.strip() for message in messages for part in message.parts)
+
+
 class Tool(msgspec.Struct):
     """A tool that the client runs. ``parameters`` is a JSON schema. ``custom`` tools take any text; ``grammar`` bounds it.
 

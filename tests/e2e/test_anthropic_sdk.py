@@ -2,6 +2,7 @@
 
 import base64
 import json
+from functools import partial
 from typing import Any
 
 import anthropic
@@ -208,6 +209,16 @@ def test_count_tokens(client: anthropic.Anthropic, sdks: Sdks, provider: str) ->
     else:
         assert asked == 0
         assert 7 <= counted <= 200
+        picture: Any = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}
+        shown = client.messages.count_tokens(model=f"plain.{provider}", messages=[{"role": "user", "content": [picture]}])
+        assert shown.input_tokens == 1600
+        search: Any = [{"type": "web_search_20250305", "name": "web_search"}]
+        refusals = []
+        for ask in (client.messages.count_tokens, partial(client.messages.create, max_tokens=9)):
+            with pytest.raises(anthropic.BadRequestError, match=r"tools\.0\.type") as caught:
+                ask(model=f"plain.{provider}", messages=ASK, tools=search)
+            refusals.append(caught.value.body["error"])  # type: ignore[index]
+        assert refusals[0] == refusals[1]
 
 
 def test_models(client: anthropic.Anthropic) -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from dwctl.dialects import efforts, reading
-from dwctl.dialects.canonical import Message, OutputFormat, Request, Role, Tool, ToolChoice
+from dwctl.dialects.canonical import Message, OutputFormat, Request, Role, Tool, ToolChoice, is_silent
 from dwctl.dialects.chat.read_parts import Calls, assistant_parts, content_parts, tool_result
 from dwctl.dialects.fields import CHAT, FIELDS
 
@@ -99,6 +99,8 @@ def _stop(value: Any) -> list[str] | None:
 
 
 def _messages(messages: list[Any], others: dict[str, Any]) -> list[Message]:
+    if not messages:
+        raise reading.empty_array("messages")
     read: list[Message] = []
     calls = Calls()
     for index, item in enumerate(messages):
@@ -120,6 +122,8 @@ def _messages(messages: list[Any], others: dict[str, Any]) -> list[Message]:
                 read.append(Message("tool", parts))
         else:
             raise reading.wrong_value(f"{path}.role", "system, developer, user, assistant, tool or function")
+    if is_silent(read):
+        raise reading.silent("messages")
     return read
 
 

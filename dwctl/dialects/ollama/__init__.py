@@ -13,13 +13,14 @@ from dwctl.dialects.names import DialectName
 from dwctl.dialects.ollama import response, stream
 from dwctl.dialects.ollama.errors import read_error, render_error, stream_error
 from dwctl.dialects.ollama.rendering import render_request
-from dwctl.dialects.ollama.request import parse_request
+from dwctl.dialects.ollama.request import loads, parse_request
 
 __all__ = [
     "DIALECT",
     "PATH",
     "PING",
     "STREAM_TYPE",
+    "loads",
     "parse_request",
     "parse_response",
     "parse_stream",
