@@ -86,11 +86,17 @@ FIELDS: tuple[Field, ...] = (
     Field("logprobs", _says("logprobs", "include", ollama="logprobs"), refused=frozenset({ANTHROPIC})),
     Field("top_logprobs", _says("top_logprobs", "top_logprobs", ollama="top_logprobs"), refused=frozenset({ANTHROPIC})),
     Field("logit_bias", _says("logit_bias"), refused=_all_but(CHAT)),
-    Field("tools", _says("tools", "tools", "tools", "tools"), note="Tools that a provider would run itself are refused."),
+    Field(
+        "tools",
+        _says("tools", "tools", "tools", "tools"),
+        note="Tools that a provider would run itself are refused. "
+        "Who says `functions`, as chat once did, is answered with `function_call`, one at a time.",
+    ),
     Field(
         "tool_choice",
         _says("tool_choice", "tool_choice", "tool_choice"),
-        note="Ollama has no such choice: `none` leaves the tools out, and one that demands a call is refused.",
+        note="Ollama has no such choice: `none` leaves the tools out, and one that demands a call is refused. "
+        "With `functions` it is called `function_call`.",
     ),
     Field(
         "parallel_tool_calls",

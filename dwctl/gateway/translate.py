@@ -128,7 +128,7 @@ async def answered_here(exchange: "Exchange") -> bool:
             return False
         answer = surface.codec.render_response(Response(None, None, [Choice([], done)]), request, answering(exchange))
         why = "answered here, since it is for the model's provider to say what is loaded"
-        exchange.finish_reason, exchange.price = done, None
+        exchange.finish_reason = done
     else:
         return False
     exchange.status, exchange.outcome = 200, "complete"

@@ -345,10 +345,14 @@ def test_old_functions_are_read() -> None:
         function_call={"name": "f"},
     )
     assert request.tools == [Tool("functions[0]", "f", parameters={"type": "object"})]
-    assert request.tool_choice == ToolChoice("named", ["f"])
+    assert request.tool_choice == ToolChoice("named", ["f"], path="function_call")
+    assert (request.old_functions, request.parallel_tool_calls) == (True, False)
     ids = [part.id if isinstance(part, ToolCall) else part.call_id for message in request.messages for part in message.parts]  # type: ignore[union-attr]
     assert ids[0] == ids[1] != ids[2] == ids[3]
-    assert read(function_call="none").tool_choice == ToolChoice("none")
+    assert read(function_call="none").tool_choice == ToolChoice("none", path="function_call")
+    assert read(functions=[{"name": "f", "new": 1}]).others == {"functions[].new": 1}
+    both = read(functions=[{"name": "f"}], tools=[{"type": "function", "function": {"name": "g"}}], parallel_tool_calls=True)
+    assert (both.old_functions, both.parallel_tool_calls) == (False, True)
 
 
 def test_tools_of_every_kind() -> None:
