@@ -16,7 +16,9 @@ from dwctl.dialects.names import DialectName
 from dwctl.dialects.usage import Usage
 from dwctl.errors import GatewayError
 
-Finish = Literal["stop", "length", "tool_calls", "refusal", "stop_sequence", "pause", "context_overflow"]
+Finish = Literal["stop", "length", "tool_calls", "refusal", "stop_sequence", "pause", "context_overflow", "load", "unload"]
+LOADS: tuple[Finish, ...] = ("load", "unload")
+"""Ollama's alone: the model was loaded or unloaded, and asked nothing."""
 
 
 class MalformedAnswer(Exception):
@@ -126,14 +128,19 @@ Event = Started | TextDelta | ReasoningDelta | ReasoningEnd | RefusalDelta | Too
 
 
 class Answering(msgspec.Struct):
-    """What a renderer must know that the provider does not: ``id`` (32 hexadecimal digits, from which all ids of the answer are made),
-    ``model`` as the client named it, ``created`` in seconds since the epoch, ``input_estimate`` in tokens, for what is said of the
-    input before the provider has counted it."""
+    """What a renderer must know that the provider does not: ``id`` of the request, a UUID as its headers have it; ``model`` as the
+    client named it, ``created`` in seconds since the epoch, ``input_estimate`` in tokens, for what is said of the input before the
+    provider has counted it."""
 
     id: str
     model: str
     created: int
     input_estimate: int = 0
+
+    @property
+    def digits(self) -> str:
+        """The 32 hexadecimal digits of ``id``, from which all ids of the answer are made."""
+        return self.id.replace("-", "")
 
 
 def events_of(response: Response) -> Iterator[Event]:

@@ -117,6 +117,11 @@ class Message(msgspec.Struct):
     name: str | None = None
 
 
+def is_silent(messages: list[Message]) -> bool:
+    """Whether nobody says anything: no part is more than empty text, or white space."""
+    return all(isinstance(part, Text | Refusal) and not part.text.strip() for message in messages for part in message.parts)
+
+
 class Tool(msgspec.Struct):
     """A tool that the client runs. ``parameters`` is a JSON schema. ``custom`` tools take any text; ``grammar`` bounds it.
 
@@ -135,11 +140,13 @@ class Tool(msgspec.Struct):
 
 
 class ToolChoice(msgspec.Struct):
-    """``named``: exactly the tool ``names[0]``; ``allowed``: of the tools only ``names``, at will or (``must``) at least one."""
+    """``named``: exactly the tool ``names[0]``; ``allowed``: of the tools only ``names``, at will or (``must``) at least one.
+    ``path`` is where the client says it."""
 
     mode: Literal["auto", "none", "required", "named", "allowed"]
     names: list[str] = []
     must: bool = False
+    path: str = "tool_choice"
 
 
 class OutputFormat(msgspec.Struct):
@@ -161,6 +168,8 @@ class Request(msgspec.Struct, kw_only=True):
     include_usage: bool = True
     """In a stream of chat chunks: the client asked for the usage chunk."""
     tools: list[Tool] = []
+    old_functions: bool = False
+    """The client of chat says its tools as ``functions``, and knows no calls but ``function_call``, one in an answer."""
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     max_output: int | None = None

@@ -86,11 +86,17 @@ FIELDS: tuple[Field, ...] = (
     Field("logprobs", _says("logprobs", "include", ollama="logprobs"), refused=frozenset({ANTHROPIC})),
     Field("top_logprobs", _says("top_logprobs", "top_logprobs", ollama="top_logprobs"), refused=frozenset({ANTHROPIC})),
     Field("logit_bias", _says("logit_bias"), refused=_all_but(CHAT)),
-    Field("tools", _says("tools", "tools", "tools", "tools"), note="Tools that a provider would run itself are refused."),
+    Field(
+        "tools",
+        _says("tools", "tools", "tools", "tools"),
+        note="Tools that a provider would run itself are refused. "
+        "Who says `functions`, as chat once did, is answered with `function_call`, one at a time.",
+    ),
     Field(
         "tool_choice",
         _says("tool_choice", "tool_choice", "tool_choice"),
-        note="Ollama has no such choice: `none` leaves the tools out, and one that demands a call is refused.",
+        note="Ollama has no such choice: `none` leaves the tools out, and one that demands a call is refused. "
+        "With `functions` it is called `function_call`.",
     ),
     Field(
         "parallel_tool_calls",
@@ -182,31 +188,38 @@ OTHERS: dict[DialectName, dict[str, tuple[Fate, str]]] = {
 
 
 class Content(NamedTuple):
-    """One kind of content, and which providers cannot be sent it."""
+    """One kind of content, and which providers cannot be sent it. ``reason``: what a client is told that is refused it."""
 
     name: str
     refused: frozenset[DialectName] = frozenset()
     dropped: frozenset[DialectName] = frozenset()
     note: str = ""
+    reason: str = ""
 
     def fate(self, provider: DialectName) -> Fate:
         return "refused" if provider in self.refused else "dropped" if provider in self.dropped else "translated"
 
 
 _EVERYBODY = frozenset(DIALECTS)
+_ELSEWHERE = "a file is known to the provider alone that keeps it; send what is in it"
 
 CONTENT: dict[str, Content] = {
     content.name: content
     for content in (
         Content("text"),
         Content("image (base64)"),
-        Content("image (URL)", refused=frozenset({OLLAMA}), note="Ollama takes pictures as base64 only."),
-        Content("image (file id)", refused=_EVERYBODY, note="A file is known to the provider that keeps it."),
-        Content("audio", refused=frozenset({RESPONSES, ANTHROPIC, OLLAMA})),
-        Content("document (base64)", refused=frozenset({OLLAMA}), note="Plain text is sent as text; Anthropic takes PDF otherwise."),
+        Content("image (URL)", refused=frozenset({OLLAMA}), reason="its provider takes pictures as base64 only"),
+        Content("image (file id)", refused=_EVERYBODY, reason=_ELSEWHERE),
+        Content("audio", refused=frozenset({RESPONSES, ANTHROPIC, OLLAMA}), reason="its provider takes no audio"),
+        Content(
+            "document (base64)",
+            refused=frozenset({OLLAMA}),
+            note="Plain text is sent as text; Anthropic takes PDF otherwise.",
+            reason="its provider takes no documents but plain text",
+        ),
         Content("document (text)", note="As a document to Anthropic, as text to the others."),
-        Content("document (URL)", refused=frozenset({CHAT, OLLAMA})),
-        Content("document (file id)", refused=_EVERYBODY, note="A file is known to the provider that keeps it."),
+        Content("document (URL)", refused=frozenset({CHAT, OLLAMA}), reason="its provider fetches no documents"),
+        Content("document (file id)", refused=_EVERYBODY, reason=_ELSEWHERE),
         Content("function call and its result", note="Pictures in results reach chat and Ollama in a user message that follows."),
         Content("custom tool", note="Anthropic and Ollama get a function with one argument, `input`; the answer is turned back."),
         Content("tool in a namespace", note="By the names of the two, joined by `__`; the answer calls it by both."),
@@ -220,7 +233,7 @@ CONTENT: dict[str, Content] = {
         Content(
             "item_reference",
             refused=_EVERYBODY,
-            note="Answers are not kept here: send the items themselves. The AI SDK does with `store: false`.",
+            reason="answers are not kept here; send the items themselves, as the AI SDK does with `store: false`",
         ),
         Content("anything else", refused=_EVERYBODY),
     )
@@ -250,8 +263,10 @@ def settle(request: Request, client: DialectName, provider: DialectName) -> tupl
     known = OTHERS[client]
     for path, value in request.others.items():
         fate, reason = known.get(path, ("dropped", "it is not known here"))
+        if value in (None, "", [], {}):
+            continue  # some clients write all the fields they know
         if fate == "refused":
-            if value in (None, False):
+            if not value:
                 continue  # what is not wanted need not be there
             raise refused(path, reason)
         notes.append(f"'{path}' was dropped: {reason}")
@@ -295,4 +310,4 @@ def _check(part: Part, provider: DialectName) -> None:
                 _check(inner, provider)
     content = CONTENT[kind]
     if content.fate(provider) == "refused":
-        raise refused(path, content.note.rstrip(".") or f"the model's provider does not take {kind}")
+        raise refused(path, content.reason)

@@ -27,6 +27,15 @@ def missing(path: str) -> GatewayError:
     return bad_request(f"Missing required parameter: '{path}'.", code="missing_required_parameter", param=path)
 
 
+def empty_array(path: str) -> GatewayError:
+    return bad_request(f"Invalid '{path}': expected at least one element, but got an empty array.", code="empty_array", param=path)
+
+
+def silent(path: str) -> GatewayError:
+    """There is a conversation, and nothing in it to answer (`canonical.is_silent`)."""
+    return bad_request(f"Invalid value for '{path}': nothing is said in it.", code="invalid_value", param=path)
+
+
 def refused(path: str, reason: str) -> GatewayError:
     """A field that the model's provider has no word for, and without which the answer would be a different one."""
     return bad_request(f"'{path}' cannot be used with this model: {reason}.", code="unsupported_parameter", param=path)

@@ -22,7 +22,7 @@ from dwctl.gateway.receive import receive
 from dwctl.gateway.relay import relay
 from dwctl.gateway.settle import prepare, settle
 from dwctl.gateway.sink import Sink
-from dwctl.gateway.translate import count_tokens
+from dwctl.gateway.translate import answered_here
 
 if TYPE_CHECKING:
     from multidict import MultiMapping
@@ -203,8 +203,7 @@ class Exchange:
             await receive(self)
             await admit(self)
             decide(self)
-            if self.operation == "count_tokens" and not native(self.surface, self.candidates[0].endpoint.dialect):
-                await count_tokens(self)
+            if not native(self.surface, self.candidates[0].endpoint.dialect) and await answered_here(self):
                 return
             await dispatch(self)
             await relay(self)

@@ -12,7 +12,7 @@ import msgspec
 
 from dwctl.clock import monotonic
 from dwctl.dialects import chat, openai_errors, openai_stream
-from dwctl.dialects.answers import Counted, Ended, Event, Failed, MalformedAnswer, Response, events_of, response_of
+from dwctl.dialects.answers import LOADS, Counted, Ended, Event, Failed, MalformedAnswer, Response, events_of, response_of
 from dwctl.dialects.chat.response import text_or_none
 from dwctl.dialects.codec import Codec, ProviderError
 from dwctl.dialects.json_text import encode, objects
@@ -310,7 +310,7 @@ async def _understood(exchange: "Exchange", upstream: "OutboundResponse", answer
         exchange.finish_reason = response.choices[-1].finish
     headers = exchange.own_headers()
     try:
-        if request is not None and request.stream:
+        if request is not None and request.stream and (translation is not None or exchange.finish_reason not in LOADS):
             if translation is None:
                 exchange.canonical = exchange.canonical or codec.parse_request(decode_object(exchange.body))
             wanted = translation.request if translation is not None else exchange.canonical

@@ -11,7 +11,7 @@ import structlog
 from dwctl import tokens
 from dwctl.clock import MICROSECONDS, monotonic
 from dwctl.dialects import openai_stream, raw_request
-from dwctl.dialects.answers import text_of
+from dwctl.dialects.answers import LOADS, text_of
 from dwctl.dialects.usage import Usage
 from dwctl.gateway import measure
 from dwctl.gateway.relay import concealed
@@ -142,9 +142,10 @@ def _trace_id(traceparent: str | None) -> str | None:
 
 
 def _is_billed(exchange: "Exchange") -> bool:
-    """The billing policy: whole answers; broken ones after output; failures only where the provider reports usage."""
+    """The billing policy: whole answers to questions; broken ones after output; failures only where the provider reports usage."""
     if exchange.outcome == "complete":
-        return True
+        # A provider of Ollama's dialect that loaded its model was asked nothing.
+        return exchange.usage is not None or exchange.surface.dialect != "ollama" or exchange.finish_reason not in LOADS
     if exchange.outcome in ("cancelled", "interrupted"):
         has_output = exchange.response_bytes > 0 or (exchange.stream is not None and exchange.stream.output_seen)
         return has_output or exchange.usage is not None

@@ -11,8 +11,8 @@ import msgspec
 
 from dwctl import tokens
 from dwctl.clock import MICROSECONDS
-from dwctl.dialects import anthropic, embeddings, fields, openai_errors, raw_request, surfaces
-from dwctl.dialects.answers import Answering
+from dwctl.dialects import anthropic, counting, embeddings, fields, ollama, openai_errors, surfaces
+from dwctl.dialects.answers import Answering, Choice, Response
 from dwctl.dialects.canonical import Request
 from dwctl.dialects.codec import Codec
 from dwctl.dialects.embeddings import EmbedCodec, EmbedRequest
@@ -107,7 +107,7 @@ def _explain(exchange: "Exchange", provider: Codec, notes: list[str]) -> None:
 def answering(exchange: "Exchange") -> Answering:
     """What the exchange's answer is called, where the provider's names for it are not passed on."""
     estimate = len(exchange.body) // _BYTES_PER_TOKEN
-    return Answering(exchange.id.replace("-", ""), exchange.alias or "", exchange.started_us // MICROSECONDS, estimate)
+    return Answering(exchange.id, exchange.alias or "", exchange.started_us // MICROSECONDS, estimate)
 
 
 def _decoded(exchange: "Exchange") -> dict[str, Any]:
@@ -125,18 +125,35 @@ def _decoded(exchange: "Exchange") -> dict[str, Any]:
     return body
 
 
-async def count_tokens(exchange: "Exchange") -> None:
-    """Answer how many input tokens a request has, for a provider that cannot be asked. Raises GatewayError."""
-    assert exchange.model is not None
-    assert exchange.request is not None
-    anthropic.parse_count_request(_decoded(exchange))
-    text, media = raw_request.input_text(exchange.request)
-    counted = await tokens.count_in_thread(text, exchange.model.tokenizer)
+async def answered_here(exchange: "Exchange") -> bool:
+    """Answer what needs no model, for a provider of another dialect; whether it was that. Raises GatewayError 400."""
+    surface = exchange.surface
+    if exchange.operation == "count_tokens":
+        answer = anthropic.render_count(await _counted(exchange))
+        why = "counted here, since the model's provider does not count tokens"
+    elif surface.dialect == "ollama" and surface.operation == "chat" and surface.exact:
+        exchange.canonical = request = surface.codec.parse_request(_decoded(exchange))
+        if (done := ollama.loads(request)) is None:
+            return False
+        answer = surface.codec.render_response(Response(None, None, [Choice([], done)]), request, answering(exchange))
+        why = "answered here, since it is for the model's provider to say what is loaded"
+        exchange.finish_reason = done
+    else:
+        return False
     exchange.status, exchange.outcome = 200, "complete"
-    exchange.explanation.append("counted here, since the model's provider does not count tokens")
+    exchange.explanation.append(why)
     exchange.sink.head(200, {"content-type": "application/json", **exchange.own_headers()})
-    total = counted + media * raw_request.TOKENS_PER_MEDIA_PART
-    await exchange.complete(msgspec.json.encode(anthropic.render_count(total)))
+    await exchange.complete(msgspec.json.encode(answer))
+    return True
+
+
+async def _counted(exchange: "Exchange") -> int:
+    """How many input tokens a request has, which is one that the provider could be sent."""
+    assert exchange.model is not None
+    asked = anthropic.parse_count_request(_decoded(exchange))
+    request, _ = fields.settle(asked, "anthropic", exchange.candidates[0].endpoint.dialect)
+    text, media = counting.text_and_media(request)
+    return media + await tokens.count_in_thread(text, exchange.model.tokenizer)
 
 
 def provider_error(exchange: "Exchange", status: int, content_type: str, answer: bytes, retry_after: str | None) -> GatewayError:

@@ -131,6 +131,34 @@ def _object(arguments: str) -> Any:
         return {}
 
 
+class Loaded:
+    """The answer to a request that asks nothing. It comes whole, also to who wants a stream."""
+
+    content_type = JSON
+    choices = 0
+    usage = Usage(0, 0)
+    reported = False
+
+    def __init__(self, model: str, chat: bool, unload: bool) -> None:
+        said: dict[str, Any] = {"message": {"role": "assistant", "content": ""}} if chat else {"response": ""}
+        self._body = {"model": model, "created_at": _now(), **said, "done": True, "done_reason": "unload" if unload else "load"}
+
+    def whole(self) -> tuple[bytes, bytes]:
+        return JSON, encode(self._body)
+
+    def lead(self) -> list[bytes]:
+        return []
+
+    def body(self) -> Iterator[list[bytes]]:
+        return iter(())
+
+    def tail(self) -> list[bytes]:
+        return []
+
+    def broken(self, failed: bool) -> list[bytes]:
+        return []
+
+
 class Embedded:
     """The answer to POST /api/embed."""
 
@@ -202,6 +230,8 @@ class Asking:
             raise Refused(400, f'invalid think value: "{think}" (must be "high", "medium", "low", "max", true, or false)')
         messages = _messages(body) if path == "/api/chat" else []
         _images(body, "images")
+        self._loads = not (messages if path == "/api/chat" else body.get("prompt"))
+        self.stream = self.stream and not self._loads
         last = messages[-1] if messages else {}
         self._asked = Asked(
             prompt=words(messages) + words(body.get("prompt")) + words(body.get("system")),
@@ -219,13 +249,15 @@ class Asking:
         """Nothing that only a model refuses."""
 
     def tokens(self, behaviour: Behaviour) -> int:
-        if not self.generates:
+        if not self.generates or self._loads:
             return 0
         return behaviour.tokens if self._asked.limit is None else min(behaviour.tokens, self._asked.limit)
 
-    def answer(self, behaviour: Behaviour, told: bool) -> Spoken | Embedded:
+    def answer(self, behaviour: Behaviour, told: bool) -> Spoken | Embedded | Loaded:
         if not self.generates:
             return Embedded(self.model, self._inputs, self._body.get("dimensions"), behaviour, told)
+        if self._loads:
+            return Loaded(self.model, self._path == "/api/chat", self._body.get("keep_alive") == 0)
         return Spoken(self.model, self._path == "/api/chat", self._asked, behaviour, told)
 
 

@@ -34,7 +34,7 @@ BODIES: dict[str, tuple[str, dict[str, Any]]] = {
         {"messages": [{"role": "user", "content": "x"}], "tools": TOOLS, "tool_choice": ALLOWED},
     ),
     "calls, then their results": ("/responses", {"input": [*CALLS, *RESULTS]}),
-    "thoughts": ("/responses", {"input": [{"type": "reasoning", "summary": []}] * MANY}),
+    "thoughts": ("/responses", {"input": [*[{"type": "reasoning", "summary": []}] * MANY, {"role": "user", "content": "x"}]}),
     "results by name": (
         "/api/chat",
         {

@@ -113,6 +113,25 @@ def test_generate(client: ollama.Client, provider: str, stream: bool) -> None:
     assert (parts[-1].done, parts[-1].prompt_eval_count, parts[-1].eval_count) == (True, 7, 16)
 
 
+@everywhere
+@streamed
+def test_a_model_that_is_loaded_is_asked_nothing(sdks: Sdks, client: ollama.Client, provider: str, stream: bool) -> None:
+    """Nobody but Ollama hears of it; what it costs is in the account."""
+    before, model = len(sdks.simulator.served()), f"plain.{provider}"
+
+    def told(answer: Any) -> Any:
+        [one] = answer if stream else [answer]
+        return one
+
+    for reason, fields in (("load", {}), ("load", {"keep_alive": "10m"}), ("unload", {"keep_alive": 0})):
+        asked: Any = {"model": model, "stream": stream, **fields}
+        for answer in (told(client.generate(**asked)), told(client.generate(**asked, system="Be brief."))):
+            assert (answer.done, answer.done_reason, answer.response) == (True, reason, "")
+        answer = told(client.chat(**asked, messages=[]))
+        assert (answer.done, answer.done_reason, answer.message.role, answer.message.content) == (True, reason, "assistant", "")
+    assert len(sdks.simulator.served()) - before == (9 if provider == "ollama" else 0)
+
+
 @pytest.mark.parametrize("provider", ["openai-chat", "openai-responses", "ollama"])
 def test_embed(client: ollama.Client, provider: str) -> None:
     answer = client.embed(model=f"embed.{provider}", input=["one", "two words"])

@@ -113,6 +113,31 @@ def test_one_tool_only(client: openai.OpenAI, provider: str) -> None:
     assert [call.function.name for call in answer.choices[0].message.tool_calls or [] if call.type == "function"] == ["get_time"]
 
 
+@pytest.mark.parametrize("provider", [provider for provider in DIALECTS if provider != "openai-chat"])
+@streamed
+@pytest.mark.parametrize("model", ["tool", "tools"])
+def test_old_functions_and_their_results(client: openai.OpenAI, sdks: Sdks, provider: str, stream: bool, model: str) -> None:
+    """Whoever offers these is asked for one call at a time, and knows nothing of the word for several."""
+    asked: dict[str, Any] = {"model": f"{model}.{provider}", "functions": [tool["function"] for tool in FUNCTIONS]}
+    choice = complete(client, stream, **asked, messages=ASK).choices[0]
+    called = choice.message.function_call
+    assert (choice.finish_reason, choice.message.tool_calls) == ("function_call", None)
+    assert (called.name, json.loads(called.arguments)) == ("get_weather", {"city": LAST, "days": 1})
+    if provider != "ollama":
+        assert '"disable_parallel_tool_use": true' in json.dumps(sdks.asked()[-1]) or sdks.asked()[-1]["parallel_tool_calls"] is False
+    turn = choice.message.model_dump(exclude_none=True, exclude={"parsed"})
+    more = [*ASK, turn, {"role": "function", "name": called.name, "content": "Rain all day"}]
+    choice = complete(client, stream, **asked, messages=more).choices[0]
+    assert (choice.message.content, choice.finish_reason) == (said("Rain all day"), "stop")
+    if provider == "ollama":
+        with pytest.raises(openai.BadRequestError) as refusal:
+            complete(client, stream, **asked, messages=ASK, function_call={"name": "get_time"})
+        assert refusal.value.param == "function_call"
+    else:
+        choice = complete(client, stream, **asked, messages=ASK, function_call={"name": "get_time"}).choices[0]
+        assert (choice.message.function_call.name, choice.finish_reason) == ("get_time", "function_call")
+
+
 @everywhere
 def test_a_picture(sdks: Sdks, client: openai.OpenAI, provider: str) -> None:
     picture: Any = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}"}}

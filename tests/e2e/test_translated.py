@@ -231,6 +231,20 @@ async def test_a_provider_is_sent_a_length_of_its_own_and_no_ids_of_the_clients(
 # What clients get
 
 
+@pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "application/x-ndjson"])
+@pytest.mark.parametrize("usage", [{}, {"prompt_eval_count": 3}], ids=["no usage", "usage"])
+async def test_ollamas_word_that_a_model_is_loaded_passes_and_is_free(stage: Stage, kind: str, usage: dict[str, int]) -> None:
+    """Unless it says that something was read."""
+    loaded = wire.line({"model": "theirs", "message": {"role": "assistant", "content": ""}, "done": True, "done_reason": "load", **usage})
+    stage.provider.says(loaded, "200 OK", f"content-type: {kind}")
+    status, headers, got = await stage.ask("ollama", "ollama", True, body=b'{"model": "ollama", "messages": []}')
+    assert (status, got) == (200, loaded)
+    row = await stage.row(headers["x-request-id"])
+    assert (row["outcome"], row["finish_reason"], row["estimated"]) == ("complete", "load", 0)
+    assert row["charge_nano"] == (3 * 2500 if usage else None)
+    await stage.quiet()
+
+
 @EVERY_PAIR
 async def test_a_stream_that_nobody_asked_for(stage: Stage, client: DialectName, provider: DialectName) -> None:
     """It is an answer all the same: whole where it is translated, as it came where it is not."""
@@ -574,6 +588,9 @@ async def test_a_silent_provider_does_not_silence_the_stream(stage: Stage) -> No
 MALFORMED: dict[DialectName, list[tuple[dict[str, Any], str]]] = {
     "openai-chat": [
         ({"messages": None}, "messages"),
+        ({"messages": []}, "messages"),
+        ({"messages": [{"role": "user", "content": ""}]}, "messages"),
+        ({"messages": [{"role": "user", "content": []}]}, "messages"),
         ({"messages": [{"role": "robot", "content": CANARY}]}, "messages[0].role"),
         ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
         ({"messages": [{"role": "user", "content": [{"type": "text", "text": 1}]}]}, "messages[0].content[0].text"),
@@ -594,6 +611,9 @@ MALFORMED: dict[DialectName, list[tuple[dict[str, Any], str]]] = {
     ],
     "openai-responses": [
         ({"input": 5}, "input"),
+        ({"input": []}, "input"),
+        ({"input": ""}, "input"),
+        ({"input": [{"role": "user", "content": []}]}, "input"),
         ({"input": [{"type": 5}]}, "input[0].type"),
         ({"input": [{"role": "robot", "content": CANARY}]}, "input[0].role"),
         ({"input": [{"role": "user", "content": [{"type": "input_text", "text": 1}]}]}, "input[0].content[0].text"),
@@ -613,7 +633,9 @@ MALFORMED: dict[DialectName, list[tuple[dict[str, Any], str]]] = {
     "anthropic": [
         ({"max_tokens": None}, "max_tokens"),
         ({"messages": {}}, "messages"),
-        ({"messages": [{"role": "robot", "content": CANARY}]}, "role"),
+        ({"messages": []}, "messages: at least one message is required"),
+        ({"messages": [{"role": "user", "content": ""}]}, "messages"),
+        ({"messages": [{"role": "robot", "content": "?"}]}, "messages.0.role"),
         ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages.0.content.0.text"),
         ({"messages": [{"role": "user", "content": [{"type": "tool_result", "content": CANARY}]}]}, "messages.0.content.0.tool_use_id"),
         ({"system": 1}, "system"),
@@ -628,6 +650,7 @@ MALFORMED: dict[DialectName, list[tuple[dict[str, Any], str]]] = {
     ],
     "ollama": [
         ({"messages": CANARY}, "messages"),
+        ({"messages": [{"role": "user", "content": ""}]}, "messages"),
         ({"messages": [{"role": "robot", "content": CANARY}]}, "messages[0].role"),
         ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content"),
         ({"messages": [{"role": "user", "images": [CANARY, 5]}]}, "messages[0].images"),

@@ -22,7 +22,7 @@ def stop_reason(finish: Finish | None, *, called: bool, refused: bool) -> str:
     """Why the answer ended: ``called`` and ``refused`` say what was in it, which some providers' words do not."""
     if finish in (None, "stop", "tool_calls"):
         return "tool_use" if called else "refusal" if refused else "end_turn"
-    return _REASONS[finish]
+    return _REASONS.get(finish, "end_turn")
 
 
 def ending(reason: str | None, sequence: str | None) -> dict[str, Any]:

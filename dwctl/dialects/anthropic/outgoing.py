@@ -14,7 +14,7 @@ from dwctl.dialects.anthropic.thinking import thinking_fields
 from dwctl.dialects.canonical import CacheControl, File, Image, Message, Part, Reasoning, Refusal, Request, Text, Tool, ToolCall, ToolResult
 from dwctl.dialects.custom_tools import wrapped, wrapped_arguments
 from dwctl.dialects.media import plain_text
-from dwctl.dialects.reading import refused
+from dwctl.dialects.reading import refused, silent
 
 DEFAULT_MAX_TOKENS = 32_000
 """Anthropic demands a bound on the output; this is sent where neither client nor model has one. Every current model can write as much."""
@@ -92,8 +92,10 @@ class _Turns:
             self.turns.append((role, blocks))
 
     def finished(self) -> list[dict[str, Any]]:
+        if not (self.turns or self.system):
+            raise silent("messages")
         if not self.turns:
-            return [{"role": "user", "content": self.system or [_text(_BEGINNING)]}]
+            return [{"role": "user", "content": self.system}]
         if self.turns[0][0] == "assistant":
             self.turns.insert(0, ("user", [_text(_BEGINNING)]))
         for role, blocks in self.turns:

@@ -18,6 +18,7 @@ from dwctl.dialects.canonical import (
     ToolCall,
     ToolChoice,
     ToolResult,
+    is_silent,
 )
 from dwctl.dialects.reading import (
     a_string,
@@ -31,6 +32,7 @@ from dwctl.dialects.reading import (
     optional_object,
     optional_string,
     required,
+    silent,
     string,
     wrong_type,
     wrong_value,
@@ -74,8 +76,13 @@ def _parse(body: dict[str, Any]) -> Request:
     )
     if request.service_tier == "standard_only":
         request.service_tier = "default"
-    for index, message in enumerate(an_array(required(body, "messages", "messages"), "messages")):
+    messages = an_array(required(body, "messages", "messages"), "messages")
+    if not messages:
+        raise bad_request("messages: at least one message is required", code="empty_array", param="messages")
+    for index, message in enumerate(messages):
         request.messages += _message(an_object(message, f"messages.{index}"), f"messages.{index}", others)
+    if is_silent(request.messages):
+        raise silent("messages")
     if (stops := optional_array(body, "stop_sequences", "stop_sequences")) is not None:
         request.stop = [a_string(stop, f"stop_sequences.{index}") for index, stop in enumerate(stops)]
     for index, tool in enumerate(optional_array(body, "tools", "tools") or []):
@@ -138,7 +145,7 @@ def _message(message: dict[str, Any], path: str, others: dict[str, Any]) -> list
             results: list[Part] = list(parts.results)
             messages = [Message("tool", results)] if results else []
             return [*messages, Message("user", parts.rest)] if parts.rest or not results else messages
-    raise bad_request(f"unsupported message role: {role}", code="invalid_value", param=f"{path}.role")
+    raise bad_request(f"{path}.role: unsupported message role: {role}", code="invalid_value", param=f"{path}.role")
 
 
 class _Parts(NamedTuple):

@@ -66,7 +66,7 @@ def _text(block: dict[str, Any], name: str) -> str:
 def message(answering: Answering, content: list[Any], end: dict[str, Any], counted: dict[str, Any]) -> dict[str, Any]:
     """A message, whole or as it begins."""
     return {
-        "id": f"msg_{answering.id}",
+        "id": f"msg_{answering.digits}",
         "type": "message",
         "role": "assistant",
         "model": answering.model,

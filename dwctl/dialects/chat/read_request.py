@@ -3,7 +3,7 @@
 from typing import Any
 
 from dwctl.dialects import efforts, reading
-from dwctl.dialects.canonical import Message, OutputFormat, Request, Role, Tool, ToolChoice
+from dwctl.dialects.canonical import Message, OutputFormat, Request, Role, Tool, ToolChoice, is_silent
 from dwctl.dialects.chat.read_parts import Calls, assistant_parts, content_parts, tool_result
 from dwctl.dialects.fields import CHAT, FIELDS
 
@@ -51,15 +51,19 @@ def parse_request(body: dict[str, Any]) -> Request:
     effort = reading.optional_string(body, "reasoning_effort", "reasoning_effort")
     if effort is not None and effort not in efforts.WORDS:
         raise reading.wrong_value("reasoning_effort", f"one of {', '.join(efforts.WORDS)}")
+    tools = _tools(body, others)
+    old_functions = bool(body.get("functions")) and not body.get("tools")
+    parallel = reading.optional_boolean(body, "parallel_tool_calls", "parallel_tool_calls")
     limit = "max_completion_tokens" if body.get("max_completion_tokens") is not None else "max_tokens"
     return Request(
         model=reading.string(body, "model", "model"),
         messages=_messages(reading.an_array(reading.required(body, "messages", "messages"), "messages"), others),
         stream=reading.optional_boolean(body, "stream", "stream") or False,
         include_usage=reading.optional_boolean(options, "include_usage", "stream_options.include_usage") or False,
-        tools=_tools(body, others),
+        tools=tools,
+        old_functions=old_functions,
         tool_choice=_tool_choice(body),
-        parallel_tool_calls=reading.optional_boolean(body, "parallel_tool_calls", "parallel_tool_calls"),
+        parallel_tool_calls=False if old_functions else parallel,
         max_output=reading.optional_integer(body, limit, limit, least=1),
         temperature=reading.optional_number(body, "temperature", "temperature"),
         top_p=reading.optional_number(body, "top_p", "top_p"),
@@ -99,6 +103,8 @@ def _stop(value: Any) -> list[str] | None:
 
 
 def _messages(messages: list[Any], others: dict[str, Any]) -> list[Message]:
+    if not messages:
+        raise reading.empty_array("messages")
     read: list[Message] = []
     calls = Calls()
     for index, item in enumerate(messages):
@@ -120,6 +126,8 @@ def _messages(messages: list[Any], others: dict[str, Any]) -> list[Message]:
                 read.append(Message("tool", parts))
         else:
             raise reading.wrong_value(f"{path}.role", "system, developer, user, assistant, tool or function")
+    if is_silent(read):
+        raise reading.silent("messages")
     return read
 
 
@@ -155,7 +163,12 @@ def _tool(tool: dict[str, Any], path: str, others: dict[str, Any]) -> Tool:
 
 
 def _function(function: dict[str, Any], path: str, place: str, others: dict[str, Any]) -> Tool:
-    _note(others, function, frozenset({"name", "description", "parameters", "strict"}), "tools[].function.")
+    _note(
+        others,
+        function,
+        frozenset({"name", "description", "parameters", "strict"}),
+        "functions[]." if path == place else "tools[].function.",
+    )
     return Tool(
         place,
         reading.string(function, "name", f"{path}.name"),
@@ -214,10 +227,11 @@ def _function_call(choice: Any) -> ToolChoice | None:
     if choice is None:
         return None
     if choice in ("auto", "none"):
-        return ToolChoice(choice)
+        return ToolChoice(choice, path="function_call")
     if isinstance(choice, str):
         raise reading.wrong_value("function_call", "none, auto or an object")
-    return ToolChoice("named", [reading.string(reading.an_object(choice, "function_call"), "name", "function_call.name")])
+    name = reading.string(reading.an_object(choice, "function_call"), "name", "function_call.name")
+    return ToolChoice("named", [name], path="function_call")
 
 
 def _output_format(body: dict[str, Any], others: dict[str, Any]) -> OutputFormat | None:

@@ -144,9 +144,9 @@ def read_finish(choice: dict[str, Any], *, called: bool, refused: bool) -> tuple
     return "stop", None
 
 
-def written_finish(finish: Finish | None, *, called: bool, refused: bool) -> str:
+def written_finish(finish: Finish | None, *, called: bool, refused: bool, old_functions: bool) -> str:
     if finish in (None, "stop", "tool_calls"):
-        return "tool_calls" if called else "stop"
+        return "stop" if not called else "function_call" if old_functions else "tool_calls"
     if finish == "refusal" and refused:
         return "stop"  # so it is where the model says its refusal; the other is for what a filter took away
     return _WRITTEN.get(finish, "stop")
@@ -157,12 +157,13 @@ def known_tier(tier: str | None) -> str | None:
 
 
 def render_response(response: Response, request: Request, answering: Answering) -> dict[str, Any]:
+    choices = unwrapped(response, request).choices or [Choice([])]
     answer: dict[str, Any] = {
-        "id": f"chatcmpl-{answering.id}",
+        "id": f"chatcmpl-{answering.digits}",
         "object": "chat.completion",
         "created": answering.created,
         "model": answering.model,
-        "choices": [_written_choice(choice, index) for index, choice in enumerate(unwrapped(response, request).choices or [Choice([])])],
+        "choices": [_written_choice(choice, index, request.old_functions) for index, choice in enumerate(choices)],
     }
     if response.usage is not None:
         answer["usage"] = render_usage(response.usage)
@@ -171,22 +172,25 @@ def render_response(response: Response, request: Request, answering: Answering) 
     return answer
 
 
-def _written_choice(choice: Choice, index: int) -> dict[str, Any]:
+def _written_choice(choice: Choice, index: int, old_functions: bool) -> dict[str, Any]:
     texts = [part for part in choice.parts if isinstance(part, Text)]
     refusal = "".join(part.text for part in choice.parts if isinstance(part, Refusal))
-    calls = [_written_call(part, choice.finish) for part in choice.parts if isinstance(part, ToolCall)]
+    asked = [part for part in choice.parts if isinstance(part, ToolCall)]
+    calls = [_written_call(part, choice.finish) for part in (asked[:1] if old_functions else asked)]
     text = "".join(part.text for part in texts)
     message: dict[str, Any] = {"role": "assistant", "content": text or (None if calls or refusal else ""), "refusal": refusal or None}
     message |= shown([part for part in choice.parts if isinstance(part, Reasoning)])
     if annotations := [annotation for part in texts for annotation in part.annotations or []]:
         message["annotations"] = annotations
-    if calls:
+    if calls and old_functions:
+        message["function_call"] = calls[0]["function"]
+    elif calls:
         message["tool_calls"] = calls
     written = {
         "index": index,
         "message": message,
         "logprobs": choice.logprobs,
-        "finish_reason": written_finish(choice.finish, called=bool(calls), refused=bool(refusal)),
+        "finish_reason": written_finish(choice.finish, called=bool(calls), refused=bool(refusal), old_functions=old_functions),
     }
     if choice.stop_sequence is not None:
         written["stop_reason"] = choice.stop_sequence

@@ -56,12 +56,13 @@ class Renderer:
 
     def __init__(self, request: Request, answering: Answering) -> None:
         self._head: dict[str, Any] = {
-            "id": f"chatcmpl-{answering.id}",
+            "id": f"chatcmpl-{answering.digits}",
             "object": "chat.completion.chunk",
             "created": answering.created,
             "model": answering.model,
         }
         self._wants_usage = request.include_usage
+        self._old_functions = request.old_functions
         self._usage: Usage | None = None
         self._unwrapper = Unwrapper(request)
         self._choices: dict[int, _Choice] = {}
@@ -125,13 +126,21 @@ class Renderer:
         return self._delta(event.choice, {"reasoning_details": [detail]}) if detail is not None else b""
 
     def _start_call(self, event: ToolStart) -> bytes:
-        self._choice(event.choice).calls[event.index] = _Call(event.custom)
+        calls = self._choice(event.choice).calls
+        if self._old_functions:
+            if calls:
+                return b""  # there is a place for one
+            calls[event.index] = _Call(False)
+            return self._delta(event.choice, {"function_call": {"name": event.name, "arguments": ""}})
+        calls[event.index] = _Call(event.custom)
         kind, arguments = ("custom", "input") if event.custom else ("function", "arguments")
         call = {"index": event.index, "id": event.id, "type": kind, kind: {"name": event.name, arguments: ""}}
         return self._delta(event.choice, {"tool_calls": [call]})
 
     def _grow_call(self, event: ToolDelta) -> bytes:
-        call = self._choice(event.choice).calls[event.index]
+        call = self._choice(event.choice).calls.get(event.index)
+        if call is None:
+            return b""
         call.arguments += event.fragment
         if call.custom or call.written:
             return self._arguments(event.choice, event.index, call, event.fragment)
@@ -143,6 +152,8 @@ class Renderer:
         if not text:
             return b""
         call.written = True
+        if self._old_functions:
+            return self._delta(choice, {"function_call": {"arguments": text}})
         piece = {"custom": {"input": text}} if call.custom else {"function": {"arguments": text}}
         return self._delta(choice, {"tool_calls": [{"index": number, **piece}]})
 
@@ -154,7 +165,12 @@ class Renderer:
 
     def _finish(self, index: int, choice: _Choice) -> bytes:
         finished = choice.finished
-        reason = written_finish(finished.finish if finished else None, called=bool(choice.calls), refused=choice.refused)
+        reason = written_finish(
+            finished.finish if finished else None,
+            called=bool(choice.calls),
+            refused=choice.refused,
+            old_functions=self._old_functions,
+        )
         end: dict[str, Any] = {"index": index, "delta": {}, "logprobs": None, "finish_reason": reason}
         if finished is not None and finished.stop_sequence is not None:
             end["stop_reason"] = finished.stop_sequence
@@ -172,7 +188,7 @@ class Renderer:
         return self._grown(index, {"role": "assistant", "content": content, "refusal": None}, None)
 
     def _delta(self, index: int, delta: dict[str, Any], logprobs: Any = None) -> bytes:
-        content = None if "tool_calls" in delta or "refusal" in delta else ""
+        content = "" if delta.keys().isdisjoint(("tool_calls", "function_call", "refusal")) else None
         return self._begin(index, content) + self._grown(index, delta, logprobs)
 
     def _grown(self, index: int, delta: dict[str, Any], logprobs: Any) -> bytes:

@@ -13,7 +13,7 @@ from dwctl.dialects.names import DialectName
 from dwctl.dialects.ollama import response, stream
 from dwctl.dialects.ollama.errors import read_error, render_error, stream_error
 from dwctl.dialects.ollama.rendering import render_request
-from dwctl.dialects.ollama.request import parse_request
+from dwctl.dialects.ollama.request import loads, parse_request
 from dwctl.dialects.ollama.usage import read_usage
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "PATH",
     "PING",
     "STREAM_TYPE",
+    "loads",
     "parse_request",
     "parse_response",
     "parse_stream",

@@ -3,14 +3,14 @@
 from typing import Any
 
 from dwctl.dialects.answers import Answering, Response
-from dwctl.dialects.canonical import Message, Part, Request, Text
+from dwctl.dialects.canonical import Message, Part, Request, Text, is_silent
 from dwctl.dialects.codec import StreamParser, StreamRenderer
 from dwctl.dialects.names import DialectName
 from dwctl.dialects.ollama import rendering, response, stream
 from dwctl.dialects.ollama.errors import read_error, render_error, stream_error
 from dwctl.dialects.ollama.request import pictures, settings
 from dwctl.dialects.ollama.usage import read_usage
-from dwctl.dialects.reading import optional_string, refused
+from dwctl.dialects.reading import optional_string, refused, silent
 
 __all__ = [
     "DIALECT",
@@ -37,15 +37,19 @@ _SINGLE = "its provider answers single prompts only"
 
 
 def parse_request(body: dict[str, Any]) -> Request:
-    """Without a prompt (clients have a model loaded that way) there is no message of the user. Raises GatewayError 400."""
+    """Without a prompt or pictures it `loads`, whatever its system prompt. Raises GatewayError 400 that names the field."""
     request = settings(body, {"prompt", "system", "images"})
-    if system := optional_string(body, "system", "system"):
-        request.messages.append(Message("system", [Text(system)]))
+    system = optional_string(body, "system", "system")
     parts: list[Part] = [*pictures(body.get("images"), "images")]
     if prompt := optional_string(body, "prompt", "prompt"):
         parts.append(Text(prompt))
-    if parts:
-        request.messages.append(Message("user", parts))
+    if not parts:
+        return request
+    if system:
+        request.messages.append(Message("system", [Text(system)]))
+    request.messages.append(Message("user", parts))
+    if is_silent(request.messages):
+        raise silent("prompt")
     return request
 
 

@@ -57,7 +57,7 @@ def _offered(request: Request) -> list[Tool]:
     if choice is None or choice.mode == "auto":
         return request.tools
     if choice.mode in ("required", "named") or choice.must:
-        raise refused("tool_choice", "its provider cannot be made to call a tool")
+        raise refused(choice.path, "its provider cannot be made to call a tool")
     names = frozenset(choice.names)
     return [tool for tool in request.tools if tool.name in names]
 

@@ -1,11 +1,26 @@
 """What clients of Ollama's API ask (docs.ollama.com: API reference, "Generate a chat message")."""
 
 import binascii
+import re
 from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
-from dwctl.dialects.canonical import Image, Message, OutputFormat, Part, Reasoning, Request, Role, Text, Tool, ToolCall, ToolResult
+from dwctl.dialects.answers import Finish
+from dwctl.dialects.canonical import (
+    Image,
+    Message,
+    OutputFormat,
+    Part,
+    Reasoning,
+    Request,
+    Role,
+    Text,
+    Tool,
+    ToolCall,
+    ToolResult,
+    is_silent,
+)
 from dwctl.dialects.json_text import encode
 from dwctl.dialects.reading import (
     a_string,
@@ -18,6 +33,7 @@ from dwctl.dialects.reading import (
     optional_object,
     optional_string,
     required,
+    silent,
     string,
     wrong_type,
     wrong_value,
@@ -32,17 +48,28 @@ _MESSAGE = frozenset({"role", "content", "thinking", "images", "tool_calls", "to
 _TOOL = frozenset({"type", "function"})
 _FUNCTION = frozenset({"name", "description", "parameters"})
 _ROLES: dict[str, Role] = {"system": "system", "developer": "developer", "user": "user", "assistant": "assistant", "tool": "tool"}
+_SOME_TIME = re.compile("[1-9]")
 _SIGNATURES = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
 
 
 def parse_request(body: dict[str, Any]) -> Request:
-    """Raises GatewayError 400 that names the field."""
+    """Without messages it `loads`. Raises GatewayError 400 that names the field."""
     request = settings(body, {"messages", "tools"})
-    request.messages = _messages(required(body, "messages", "messages") or [], request.others)
+    request.messages = _messages(optional_array(body, "messages", "messages") or [], request.others)
+    if request.messages and is_silent(request.messages):
+        raise silent("messages")
     request.tools = [
         _tool(tool, f"tools[{index}]", request.others) for index, tool in enumerate(optional_array(body, "tools", "tools") or [])
     ]
     return request
+
+
+def loads(request: Request) -> Finish | None:
+    """Whether a request asks nothing, but has its model loaded, or unloaded by a ``keep_alive`` of no time."""
+    if request.messages:
+        return None
+    kept = request.others.get("keep_alive")
+    return "unload" if kept == 0 or (isinstance(kept, str) and "0" in kept and not _SOME_TIME.search(kept)) else "load"
 
 
 def settings(body: dict[str, Any], content: Iterable[str]) -> Request:
@@ -79,9 +106,9 @@ def pictures(value: Any, path: str) -> list[Image]:
 
 
 def _remember(value: dict[str, Any], known: Iterable[str], path: str, others: dict[str, Any]) -> None:
-    """Keep what is not known by its path. An empty value says nothing: Ollama's own client writes all of its fields."""
+    """Keep what is not known by its path."""
     for name in value.keys() - known:
-        if value[name] not in (None, "", [], {}):
+        if value[name] is not None:
             others[path + name] = value[name]
 
 
@@ -141,10 +168,10 @@ def _image(value: Any, path: str) -> Image:
     return Image(path, data, media_type)
 
 
-def _messages(value: Any, others: dict[str, Any]) -> list[Message]:
+def _messages(values: list[Any], others: dict[str, Any]) -> list[Message]:
     messages = []
     calls = _Calls()
-    for index, item in enumerate(an_array(value, "messages")):
+    for index, item in enumerate(values):
         path = f"messages[{index}]"
         message = an_object(item, path)
         role = _ROLES.get(string(message, "role", f"{path}.role").lower())

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dwctl.dialects import custom_tools
-from dwctl.dialects.answers import Answering, Choice, Finish, Response, arguments_object
+from dwctl.dialects.answers import LOADS, Answering, Choice, Finish, Response, arguments_object
 from dwctl.dialects.canonical import Reasoning, Refusal, Text, ToolCall
 from dwctl.dialects.json_text import objects
 from dwctl.dialects.ollama import usage
@@ -46,7 +46,8 @@ def tool_call(call: ToolCall, index: int, finish: Finish | None) -> dict[str, An
 
 
 def ending(finish: Finish | None) -> dict[str, Any]:
-    return {"done": True, "done_reason": "length" if finish in ("length", "context_overflow") else "stop"}
+    reason = "length" if finish in ("length", "context_overflow") else finish if finish in LOADS else "stop"
+    return {"done": True, "done_reason": reason}
 
 
 def logprobs_of(logprobs: Any) -> list[Any]:

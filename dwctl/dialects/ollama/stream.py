@@ -5,6 +5,7 @@ from typing import Any
 
 from dwctl.dialects import openai_errors
 from dwctl.dialects.answers import (
+    LOADS,
     Answering,
     Counted,
     Ended,
@@ -70,8 +71,9 @@ class Parser(LineParser):
             self._said(message, data, events)
         if done:
             self._end_thought(events)
-            reason: Finish = "length" if data.get("done_reason") == "length" else "tool_calls" if self._calls else "stop"
-            events.append(Finished(reason))
+            said: Any = data.get("done_reason")
+            stopped: Finish = "tool_calls" if self._calls else "stop"
+            events.append(Finished(said if said in ("length", *LOADS) else stopped))
             if (counted := usage.read_usage(data)) is not None:
                 events.append(counted)
             events.append(Ended())

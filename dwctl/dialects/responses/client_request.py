@@ -3,11 +3,12 @@
 from typing import Any
 
 from dwctl.dialects import efforts
-from dwctl.dialects.canonical import Message, OutputFormat, Request, Text, Tool, ToolChoice
+from dwctl.dialects.canonical import Message, OutputFormat, Request, Text, Tool, ToolChoice, is_silent
 from dwctl.dialects.reading import (
     a_string,
     an_array,
     an_object,
+    empty_array,
     missing,
     optional_array,
     optional_boolean,
@@ -16,6 +17,7 @@ from dwctl.dialects.reading import (
     optional_object,
     optional_string,
     required,
+    silent,
     string,
     wrong_type,
     wrong_value,
@@ -125,9 +127,14 @@ def _messages(body: dict[str, Any]) -> list[Message]:
         if not elsewhere:
             raise missing("input")
         value = []
+    elif value == [] and not elsewhere:
+        raise empty_array("input")
     messages = input_items.read(value, whole=not elsewhere)
-    instructions = optional_string(body, "instructions", "instructions")
-    return [Message("system", [Text(instructions)]), *messages] if instructions else messages
+    if instructions := optional_string(body, "instructions", "instructions"):
+        messages.insert(0, Message("system", [Text(instructions)]))
+    if is_silent(messages) and not elsewhere:
+        raise silent("input")
+    return messages
 
 
 def _tools(body: dict[str, Any]) -> list[Tool]:

@@ -289,7 +289,7 @@ class Output:
     # Items and parts
 
     def _open(self, prefix: str, item: Item) -> None:
-        item_id = f"{prefix}_{self._answering.id}{len(self.items):04x}"
+        item_id = f"{prefix}_{self._answering.digits}{len(self.items):04x}"
         self._item = {"id": item_id, **item, "status": "in_progress"}
         self._tell("output_item.added", output_index=len(self.items), item=_copy(self._item))
 

@@ -13,7 +13,7 @@ SERVICE_TIERS = frozenset({"auto", "default", "flex", "scale", "priority", "fast
 
 
 def response_id(answering: Answering) -> str:
-    return f"resp_{answering.id}"
+    return f"resp_{answering.digits}"
 
 
 def resource(

@@ -223,7 +223,7 @@ def test_a_malformed_field_is_named(fields: dict[str, Any], param: str) -> None:
 
 def test_the_roles_and_the_bound_that_there_must_be() -> None:
     error = refusal(role="tool")
-    assert (error.message, error.param) == ("unsupported message role: tool", "messages.0.role")
+    assert (error.message, error.param) == ("messages.0.role: unsupported message role: tool", "messages.0.role")
     body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
     with pytest.raises(GatewayError) as caught:
         anthropic.parse_request(body)

@@ -53,6 +53,13 @@ def test_the_least() -> None:
     assert sent() == {"model": "claude-opus-4-6", "max_tokens": anthropic.DEFAULT_MAX_TOKENS, "messages": [HELLO]}
 
 
+def test_who_says_nothing_is_told() -> None:
+    for nothing in (said("user", Text(" ")), said("assistant", Reasoning("hm", origin="openai-chat"))):
+        with pytest.raises(GatewayError) as refusal:
+            sent(nothing)
+        assert (refusal.value.status, refusal.value.param) == (400, "messages")
+
+
 def test_system_prompts_from_anywhere_come_first() -> None:
     body = sent(said("system", Text("a", MARK)), USER, said("developer", Text("b"), Text(" ")), said("assistant", Text("x")))
     assert body["system"] == [{"type": "text", "text": "a", "cache_control": MARK}, text("b")]

@@ -57,8 +57,11 @@ SAID: dict[str, Any] = {
 }
 
 
+ASK = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+
+
 def read(*messages: dict[str, Any], **fields: Any) -> Request:
-    return chat.parse_request({"model": "m", "messages": list(messages), **fields})
+    return chat.parse_request({**ASK, **({"messages": list(messages)} if messages else {}), **fields})
 
 
 def user(*parts: dict[str, Any]) -> dict[str, Any]:
@@ -75,7 +78,7 @@ def sent(*messages: Message) -> list[dict[str, Any]]:
 
 def refusal(**body: Any) -> GatewayError:
     with pytest.raises(GatewayError) as raised:
-        chat.parse_request({"model": "m", "messages": [], **body})
+        chat.parse_request({**ASK, **body})
     assert raised.value.status == 400
     return raised.value
 
@@ -93,7 +96,7 @@ def test_the_module_is_a_codec() -> None:
 @pytest.mark.parametrize("field", [field for field in FIELDS if CHAT in field.says], ids=lambda field: field.name)
 def test_every_field_of_the_table_is_read_and_written(field: Any) -> None:
     path, value = field.says[CHAT], SAID[field.name]
-    body = {"model": "m", "messages": [], path: value}
+    body = {**ASK, path: value}
     request = chat.parse_request(body)
     assert getattr(request, field.name) not in (None, [])
     assert request.others == {}
@@ -342,10 +345,14 @@ def test_old_functions_are_read() -> None:
         function_call={"name": "f"},
     )
     assert request.tools == [Tool("functions[0]", "f", parameters={"type": "object"})]
-    assert request.tool_choice == ToolChoice("named", ["f"])
+    assert request.tool_choice == ToolChoice("named", ["f"], path="function_call")
+    assert (request.old_functions, request.parallel_tool_calls) == (True, False)
     ids = [part.id if isinstance(part, ToolCall) else part.call_id for message in request.messages for part in message.parts]  # type: ignore[union-attr]
     assert ids[0] == ids[1] != ids[2] == ids[3]
-    assert read(function_call="none").tool_choice == ToolChoice("none")
+    assert read(function_call="none").tool_choice == ToolChoice("none", path="function_call")
+    assert read(functions=[{"name": "f", "new": 1}]).others == {"functions[].new": 1}
+    both = read(functions=[{"name": "f"}], tools=[{"type": "function", "function": {"name": "g"}}], parallel_tool_calls=True)
+    assert (both.old_functions, both.parallel_tool_calls) == (False, True)
 
 
 def test_tools_of_every_kind() -> None:
@@ -423,6 +430,8 @@ def test_log_probabilities_are_asked_for_where_only_their_number_is_said() -> No
     ("body", "param"),
     [
         ({"messages": None}, "messages"),
+        ({"messages": [user()]}, "messages"),
+        ({"messages": [{"role": "user", "content": " "}]}, "messages"),
         ({"messages": ["x"]}, "messages[0]"),
         ({"messages": [{}]}, "messages[0].role"),
         ({"messages": [{"role": "robot"}]}, "messages[0].role"),
@@ -531,7 +540,7 @@ words = st.text(max_size=20)
 @st.composite
 def turns(draw: st.DrawFn) -> list[dict[str, Any]]:
     """The messages of a conversation as this codec writes them."""
-    messages: list[dict[str, Any]] = [{"role": draw(st.sampled_from(["system", "developer"])), "content": draw(words)}]
+    messages: list[dict[str, Any]] = [{"role": draw(st.sampled_from(["system", "developer"])), "content": draw(words.filter(str.strip))}]
     for turn in range(draw(st.integers(0, 3))):
         messages.append(
             draw(
@@ -582,7 +591,7 @@ json_values = st.recursive(
 @given(st.dictionaries(st.sampled_from([*(field.says.get(CHAT, "x") for field in FIELDS), "messages", "functions", "stream"]), json_values))
 def test_nonsense_is_refused_or_read_and_never_breaks(body: dict[str, Any]) -> None:
     try:
-        request = chat.parse_request({"model": "m", "messages": [], **body})
+        request = chat.parse_request({**ASK, **body})
     except GatewayError as error:
         assert error.status == 400
         assert error.param

@@ -293,8 +293,23 @@ def rendered(events: list[Event], machine: Machine | None = None, *, wants_usage
     return machine
 
 
-def lines(events: list[Event], *, wants_usage: bool = False) -> list[Any]:
-    renderer = chat.render_stream(Request(model="alias", messages=[], include_usage=wants_usage), ANSWERING)
+@pytest.mark.parametrize("arguments", [['{"y":', "1}"], ["null"], []])
+def test_who_offers_old_functions_is_told_of_one_call_in_their_words(arguments: list[str]) -> None:
+    begin: list[Event] = [Started(), ToolStart(0, "a", "f"), ToolStart(1, "b", "g"), ToolDelta(1, '{"x"')]
+    events = [*begin, *(ToolDelta(0, piece) for piece in arguments), ToolDelta(1, ":1}"), Finished("tool_calls")]
+    choices = [chunk["choices"][0] for chunk in lines(events, old_functions=True)]
+    assert [choice["finish_reason"] for choice in choices] == [None] * (len(choices) - 1) + ["function_call"]
+    assert choices[0]["delta"] == {"role": "assistant", "content": None, "refusal": None}
+    pieces = [choice["delta"]["function_call"] for choice in choices[1:-1]]
+    assert pieces == [{"name": "f", "arguments": ""}, *({"arguments": piece} for piece in (arguments if len(arguments) > 1 else ["{}"]))]
+    whole = chat.render_response(response_of(events), Request(model="alias", messages=[], old_functions=True), ANSWERING)["choices"][0]
+    assert whole["finish_reason"] == "function_call"
+    assert whole["message"]["function_call"] == {"name": "f", "arguments": "".join(piece["arguments"] for piece in pieces)}
+    assert "tool_calls" not in whole["message"]
+
+
+def lines(events: list[Event], *, wants_usage: bool = False, old_functions: bool = False) -> list[Any]:
+    renderer = chat.render_stream(Request(model="alias", messages=[], include_usage=wants_usage, old_functions=old_functions), ANSWERING)
     data = b"".join(map(renderer.render, events)) + renderer.end()
     return [json.loads(line[6:]) for line in data.decode().split("\n\n")[:-2]]
 

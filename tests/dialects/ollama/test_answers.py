@@ -131,7 +131,7 @@ def test_an_id_that_comes_again_in_an_answer_is_replaced() -> None:
 
 @pytest.mark.parametrize(
     ("reason", "finish"),
-    [('"stop"', "stop"), ('"length"', "length"), ('"load"', "stop"), ('"unload"', "stop"), ('""', "stop"), ("null", "stop")],
+    [('"stop"', "stop"), ('"length"', "length"), ('"load"', "load"), ('"unload"', "unload"), ('""', "stop"), ("null", "stop")],
 )
 def test_why_an_answer_ended(reason: str, finish: str) -> None:
     events = read(line('"content":""', f'"done":true,"done_reason":{reason}').encode())

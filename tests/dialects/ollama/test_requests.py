@@ -252,10 +252,39 @@ def test_a_malformed_field_is_named(body: dict[str, Any], param: str) -> None:
     assert (refusal.value.status, refusal.value.param) == (400, param)
 
 
-def test_messages_have_to_be_there() -> None:
-    with pytest.raises(GatewayError) as refusal:
-        ollama.parse_request({"model": "m"})
-    assert refusal.value.param == "messages"
+@pytest.mark.parametrize(
+    ("kept", "done"),
+    [
+        (None, "load"),
+        ("", "load"),
+        ("10m", "load"),
+        (-1, "load"),
+        (0.5, "load"),
+        (0, "unload"),
+        (0.0, "unload"),
+        ("0", "unload"),
+        ("0s", "unload"),
+        ("0h0m", "unload"),
+    ],
+)
+def test_who_asks_nothing_has_a_model_loaded(kept: Any, done: str) -> None:
+    nothing: list[dict[str, Any]] = [{}, {"messages": None}, {"messages": []}]
+    assert {ollama.loads(ollama.parse_request({"model": "m", "keep_alive": kept, **fields})) for fields in nothing} == {done}
+    nothing = [{}, {"prompt": ""}, {"prompt": None, "system": "Brief.", "images": []}]
+    assert {ollama.loads(generate.parse_request({"model": "m", "keep_alive": kept, **fields})) for fields in nothing} == {done}
+    assert ollama.loads(generate.parse_request({"model": "m", "keep_alive": kept, "images": [PNG]})) is None
+    assert ollama.loads(generate.parse_request({"model": "m", "keep_alive": kept, "prompt": "Hi"})) is None
+
+
+def test_who_says_nothing_is_told() -> None:
+    for parse, said in (
+        (ollama.parse_request, {"messages": [{"role": "user", "content": ""}]}),
+        (ollama.parse_request, {"messages": [{"role": "user", "content": " "}, {"role": "assistant", "content": "\n"}]}),
+        (generate.parse_request, {"prompt": " "}),
+    ):
+        with pytest.raises(GatewayError) as refusal:
+            parse({"model": "m", **said})
+        assert refusal.value.param == next(iter(said))
 
 
 def test_what_is_read_is_written_again() -> None:
