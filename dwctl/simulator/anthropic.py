@@ -16,7 +16,7 @@ from dwctl.simulator.connection import Request
 from dwctl.simulator.script import Asked, Script, counted, pieces, written
 from dwctl.simulator.served import Usage
 from dwctl.simulator.signing import seal, signature
-from dwctl.simulator.wire import JSON, SSE, Refused, encode, named_event
+from dwctl.simulator.wire import JSON, SSE, Refused, Unstreamed, encode, named_event
 
 _numbers = count(1)
 KINDS = {
@@ -198,11 +198,10 @@ def _details(script: Script) -> dict[str, Any] | None:
     return {"type": "refusal", "category": "general_harms", "explanation": "The simulated model refuses."}
 
 
-class Counted:
+class Counted(Unstreamed):
     """The answer to POST /messages/count_tokens: what the prompt would count, at no charge."""
 
     content_type = JSON
-    choices = 0
     reported = False
     usage = Usage(0, 0)
 
@@ -211,18 +210,6 @@ class Counted:
 
     def whole(self) -> tuple[bytes, bytes]:
         return JSON, encode({"input_tokens": self._tokens})
-
-    def lead(self) -> list[bytes]:
-        return []
-
-    def body(self) -> Iterator[list[bytes]]:
-        return iter(())
-
-    def tail(self) -> list[bytes]:
-        return []
-
-    def broken(self, failed: bool) -> list[bytes]:
-        return []
 
 
 def model_object(name: str) -> dict[str, Any]:

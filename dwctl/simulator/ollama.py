@@ -18,7 +18,7 @@ from dwctl.simulator.behaviour import DEFAULT_TOKENS, LISTED, Behaviour
 from dwctl.simulator.connection import Request
 from dwctl.simulator.script import Asked, Tool, counted, words, written
 from dwctl.simulator.served import Usage
-from dwctl.simulator.wire import JSON, Refused, decoded, encode
+from dwctl.simulator.wire import JSON, Refused, Unstreamed, decoded, encode
 
 LINES = b"application/x-ndjson"
 VERSION = b'{"version":"0.13.5"}'
@@ -131,11 +131,10 @@ def _object(arguments: str) -> Any:
         return {}
 
 
-class Loaded:
+class Loaded(Unstreamed):
     """The answer to a request that asks nothing. It comes whole, also to who wants a stream."""
 
     content_type = JSON
-    choices = 0
     usage = Usage(0, 0)
     reported = False
 
@@ -146,24 +145,11 @@ class Loaded:
     def whole(self) -> tuple[bytes, bytes]:
         return JSON, encode(self._body)
 
-    def lead(self) -> list[bytes]:
-        return []
 
-    def body(self) -> Iterator[list[bytes]]:
-        return iter(())
-
-    def tail(self) -> list[bytes]:
-        return []
-
-    def broken(self, failed: bool) -> list[bytes]:
-        return []
-
-
-class Embedded:
+class Embedded(Unstreamed):
     """The answer to POST /api/embed."""
 
     content_type = JSON
-    choices = 0
 
     def __init__(self, model: str, inputs: list[str], dimensions: int | None, behaviour: Behaviour, told: bool) -> None:
         self._model, self._vectors = model, [vector(text, dimensions or EMBEDDING_DIMENSIONS) for text in inputs]
@@ -173,18 +159,6 @@ class Embedded:
     def whole(self) -> tuple[bytes, bytes]:
         body = {"model": self._model, "embeddings": self._vectors, "total_duration": 14_143_917, "load_duration": 1_019_500}
         return JSON, encode(body | ({"prompt_eval_count": self.usage.prompt} if self.reported else {}))
-
-    def lead(self) -> list[bytes]:
-        return []
-
-    def body(self) -> Iterator[list[bytes]]:
-        return iter(())
-
-    def tail(self) -> list[bytes]:
-        return []
-
-    def broken(self, failed: bool) -> list[bytes]:
-        return []
 
 
 class Asking:

@@ -14,7 +14,7 @@ from dwctl.simulator.behaviour import Behaviour
 from dwctl.simulator.connection import Request
 from dwctl.simulator.script import text
 from dwctl.simulator.served import Usage
-from dwctl.simulator.wire import JSON, SSE, Answer, Refused
+from dwctl.simulator.wire import JSON, SSE, Answer, Refused, Unstreamed
 
 MAX_CHOICES = 128
 MODEL_PART = re.compile(rb'name="model"(?:\r\n[^\r\n]+)*\r\n\r\n([^\r\n]*)\r\n')
@@ -64,28 +64,14 @@ class Text:
         return chat.broken()
 
 
-class Body:
+class Body(Unstreamed):
     """An answer that is no text, and never a stream."""
-
-    choices = 0
 
     def __init__(self, content_type: bytes, body: bytes, usage: Usage, reported: bool) -> None:
         self.content_type, self._body, self.usage, self.reported = content_type, body, usage, reported
 
     def whole(self) -> tuple[bytes, bytes]:
         return self.content_type, self._body
-
-    def lead(self) -> list[bytes]:
-        return []
-
-    def body(self) -> Iterator[list[bytes]]:
-        return iter(())
-
-    def tail(self) -> list[bytes]:
-        return []
-
-    def broken(self, failed: bool) -> list[bytes]:
-        return chat.broken()
 
 
 class Asking:

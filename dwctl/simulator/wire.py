@@ -82,6 +82,24 @@ class Answer(Protocol):
         """The payloads that end a stream with an error; ``failed``: as the answer's state, where the dialect has that."""
 
 
+class Unstreamed:
+    """Base of answers that are never a stream."""
+
+    choices = 0
+
+    def lead(self) -> list[bytes]:
+        return []
+
+    def body(self) -> Iterator[list[bytes]]:
+        return iter(())
+
+    def tail(self) -> list[bytes]:
+        return []
+
+    def broken(self, failed: bool) -> list[bytes]:
+        return []
+
+
 class Question(Protocol):
     """A request that was read and found good."""
 
