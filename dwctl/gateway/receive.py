@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from dwctl.clock import monotonic
 from dwctl.dialects import multipart, openai_errors, raw_request
 from dwctl.errors import GatewayError, bad_request, forbidden, unauthenticated
+from dwctl.gateway.aside import aside
 from dwctl.gateway.deadlines import overstayed
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ async def receive(exchange: "Exchange") -> None:
         if not exchange.alias:
             raise openai_errors.no_model()
     else:
-        exchange.request = raw_request.parse(exchange.body, override, exchange.surface.dialect)
+        exchange.request = await aside(exchange, raw_request.parse, exchange.body, override, exchange.surface.dialect)
         exchange.alias = exchange.request.model
     exchange.received_at = monotonic()
 

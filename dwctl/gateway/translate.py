@@ -17,6 +17,7 @@ from dwctl.dialects.canonical import Request
 from dwctl.dialects.codec import Codec
 from dwctl.dialects.embeddings import EmbedCodec, EmbedRequest
 from dwctl.errors import GatewayError, bad_request
+from dwctl.gateway.aside import aside
 
 if TYPE_CHECKING:
     from dwctl.gateway.exchange import Exchange
@@ -120,8 +121,8 @@ async def count_tokens(exchange: "Exchange") -> None:
     """Answer how many input tokens a request has, for a provider that cannot be asked. Raises GatewayError."""
     assert exchange.model is not None
     assert exchange.request is not None
-    anthropic.parse_count_request(_decoded(exchange))
-    text, media = raw_request.input_text(exchange.request)
+    await aside(exchange, lambda: anthropic.parse_count_request(_decoded(exchange)))
+    text, media = await aside(exchange, raw_request.input_text, exchange.request)
     counted = await tokens.count_in_thread(text, exchange.model.tokenizer)
     exchange.status, exchange.outcome = 200, "complete"
     exchange.explanation.append("counted here, since the model's provider does not count tokens")

@@ -159,6 +159,15 @@ async def test_every_prompt_of_a_list_is_held_for(http: aiohttp.ClientSession, e
     assert holds == [1, 3, 2, 1]
 
 
+async def test_a_text_that_takes_too_long_to_count_is_held_for_byte_by_byte(http: aiohttp.ClientSession, edge: Edge) -> None:
+    edge.provider.says(json.dumps(WHOLE).encode())
+    content = "image " + "four" * 300_000
+    status, headers, _ = await ask(http, messages=[{"role": "user", "content": content}], max_tokens=5)
+    assert status == 200
+    bound = len(f"user\n{content}") + 16 + 8
+    assert (await edge.row(headers["x-request-id"]))["hold_nano"] == bound * 2500 + 5 * 10_000
+
+
 # What providers send
 
 
@@ -310,6 +319,33 @@ async def test_a_body_that_is_nested_without_end_is_refused(edge: Edge, path: st
     body = b'{"model":"m","max_tokens":5,"messages":' + b"[" * 5000 + b"]" * 5000 + b"}"
     answer = await asyncio.to_thread(lambda: edge.raw(b"content-type: application/json", body=body, path=path))
     assert answer.startswith(b"HTTP/1.1 400 "), answer
+
+
+PARTS = b'{"role":"user","content":[%s]}' % b",".join([b'{"type":"text","text":"a"}'] * 60_000)
+TURNS = b",".join([b'{"role":"user","content":"a"},{"role":"assistant","content":"b"}'] * 20_000)
+
+
+@pytest.mark.parametrize("path", ["/messages", "/messages/count_tokens"])
+async def test_while_a_large_body_is_read_others_are_served(http: aiohttp.ClientSession, edge: Edge, path: str) -> None:
+    """One of many tiny parts, which takes long to translate."""
+    edge.provider.says(json.dumps(WHOLE | {"usage": {}}).encode())
+    body = b'{"model":"m","max_tokens":5,"messages":[%s,%s]}' % (PARTS, TURNS)
+    started = time.monotonic()
+    asking = asyncio.create_task(http.post("/ai/v1" + path, data=body))
+    longest = 0.0
+    while not asking.done():
+        asked = time.monotonic()
+        async with http.get("/healthz") as response:
+            assert response.status == 200
+        longest = max(longest, time.monotonic() - asked)
+    took = time.monotonic() - started
+    async with await asking as response:
+        assert response.status == 200, await response.text()
+    assert longest < took / 3
+    if path == "/messages":
+        row = await edge.row(response.headers["x-request-id"])
+        texts = ["user", *["a"] * 60_000, *["user", "a", "assistant", "b"] * 20_000]
+        assert (row["estimated"], row["uncached_input"]) == (1, -(-len("\n".join(texts)) // 4))
 
 
 @pytest.mark.parametrize("stream", [False, True])
