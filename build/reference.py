@@ -213,7 +213,7 @@ read once and written in the provider's words, and the answer comes back in the 
 
 `/v1` and `/api` at the root of the host are the same as those under `/ai`. Errors have the shape of the client's dialect, before the
 answer and within a stream. Token counts of `/messages/count_tokens` are the provider's if it speaks Anthropic's dialect, and otherwise
-counted by the model's tokenizer.
+counted by the model's tokenizer (above a million characters: bytes / 4).
 
 Each field and each kind of content is **translated**; or **dropped** with a note in the request's record, where the answer is the same
 without it; or **refused** with a 400 that names the field, where it would not be. The columns say what becomes of it on the way to

@@ -27,7 +27,7 @@ class StrictHttp(Http):
     request_body: Any
 
     async def http1_request_header(self) -> None:
-        await super().http1_request_header()
+        await Http.http1_request_header(self)
         head = self.request.head
         if not _HEAD.fullmatch(head):
             raise self._faulty("A header's name is not a token, or its value holds a control character.")
@@ -35,7 +35,8 @@ class StrictHttp(Http):
         hosts = lowered.count(b"\r\nhost:")
         if hosts != 1 and (hosts or self.request.version == "1.1"):
             raise self._faulty("The Host header must be there, and once.")
-        if self.request_body and not _LENGTH.search(lowered):
+        # To Sanic blanks and digits are Unicode's; of those in ASCII the checks so far have left what HTTP knows.
+        if not head.isascii() and self.request_body and not _LENGTH.search(lowered):
             raise self._faulty("Content-Length must be a number, or Transfer-Encoding 'chunked'.")
 
     def _faulty(self, what: str) -> GatewayError:
