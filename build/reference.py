@@ -213,7 +213,8 @@ read once and written in the provider's words, and the answer comes back in the 
 
 `/v1` and `/api` at the root of the host are the same as those under `/ai`. Errors have the shape of the client's dialect, before the
 answer and within a stream. Token counts of `/messages/count_tokens` are the provider's if it speaks Anthropic's dialect, and otherwise
-counted by the model's tokenizer, with 1,600 tokens for a picture and 3,000 for a document that is not text.
+counted by the model's tokenizer (above a million characters: bytes / 4), with 1,600 tokens for a picture and 3,000 for a document that
+is not text.
 
 A client of Ollama's that asks nothing has its model loaded or unloaded (`keep_alive: 0`). To that, before a provider of another
 dialect, the gateway itself says `done`; nobody is asked, and nothing is charged.

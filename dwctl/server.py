@@ -75,6 +75,8 @@ class PatientProtocol(HttpProtocol):
     """Sanic's protocol, with a deadline that trickling bytes do not push back (slow-loris): for the head of every request, and for a
     body that Sanic reads itself. Bodies of model calls have the gateway's own deadline."""
 
+    HTTP_CLASS = doorway.StrictHttp
+
     def data_received(self, data: bytes) -> None:
         since = self._time
         http = self.http

@@ -10,6 +10,7 @@ from dwctl.doorway.answers import SECURITY_HEADERS, Answer, respond, respond_err
 from dwctl.doorway.context import Context, Page, PageQuery, parse_uuid
 from dwctl.doorway.decode import UNSTORABLE, decode_body, decode_query
 from dwctl.doorway.feeds import Message, feed
+from dwctl.doorway.framing import StrictHttp
 from dwctl.doorway.identity import Keys, ProxySignIn, session_cookie, session_cookie_name
 from dwctl.doorway.install import Doorkeeper, install, route_table, verify
 from dwctl.doorway.peers import Peer, TrustedProxies
@@ -36,6 +37,7 @@ __all__ = [
     "ProxySignIn",
     "Public",
     "Route",
+    "StrictHttp",
     "Surface",
     "TrustedProxies",
     "declare",

@@ -10,8 +10,10 @@ from dwctl import tokens
 from dwctl.clock import monotonic
 from dwctl.dialects import fields, raw_request
 from dwctl.errors import INVALID, GatewayError, forbidden, not_found, unavailable
+from dwctl.gateway.aside import aside, is_large
 from dwctl.ledger import prices
 from dwctl.routing.limits import RateState
+from dwctl.threads import in_thread
 
 if TYPE_CHECKING:
     from dwctl.accounts.principals import Principal
@@ -51,6 +53,8 @@ async def admit(exchange: "Exchange") -> None:
     for scope, limit in ((caller, principal.max_concurrency), (f"model:{model.id}", model.capacity)):
         enter(exchange, scope, limit)
     if price is not None:
+        if is_large(exchange):
+            exchange.input_estimate = await in_thread(estimate_input, exchange)
         await _hold(exchange, principal, model, price)
         if rates:
             # Others may have passed while the tokens were counted in a thread.
@@ -126,6 +130,12 @@ def _price(exchange: "Exchange", principal: "Principal", model: "ModelEntry") ->
     return price
 
 
+def estimate_input(exchange: "Exchange") -> int:
+    """The input tokens that are billed where the provider reports no usage."""
+    tokenizer = exchange.model.tokenizer if exchange.model is not None else None
+    return tokens.estimate(raw_request.input_text(exchange.request)[0], tokenizer) if exchange.request is not None else 0
+
+
 async def _hold(exchange: "Exchange", principal: "Principal", model: "ModelEntry", price: "Price") -> None:
     """Reserve what the request may cost. Raises GatewayError 402 or 429."""
     gateway = exchange.gateway
@@ -148,7 +158,7 @@ async def _hold(exchange: "Exchange", principal: "Principal", model: "ModelEntry
             else:
                 limit = min(model.max_output_tokens or default, default)
         if exchange.operation == "text_completion":
-            output_bound = limit * request.choices * raw_request.prompts(request)
+            output_bound = limit * request.choices * await aside(exchange, raw_request.prompts, request)
         else:
             # What is sent counts, and a provider of another dialect is sent no less than this.
             least = max(fields.LEAST_OUTPUT[candidate.endpoint.dialect] for candidate in model.candidates)
@@ -162,8 +172,9 @@ async def _hold(exchange: "Exchange", principal: "Principal", model: "ModelEntry
         if amount <= balances.available(principal.account_id):
             exchange.hold = balances.take(principal.account_id, amount)
             return
-    text, media = raw_request.input_text(request)
-    counted = await tokens.count_in_thread(text, model.tokenizer)
+    text, media = await aside(exchange, raw_request.input_text, request)
+    is_counted = len(text) <= tokens.COUNTED_UP_TO
+    counted = await tokens.count_in_thread(text, model.tokenizer) if is_counted else tokens.bound(text)
     # Roles and separators of a chat template are tokens too, a handful for each message.
     counted += 16 + 8 * exchange.body.count(b'"role"') + media * raw_request.TOKENS_PER_MEDIA_PART
     if input_bound is not None:

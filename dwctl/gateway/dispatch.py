@@ -8,6 +8,7 @@ from dwctl.dialects import fields, foreign_thoughts, multipart, raw_request, sur
 from dwctl.dialects.reading import refused
 from dwctl.errors import GatewayError
 from dwctl.gateway.admit import enter
+from dwctl.gateway.aside import aside
 from dwctl.gateway.translate import translated
 from dwctl.ledger.records import Attempt, Begin
 from dwctl.outbound import OutboundError
@@ -75,7 +76,7 @@ def _outgoing(exchange: "Exchange", candidate: "Candidate") -> tuple[str, str, b
 
 async def _attempt(exchange: "Exchange", candidate: "Candidate") -> None:
     gateway, endpoint = exchange.gateway, candidate.endpoint
-    path, query, body, forwarded = _outgoing(exchange, candidate)
+    path, query, body, forwarded = await aside(exchange, _outgoing, exchange, candidate)
     headers = endpoint.auth()
     for name in (*forwarded, *endpoint.forward_headers):
         if (value := exchange.headers.get(name)) is not None and ((value.isascii() and value.isprintable()) or _can_be_sent(value)):

@@ -76,6 +76,7 @@ class Exchange:
         "headers",
         "hold",
         "id",
+        "input_estimate",
         "last_write_at",
         "limit_headers",
         "model",
@@ -172,6 +173,8 @@ class Exchange:
         self.price: Price | None = None
         """None: nothing to pay."""
         self.hold: Hold | None = None
+        self.input_estimate: int | None = None
+        """Of a large body that has its price: settling cannot wait until it is read."""
         self.slots: list[Slot] = []
         self.limit_headers: dict[str, str] = {}
         self.candidates: tuple[Candidate, ...] = ()

@@ -6,6 +6,7 @@ from dwctl.clock import monotonic
 from dwctl.dialects import multipart, openai_errors, raw_request
 from dwctl.errors import GatewayError, bad_request, forbidden, unauthenticated
 from dwctl.gateway import tags
+from dwctl.gateway.aside import aside, is_large
 from dwctl.gateway.deadlines import overstayed
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ async def receive(exchange: "Exchange") -> None:
     if content_type != "application/json":
         is_form = _check_content_type(exchange, content_type)
     exchange.body = await exchange.read_body(exchange.gateway.config.limits.requests.max_body_size)
+    if is_large(exchange):
+        exchange.phase_limit = float("inf")  # from here on it is not the client who takes long
     override = headers.get("model-override")
     if override is not None and not (override.isascii() or _is_text(override)):
         raise bad_request("The Model-Override header is not valid text.", param="model")
@@ -78,7 +81,7 @@ async def receive(exchange: "Exchange") -> None:
             if not exchange.alias:
                 raise openai_errors.no_model()
         else:
-            exchange.request = raw_request.parse(exchange.body, override, exchange.surface.dialect)
+            exchange.request = await aside(exchange, raw_request.parse, exchange.body, override, exchange.surface.dialect)
             exchange.alias = exchange.request.model
     except GatewayError:
         _check_content_encoding(headers)

@@ -19,6 +19,7 @@ from dwctl.dialects.json_text import encode, objects
 from dwctl.dialects.openai_usage import read
 from dwctl.dialects.streams import TranslatedStream, WatchedStream, decode_object
 from dwctl.errors import GatewayError
+from dwctl.gateway.aside import aside
 from dwctl.gateway.dispatch import provider_fault
 from dwctl.gateway.translate import EmbedTranslation, Translation, answering, came_back, for_client, provider_error
 from dwctl.outbound import OutboundError
@@ -312,7 +313,7 @@ async def _understood(exchange: "Exchange", upstream: "OutboundResponse", answer
     try:
         if request is not None and request.stream and (translation is not None or exchange.finish_reason not in LOADS):
             if translation is None:
-                exchange.canonical = exchange.canonical or codec.parse_request(decode_object(exchange.body))
+                exchange.canonical = exchange.canonical or await aside(exchange, lambda: codec.parse_request(decode_object(exchange.body)))
             wanted = translation.request if translation is not None else exchange.canonical
             assert wanted is not None
             renderer = codec.render_stream(wanted, answering(exchange))

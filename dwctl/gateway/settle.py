@@ -10,10 +10,11 @@ import structlog
 
 from dwctl import tokens
 from dwctl.clock import MICROSECONDS, monotonic
-from dwctl.dialects import openai_stream, raw_request
+from dwctl.dialects import openai_stream
 from dwctl.dialects.answers import LOADS, text_of
 from dwctl.dialects.usage import Usage
 from dwctl.gateway import measure
+from dwctl.gateway.admit import estimate_input
 from dwctl.gateway.relay import concealed
 from dwctl.ledger import prices
 from dwctl.ledger.records import Record
@@ -166,8 +167,8 @@ def _estimate(exchange: "Exchange") -> Usage:
     tokenizer = exchange.model.tokenizer if exchange.model is not None else None
     beforehand = exchange.stream.beforehand if exchange.stream is not None else None
     read = written = 0
-    if exchange.request is not None and beforehand is None:
-        read = tokens.estimate(raw_request.input_text(exchange.request)[0], tokenizer)
+    if beforehand is None:
+        read = exchange.input_estimate if exchange.input_estimate is not None else estimate_input(exchange)
     if exchange.stream is not None:
         written = tokens.estimate(exchange.stream.written_text(), tokenizer) + exchange.stream.unkept // 4
     elif exchange.response is not None:

@@ -17,6 +17,7 @@ from dwctl.dialects.canonical import Request
 from dwctl.dialects.codec import Codec
 from dwctl.dialects.embeddings import EmbedCodec, EmbedRequest
 from dwctl.errors import GatewayError, bad_request
+from dwctl.gateway.aside import aside
 
 if TYPE_CHECKING:
     from dwctl.gateway.exchange import Exchange
@@ -132,7 +133,7 @@ async def answered_here(exchange: "Exchange") -> bool:
         answer = anthropic.render_count(await _counted(exchange))
         why = "counted here, since the model's provider does not count tokens"
     elif surface.dialect == "ollama" and surface.operation == "chat" and surface.exact:
-        exchange.canonical = request = surface.codec.parse_request(_decoded(exchange))
+        exchange.canonical = request = await aside(exchange, lambda: surface.codec.parse_request(_decoded(exchange)))
         if (done := ollama.loads(request)) is None:
             return False
         answer = surface.codec.render_response(Response(None, None, [Choice([], done)]), request, answering(exchange))
@@ -150,9 +151,13 @@ async def answered_here(exchange: "Exchange") -> bool:
 async def _counted(exchange: "Exchange") -> int:
     """How many input tokens a request has, which is one that the provider could be sent."""
     assert exchange.model is not None
-    asked = anthropic.parse_count_request(_decoded(exchange))
-    request, _ = fields.settle(asked, "anthropic", exchange.candidates[0].endpoint.dialect)
-    text, media = counting.text_and_media(request)
+
+    def read() -> tuple[str, int]:
+        asked = anthropic.parse_count_request(_decoded(exchange))
+        request, _ = fields.settle(asked, "anthropic", exchange.candidates[0].endpoint.dialect)
+        return counting.text_and_media(request)
+
+    text, media = await aside(exchange, read)
     return media + await tokens.count_in_thread(text, exchange.model.tokenizer)
 
 

@@ -143,12 +143,22 @@ class _Pool:
         self._places: dict[tuple[str, str | None, int | None], _Place] = {}
 
     async def connect(self, url: URL, timeout: aiohttp.ClientTimeout) -> Connection:
-        """A connection of its own to the URL's host, kept or new. Raises what aiohttp raises."""
+        """A connection of its own to the URL's host, kept or new, on which nothing waits to be read. Raises what aiohttp raises."""
         origin = (url.scheme, url.raw_host, url.port)
         place = self._places.get(origin)
         if place is None:
             place = self._places[origin] = _Place("GET", url.origin(), loop=asyncio.get_running_loop())
-        return await self._connector.connect(place, [], timeout)
+        while True:
+            connection = await self._connector.connect(place, [], timeout)
+            handler = connection.protocol
+            assert handler is not None
+            if not handler.should_close:
+                return connection
+            # What came unasked would be read as the answer to this request, whose sender is another than that of the last one.
+            is_new = handler._parser is None
+            connection.close()
+            if is_new:
+                raise HttpProcessingError(message="the provider spoke first")
 
     async def close(self) -> None:
         await self._connector.close()
@@ -196,7 +206,7 @@ class Outbound:
         head = _head(method, url, headers, body)
         try:
             connection = await self._pool(pool).connect(url, connect_timeout)
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        except (aiohttp.ClientError, HttpProcessingError, OSError, TimeoutError) as error:
             raise _fault(error) from None
         try:
             handler = connection.protocol

@@ -63,7 +63,8 @@ class Provider:
                 self._get(connection, request, path)
             else:
                 raise Refused(405, f"Not allowed to {request.method} on {request.path}.", code="method_not_supported")
-        except Refused as refused:
+        except (Refused, RecursionError) as error:
+            refused = error if isinstance(error, Refused) else Refused(400, "The body is nested too deeply.")
             connection.respond(refused.status, JSON, dialect.error(refused), dialect.headers(refused.status))
 
     def _own(self, connection: Connection, request: Request, path: str) -> None:

@@ -17,7 +17,7 @@ import pytest
 from yarl import URL
 
 from tests.appliance import KEY, PRICE, Appliance, model, running, setup, until
-from tests.e2e.test_gateway import row_of
+from tests.e2e.test_gateway import raw, row_of
 
 HEADERS = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
 USAGE = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
@@ -159,6 +159,15 @@ async def test_every_prompt_of_a_list_is_held_for(http: aiohttp.ClientSession, e
     assert holds == [1, 3, 2, 1]
 
 
+async def test_a_text_that_takes_too_long_to_count_is_held_for_byte_by_byte(http: aiohttp.ClientSession, edge: Edge) -> None:
+    edge.provider.says(json.dumps(WHOLE).encode())
+    content = "image " + "four" * 300_000
+    status, headers, _ = await ask(http, messages=[{"role": "user", "content": content}], max_tokens=5)
+    assert status == 200
+    bound = len(f"user\n{content}") + 16 + 8
+    assert (await edge.row(headers["x-request-id"]))["hold_nano"] == bound * 2500 + 5 * 10_000
+
+
 # What providers send
 
 
@@ -226,13 +235,95 @@ async def test_no_content_has_no_length(edge: Edge) -> None:
 # What clients send
 
 
-@pytest.mark.parametrize("header", [b"user-agent: caf\xe9", b"user-agent: a\nx-evil: b", b"accept: a\x00b", b"idempotency-key: \xff\xfe"])
+@pytest.mark.parametrize("header", [b"user-agent: caf\xe9", b"idempotency-key: \xff\xfe"])
 async def test_header_bytes_that_cannot_be_passed_on(edge: Edge, header: bytes) -> None:
     edge.provider.says(json.dumps(WHOLE).encode())
     body = json.dumps({"model": "m", "messages": []}).encode()
     answer = await asyncio.to_thread(edge.raw, b"content-type: application/json", header, body=body)
     assert answer.startswith(b"HTTP/1.1 200 "), answer
-    assert "x-evil" not in edge.provider.heads[-1]
+
+
+NEXT = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
+"""What would be answered if it were taken for a request of its own."""
+CHUNKED = b"host: x\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("path", [b"/ai/v1/chat/completions", b"/authentication/login", b"/login"])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"host: x\r\ncontent-length : %d\r\n\r\n" % len(NEXT),
+        b"host: x\r\ncontent-length\t: %d\r\n\r\n" % len(NEXT),
+        b"host: x\r\nx: a\r\n content-length: %d\r\n\r\n" % len(NEXT),
+        b"host: x\r\ntransfer-encoding : chunked\r\ncontent-length: 5\r\n\r\n0\r\n\r\n",
+        b"host: x\r\ncontent-length: \xd9\xa5\r\n\r\n{}   ",
+        b"host: x\r\ncontent-length: \x0b2\r\n\r\n{}",
+        b"host: x\r\ncontent-length: \xc2\xa02\r\n\r\n{}",
+        b"host: x\r\ntransfer-encoding: \xc2\xa0chunked\r\n\r\n0\r\n\r\n",
+        b"host: x\r\nx: a\ncontent-length: 3\r\n\r\n",
+        b"host: x\r\nx: a\rcontent-length: 3\r\n\r\n",
+        b"host: x\r\nx: a\0b\r\n\r\n",
+        b"host: x\r\n: a\r\n\r\n",
+        b"host: x\r\nx(y: a\r\n\r\n",
+        b"accept: */*\r\n\r\n",
+        b"host: x\r\nHost: y\r\n\r\n",
+        CHUNKED + b"2\r\n{}XX0\r\n\r\n",
+        CHUNKED + b"0x2\r\n{}\r\n0\r\n\r\n",
+        CHUNKED + b" 2 \r\n{}\r\n0\r\n\r\n",
+        CHUNKED + b"2;a\nb\r\n{}\r\n0\r\n\r\n",
+        CHUNKED + b"\r\n2\r\n{}\r\n0\r\n\r\n",
+        CHUNKED + b"\xd9\xa2\r\n{}\r\n0\r\n\r\n",
+    ],
+)
+async def test_framing_that_somebody_in_front_may_read_otherwise_is_refused(edge: Edge, path: bytes, rest: bytes) -> None:
+    head = b"POST %s HTTP/1.1\r\nauthorization: Bearer %s\r\n" % (path, KEY.encode())
+    answer = await asyncio.to_thread(raw, edge.appliance.port, head + rest + NEXT)
+    assert answer.startswith(b"HTTP/1.1 400 "), answer
+    assert answer.count(b"HTTP/1.1 ") == 1, "what follows was taken for a request"
+
+
+async def test_what_is_wrong_with_a_head_is_said_in_the_callers_dialect(edge: Edge) -> None:
+    answer = await asyncio.to_thread(raw, edge.appliance.port, b"POST /ai/v1/messages HTTP/1.1\r\ncontent-length: 0\r\n\r\n")
+    error = json.loads(answer.partition(b"\r\n\r\n")[2])
+    assert (error["type"], error["error"]["type"]) == ("error", "invalid_request_error")
+    assert "Host" in error["error"]["message"]
+
+
+@pytest.mark.parametrize("size", [b"%x", b"00%X", b"%x;name=value"])
+async def test_chunks_that_come_in_pieces(edge: Edge, size: bytes) -> None:
+    edge.provider.says(json.dumps(WHOLE).encode())
+    body = b'{"model":"m","messages":[{"role":"user","content":"some more"}]}'
+    chunks = [(size % len(part)) + b"\r\n" + part + b"\r\n" for part in (body[:40], body[40:])]
+
+    def send() -> bytes:
+        head = b"POST /v1/chat/completions HTTP/1.1\r\nauthorization: Bearer %s\r\nexpect: 100-continue\r\nconnection: close\r\n"
+        with socket.create_connection(("127.0.0.1", edge.appliance.port), timeout=10) as connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.sendall(head % KEY.encode() + CHUNKED)
+            answer = connection.recv(65536)
+            for byte in b"".join([*chunks, b"0\r\n\r\n"]):
+                connection.sendall(bytes([byte]))
+            while more := connection.recv(65536):
+                answer += more
+            return answer
+
+    answer = await asyncio.to_thread(send)
+    assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 "), answer
+    assert json.loads(edge.provider.bodies[-1])["messages"] == json.loads(body)["messages"]
+
+
+async def test_http_1_0_may_go_without_a_host(edge: Edge) -> None:
+    assert (await asyncio.to_thread(raw, edge.appliance.port, b"GET /healthz HTTP/1.0\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+    twice = b"GET /healthz HTTP/1.0\r\nhost: a\r\nhost: b\r\n\r\n"
+    assert (await asyncio.to_thread(raw, edge.appliance.port, twice)).startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize("line", [b"CONNECT a:1", b"GET /docs/\x1bx", b"GET \xff", b"GET http://[", b"GET :"])
+async def test_a_target_that_cannot_be_read(edge: Edge, line: bytes) -> None:
+    before = edge.appliance.log.read_text()
+    answer = await asyncio.to_thread(raw, edge.appliance.port, line + b" HTTP/1.1\r\nhost: x\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 "), answer
+    assert "Traceback" not in edge.appliance.log.read_text().removeprefix(before)
 
 
 async def test_a_model_header_that_is_not_text(edge: Edge) -> None:
@@ -310,6 +401,33 @@ async def test_a_body_that_is_nested_without_end_is_refused(edge: Edge, path: st
     body = b'{"model":"m","max_tokens":5,"messages":' + b"[" * 5000 + b"]" * 5000 + b"}"
     answer = await asyncio.to_thread(lambda: edge.raw(b"content-type: application/json", body=body, path=path))
     assert answer.startswith(b"HTTP/1.1 400 "), answer
+
+
+PARTS = b'{"role":"user","content":[%s]}' % b",".join([b'{"type":"text","text":"a"}'] * 60_000)
+TURNS = b",".join([b'{"role":"user","content":"a"},{"role":"assistant","content":"b"}'] * 20_000)
+
+
+@pytest.mark.parametrize("path", ["/messages", "/messages/count_tokens"])
+async def test_while_a_large_body_is_read_others_are_served(http: aiohttp.ClientSession, edge: Edge, path: str) -> None:
+    """One of many tiny parts, which takes long to translate."""
+    edge.provider.says(json.dumps(WHOLE | {"usage": {}}).encode())
+    body = b'{"model":"m","max_tokens":5,"messages":[%s,%s]}' % (PARTS, TURNS)
+    started = time.monotonic()
+    asking = asyncio.create_task(http.post("/ai/v1" + path, data=body))
+    longest = 0.0
+    while not asking.done():
+        asked = time.monotonic()
+        async with http.get("/healthz") as response:
+            assert response.status == 200
+        longest = max(longest, time.monotonic() - asked)
+    took = time.monotonic() - started
+    async with await asking as response:
+        assert response.status == 200, await response.text()
+    assert longest < took / 3
+    if path == "/messages":
+        row = await edge.row(response.headers["x-request-id"])
+        texts = ["user", *["a"] * 60_000, *["user", "a", "assistant", "b"] * 20_000]
+        assert (row["estimated"], row["uncached_input"]) == (1, -(-len("\n".join(texts)) // 4))
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -162,6 +162,17 @@ async def test_https(tmp_path: Path) -> None:
         appliance.close()
 
 
+def test_metrics_with_a_token_that_is_no_text_are_judged_by_the_address(tmp_path: Path) -> None:
+    appliance = Appliance(tmp_path, settings={"metrics": {"token": "watcher"}})
+    appliance.start()
+    try:
+        request = b"GET /internal/metrics HTTP/1.1\r\nhost: x\r\nauthorization: Bearer \xff\r\nconnection: close\r\n\r\n"
+        assert raw(appliance.port, request).startswith(b"HTTP/1.1 200 ")
+        assert not appliance.events("request_failed")
+    finally:
+        appliance.close()
+
+
 def test_head_of_the_root_answers(pair: tuple[Appliance, Simulator]) -> None:
     answer = raw(pair[0].port, b"HEAD / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 200 ")

@@ -4,8 +4,11 @@ import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator
+from typing import Any
 
+import aiohttp
 import pytest
+from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from dwctl.outbound import Outbound, OutboundError, OutboundResponse
@@ -19,13 +22,17 @@ class Provider:
         self.answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
         self.reads_bodies = True
         self.closes = False
+        self.greeting = b""
         self.connections = 0
         self.gone = 0
         self.requests: list[tuple[str, bytes]] = []
+        self.writers: list[asyncio.StreamWriter] = []
         self.url = URL()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.writers.append(writer)
+        writer.write(self.greeting)
         try:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -64,6 +71,12 @@ async def outbound() -> AsyncIterator[Outbound]:
 async def ask(outbound: Outbound, url: URL, body: bytes | None = b"{}", **headers: str) -> OutboundResponse:
     method = "GET" if body is None else "POST"
     return await outbound.send(pool="p", method=method, url=url, headers=headers, body=body, connect_timeout=5)
+
+
+async def turns() -> None:
+    """Turns of the loop, in which the client hears of what the provider has done."""
+    for _ in range(2):
+        await asyncio.sleep(0)
 
 
 async def test_the_request_as_it_is_sent(outbound: Outbound, provider: Provider) -> None:
@@ -156,10 +169,49 @@ async def test_a_connection_that_the_provider_has_closed_is_not_used_again(outbo
     provider.closes = True
     await (await ask(outbound, provider.url)).read(100)
     await until(lambda: provider.gone == 1)
-    for _ in range(2):
-        await asyncio.sleep(0)  # turns of the loop, in which the client hears of it
+    await turns()
     answer = await ask(outbound, provider.url)
     assert (answer.status, provider.connections) == (200, 2)
+
+
+@pytest.mark.parametrize("stray", [b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nstray", b"HTTP/1.1 102 Processing\r\n\r\n", b"garbage"])
+async def test_what_comes_unasked_is_nobodys_answer(outbound: Outbound, provider: Provider, stray: bytes) -> None:
+    """The connections that it came on are not used again."""
+    for answer in await asyncio.gather(*(ask(outbound, provider.url) for _ in range(3))):
+        await answer.read(100)
+    for writer in provider.writers:
+        writer.write(stray)
+    await turns()
+    answer = await ask(outbound, provider.url)
+    assert (await answer.read(100), provider.connections) == (b"{}", 4)
+
+
+async def test_a_second_answer_behind_the_first_is_nobodys(outbound: Outbound, provider: Provider) -> None:
+    whole, stray = provider.answer, b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nstray"
+    provider.answer = whole[:-1]
+    answer = await ask(outbound, provider.url)
+    provider.writers[0].write(whole[-1:] + stray)
+    assert await answer.read(100) == b"{}"
+    provider.answer = whole
+    answer = await ask(outbound, provider.url)
+    assert (await answer.read(100), provider.connections) == (b"{}", 2)
+
+
+async def test_a_provider_that_speaks_first_does_not_speak_http(
+    outbound: Outbound, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = aiohttp.TCPConnector._create_connection
+
+    async def connect_and_hear(*args: Any) -> ResponseHandler:
+        handler = await connect(*args)
+        await until(lambda: handler.should_close)
+        return handler
+
+    monkeypatch.setattr(aiohttp.TCPConnector, "_create_connection", connect_and_hear)
+    provider.greeting = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
+    with pytest.raises(OutboundError) as caught:
+        await ask(outbound, provider.url)
+    assert (caught.value.kind, provider.connections) == ("protocol", 1)
 
 
 @pytest.mark.parametrize(

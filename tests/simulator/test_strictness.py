@@ -267,3 +267,17 @@ async def test_the_spellings_of_a_chats_thinking(client: openai.AsyncOpenAI, spe
     assert set(found) == ({"reasoning_content", "reasoning"} if spelling == "both" else {spelling})
     if spelling == "reasoning_details":
         assert found[spelling][0]["type"] == "reasoning.text"
+
+
+@pytest.mark.parametrize(
+    ("path", "field", "depth"),
+    [
+        *(("/v1/completions", "prompt", 900), ("/v1/embeddings", "input", 900), ("/v1/rerank", "documents", 900)),
+        *(("/v1/completions", "prompt", 5000), ("/v1/chat/completions", "messages", 5000), ("/v1/responses", "input", 5000)),
+        *(("/v1/messages", "messages", 5000), ("/api/chat", "messages", 5000)),
+    ],
+)
+async def test_what_is_nested_too_deeply_is_refused(provider: Simulator, path: str, field: str, depth: int) -> None:
+    body = b'{"model":"sim-chat","max_tokens":5,"query":"x","%s":%s"x"%s}' % (field.encode(), b"[" * depth, b"]" * depth)
+    status, _, answer = await post(provider, path, body)
+    assert status == 400, answer

@@ -1,6 +1,9 @@
 """Counts are tiktoken's own, need no network, and stay below the bound."""
 
+import asyncio
+import random
 import shutil
+import string
 import subprocess
 import sys
 import time
@@ -93,6 +96,36 @@ def test_awkward_long_texts_end(text: str) -> None:
     began = time.process_time()
     assert 0 < tokens.count(text) <= len(text)
     assert time.process_time() - began < 10
+
+
+@pytest.mark.parametrize("name", tokens.NAMES)
+@pytest.mark.parametrize("blank", [" ", "\t", "\n", "\u3000"])
+def test_a_long_run_of_blanks_is_counted(name: str, blank: str) -> None:
+    assert 0 < tokens.count(blank * 1_100_000 + "x", name) < 1_100_000
+
+
+def test_a_long_text_is_counted_in_pieces_that_change_next_to_nothing(official: dict[str, tiktoken.Encoding]) -> None:
+    text = "The quick brown fox jumps over the lazy dog. " * 20_000
+    whole = len(official[tokens.DEFAULT].encode_ordinary(text))
+    assert whole <= tokens.count(text) <= whole + 20
+
+
+async def test_counting_holds_up_nobody_who_needs_a_thread() -> None:
+    """Passwords are hashed and names looked up in the event loop's own threads."""
+    letters = random.Random(1)
+    words = "".join(letters.choice(string.ascii_lowercase) for _ in range(800_000))
+    counts = [asyncio.create_task(tokens.count_in_thread(words)) for _ in range(40)]
+    await asyncio.sleep(0)
+    await asyncio.to_thread(lambda: None)
+    assert not any(count.done() for count in counts)
+    for count in counts:
+        count.cancel()
+    await asyncio.wait(counts)
+
+
+async def test_what_takes_too_long_to_count_is_estimated() -> None:
+    text = "é" * 1_000_001
+    assert await tokens.count_in_thread(text) == tokens.estimate(text) == (2 * len(text) + 3) // 4
 
 
 def test_no_network_and_nothing_loaded_until_it_is_needed() -> None:
