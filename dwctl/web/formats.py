@@ -180,8 +180,30 @@ _TAGS = {
 }
 
 
+MOST_WORK = 64 * 1024
+"""What one page renders at most, as ``markdown_work`` counts: more would keep everybody else waiting."""
+_CELL = 4
+
+
+def markdown_work(text: str | None) -> int:
+    """What it takes to render Markdown, in characters. Tables count by the cells that they may have: a row of one character has as many
+    as the row above it."""
+    cells = columns = rows = 0
+    for line in [*(text or "").splitlines(), ""]:
+        if line.strip():
+            columns = max(columns, line.count("|"))
+            rows += 1
+        else:
+            cells += columns * rows
+            columns = rows = 0
+    return len(text or "") + _CELL * cells
+
+
 def markdown(text: str | None) -> Markup:
-    """Markdown of somebody whom we do not know. Pictures become links: a page loads nothing from elsewhere."""
+    """Markdown of somebody whom we do not know. Pictures become links: a page loads nothing from elsewhere. What is more than
+    ``MOST_WORK`` is shown as it was written."""
+    if markdown_work(text) > MOST_WORK:
+        return Markup('<p class="raw">{}</p>').format(text)
     # Imported when first wanted: most servers never show any.
     import nh3
     from markdown_it import MarkdownIt
