@@ -291,6 +291,8 @@ async def test_generated_password_is_told_once_and_asks_for_a_change(database_ur
         assert user["must_change_password"] is True
         change = {"current_password": password, "new_password": "my own password"}
         cookie = await server.cookie_of("boss@example.com", password)
+        first = await server.ask("POST", f"{CURRENT}/api-keys", cookie=cookie, json={"name": "mine", "purpose": "platform"})
+        assert (first.status, first.body["error"]["code"]) == (403, "password_change_required")
         await server.ask("POST", CHANGE, cookie=cookie, json=change)
         assert (await server.ask("GET", CURRENT, cookie=cookie)).body["must_change_password"] is False
 
