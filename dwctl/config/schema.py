@@ -78,7 +78,9 @@ class Native(Section, frozen=True):
 
 
 class ProxyHeader(Section, frozen=True):
-    enabled: Annotated[bool, meaning("Whether a proxy in front signs people in by headers. Needs `trusted_proxies`.")] = False
+    enabled: Annotated[
+        bool, meaning("Whether a proxy in front signs people in by headers, which it must replace, not add. Needs `trusted_proxies`.")
+    ] = False
     header_name: Annotated[str, meaning("Header with the user's id at the identity provider.")] = "x-doubleword-user"
     email_header_name: Annotated[str, meaning("Header with the user's e-mail address; absent, the id is taken.")] = "x-doubleword-email"
     groups_field_name: Annotated[str, meaning("Header with the user's groups, separated by commas.")] = "x-doubleword-user-groups"

@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 import pytest
+from multidict import CIMultiDict
 
 from dwctl import clock
 from dwctl.config.schema import Auth, Native, Password, ProxyHeader, Session
@@ -386,6 +387,16 @@ async def test_forged_proxy_headers_are_ignored(sqlite_url: str, data_dir: Path)
     off = configuration(data_dir, sqlite_url, trusted_proxies=("127.0.0.1",))
     async with serving(sqlite_url, off) as server:
         assert (await server.ask("GET", CURRENT, headers=forged)).status == 401
+
+
+@pytest.mark.parametrize("name", ["X-Doubleword-User", "X-Doubleword-Email", "X-Doubleword-SSO-Provider", "X-Doubleword-User-Groups"])
+async def test_a_sign_in_header_that_comes_twice_is_nobodys(sqlite_url: str, data_dir: Path, name: str) -> None:
+    """A proxy that adds its header beside the client's own leaves open who wrote which."""
+    async with serving(sqlite_url, _behind_proxy(data_dir, sqlite_url)) as server:  # type: ignore[arg-type]
+        headers = CIMultiDict(WHO | {"X-Doubleword-User-Groups": "a", "X-Doubleword-SSO-Provider": "okta"})
+        assert (await server.client.get(server.url + CURRENT, headers=headers)).status == 200
+        headers.add(name, headers[name])
+        assert (await server.client.get(server.url + CURRENT, headers=headers)).status == 401
 
 
 async def test_unknown_proxy_user_without_accounts_for_all(sqlite_url: str, data_dir: Path) -> None:
