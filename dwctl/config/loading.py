@@ -245,6 +245,8 @@ def _parse(key: Key, given: str | list[str]) -> Any:
         return items
     if isinstance(given, list):
         raise ValueError(f"takes {_wanted(key)}, not a list")
+    if key.secret and not given.strip():
+        raise ValueError("is empty; write a value, or leave the key out")
     match key.kind:
         case "duration":
             return _duration(given)

@@ -42,6 +42,7 @@ def refusal(folder: Path, text: str) -> str:
         ("enable_metrics: maybe", "dwctl.yaml:1: `enable_metrics` 'maybe': is neither true nor false"),
         ("auth: {rate_limits: {verified: {burst_size: 3}}}", "dwctl.yaml:1: `auth.rate_limits.verified.requests_per_second` is missing"),
         ("credits: {initial_credits_for_standard_users: 0.0000000001}", "dwctl.yaml:1: `credits.initial_credits_for_standard_users`"),
+        ("metrics: {token: ''}", "dwctl.yaml:1: `metrics.token`: is empty"),
         ("- a\n- b", "dwctl.yaml:1: a mapping of keys is expected"),
         ("a: [", "dwctl.yaml:1: is not YAML"),
         ("a: 'x\n\0'", "dwctl.yaml: is not YAML"),
