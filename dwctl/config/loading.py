@@ -127,6 +127,8 @@ def _from_file(path: Path) -> Iterator[tuple[str, Given]]:
         raise ConfigurationError(f"{path}{line}: is not YAML: {error.problem}") from error
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{path}: is not YAML: {error}") from error
+    except RecursionError:
+        raise ConfigurationError(f"{path}: is nested too deeply") from None
     if root is None or _is_null(root):
         return
     if not isinstance(root, yaml.MappingNode):

@@ -48,7 +48,7 @@ def feed(context: Context, messages: Callable[[str | None], AsyncIterator[Messag
             429,
             "rate_limit_error",
             "too_many_feeds",
-            f"You follow {MOST_FEEDS} lists already, as many as one person may at once. Close pages that you do not need, and reload this one.",
+            f"You follow {MOST_FEEDS} lists already, as many as one person may at once. Close pages that you do not need, and reload this.",
         )
     last = context.request.headers.get("last-event-id") or None
 

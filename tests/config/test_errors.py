@@ -43,6 +43,7 @@ def refusal(folder: Path, text: str) -> str:
         ("auth: {rate_limits: {verified: {burst_size: 3}}}", "dwctl.yaml:1: `auth.rate_limits.verified.requests_per_second` is missing"),
         ("credits: {initial_credits_for_standard_users: 0.0000000001}", "dwctl.yaml:1: `credits.initial_credits_for_standard_users`"),
         ("metrics: {token: ''}", "dwctl.yaml:1: `metrics.token`: is empty"),
+        ("host: " + "[" * 5_000, "dwctl.yaml: is nested too deeply"),
         ("- a\n- b", "dwctl.yaml:1: a mapping of keys is expected"),
         ("a: [", "dwctl.yaml:1: is not YAML"),
         ("a: 'x\n\0'", "dwctl.yaml: is not YAML"),
