@@ -171,6 +171,16 @@ async def test_guessing_is_slowed_down_for_one_address(server: Administration) -
     assert statuses == [401] * 30 + [429]
 
 
+async def test_guessing_from_many_addresses_of_one_network_is_slowed_down(server: Administration) -> None:
+    """One subscriber has a whole /64 of IPv6 addresses."""
+    for number in range(30):
+        sign_in.count_attempt(server.services, f"user{number}", f"2001:db8:0:1::{number:x}")
+    with pytest.raises(GatewayError):
+        sign_in.count_attempt(server.services, "another", "2001:db8:0:1:ffff::1")
+    sign_in.count_attempt(server.services, "another", "2001:db8:0:2::1")
+    sign_in.count_attempt(server.services, "another", "192.0.2.1")
+
+
 async def test_an_address_that_must_wait_locks_no_account_and_keeps_no_memory(server: Administration) -> None:
     for number in range(30):
         await server.sign_in(f"user{number}@example.com", "guess")
