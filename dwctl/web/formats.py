@@ -182,21 +182,23 @@ _TAGS = {
 
 MOST_WORK = 64 * 1024
 """What one page renders at most, as ``markdown_work`` counts: more would keep everybody else waiting."""
-_CELL = 4
+_LINE, _CELL = 8, 4
 
 
 def markdown_work(text: str | None) -> int:
-    """What it takes to render Markdown, in characters. Tables count by the cells that they may have: a row of one character has as many
-    as the row above it."""
+    """What it takes to render Markdown, in characters. A line takes more than what is in it, and tables count by the cells that they may
+    have: a row of one character has as many as the row above it."""
     cells = columns = rows = 0
-    for line in [*(text or "").splitlines(), ""]:
-        if line.strip():
+    # Lines as Markdown has them: Python knows more characters that end a line, or are blank.
+    lines = re.split(r"\r\n?|\n", text or "")
+    for line in [*lines, ""]:
+        if line.strip(" \t"):
             columns = max(columns, line.count("|"))
             rows += 1
         else:
             cells += columns * rows
             columns = rows = 0
-    return len(text or "") + _CELL * cells
+    return len(text or "") + _LINE * len(lines) + _CELL * cells
 
 
 def markdown(text: str | None) -> Markup:
