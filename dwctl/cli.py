@@ -296,7 +296,11 @@ def check_config(file: str | None, data_dir: str | None, database_url: str | Non
 
 def _passphrase(file: Path | None, *, confirm: bool) -> str:
     """From the file's first line, else ``DWCTL_PASSPHRASE``, else asked for on the terminal."""
-    given = file.read_text("utf-8").partition("\n")[0] if file is not None else os.environ.get("DWCTL_PASSPHRASE")
+    try:
+        given = file.read_text("utf-8").partition("\n")[0] if file is not None else os.environ.get("DWCTL_PASSPHRASE", "")
+        given.encode()
+    except UnicodeError:
+        raise click.UsageError("The passphrase is not UTF-8 text.") from None
     if given:
         return given
     if not sys.stdin.isatty():

@@ -205,7 +205,7 @@ addEventListener("input", ({ target }) => {
 
 customElements.define("live-feed", class extends HTMLElement {
   connectedCallback() {
-    const words = { connecting: "Connecting…", live: "● Live", reconnecting: "◌ Reconnecting…", ended: "– Ended", refused: "– Signed out" };
+    const words = { connecting: "Connecting…", live: "● Live", reconnecting: "◌ Reconnecting…", ended: "– Ended", refused: "– Signed out", full: "– Too many live pages open" };
     const pill = this.querySelector("[data-state]");
     const over = () => ["ended", "refused"].includes(this.getAttribute("state"));
     const say = (state) => { if (!over()) { this.setAttribute("state", state); pill.textContent = words[state]; } };
@@ -214,7 +214,8 @@ customElements.define("live-feed", class extends HTMLElement {
       else if (event.detail.connection.attempt > 0) say("reconnecting");
     });
     for (const name of ["htmx:sse:after:connection", "htmx:sse:after:message"]) this.addEventListener(name, () => say("live"));
-    for (const name of ["htmx:sse:error", "htmx:error"]) this.addEventListener(name, (event) => say([401, 403].includes(event.detail.status) ? "refused" : "reconnecting"));
+    for (const name of ["htmx:sse:error", "htmx:error"]) this.addEventListener(name, (event) => say({ 401: "refused", 403: "refused", 429: "full" }[event.detail.status] ?? "reconnecting"));
+    this.addEventListener("htmx:response:error", (event) => { if (event.detail.ctx.response.status === 429) say("full"); });
     this.addEventListener("end", () => say("ended"));
     this.addEventListener("htmx:sse:close", () => say("ended"));
   }

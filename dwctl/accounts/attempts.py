@@ -5,6 +5,7 @@ longest ago are forgotten first.
 """
 
 from collections import OrderedDict
+from ipaddress import IPv6Address, IPv6Network, ip_address
 
 
 class AttemptLimit:
@@ -31,3 +32,14 @@ class AttemptLimit:
         """Take back one attempt: it was a success."""
         if name in self._due:
             self._due[name] -= self._interval
+
+
+def subscriber(address: str) -> str:
+    """Whom an address stands for: with IPv6 its /64, of which one subscriber has every address (RFC 6177)."""
+    try:
+        known = ip_address(address)
+    except ValueError:
+        return address
+    if not isinstance(known, IPv6Address):
+        return address
+    return str(known.ipv4_mapped or IPv6Network((int(known), 64), strict=False))

@@ -143,7 +143,7 @@ class Keyring:
         person = self._people.get(user_id)
         if person is None:
             return None
-        tier = self._tier(person)
+        tier = self.tier(person)
         return Principal(
             key_id=None,
             account_id=user_id,
@@ -277,10 +277,11 @@ class Keyring:
     def _limits(self, key: _Key, owner: Person) -> tuple[float | None, int | None]:
         if key.rps is not None or key.owner == NIL:
             return key.rps, key.burst
-        tier = self._tier(owner)
+        tier = self.tier(owner)
         return (tier.requests_per_second, key.burst if key.burst is not None else tier.burst_size) if tier else (None, key.burst)
 
-    def _tier(self, person: Person) -> RateLimit | None:
+    def tier(self, person: Person) -> RateLimit | None:
+        """The limit of a person's keys that have none of their own."""
         if self._rate_limits is None:
             return None
         return self._rate_limits.verified if person.verified else self._rate_limits.unverified

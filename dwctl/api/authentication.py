@@ -101,6 +101,7 @@ async def logout(context: Context) -> Answer:
     returns=Message,
     summary="Change one's password",
     tag=TAG,
+    needs_own_password=False,
 )
 async def change_password(context: Context) -> Message:
     """Set a new password; every other session of the user ends."""

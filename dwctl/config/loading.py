@@ -18,16 +18,19 @@ import msgspec
 import yaml
 
 from dwctl import money
-from dwctl.config.schema import ROLES, Config, Key, Section, hints, keys, section_of
+from dwctl.config.schema import ROLES, Config, Key, Section, hints, is_email, keys, section_of
 from dwctl.errors import ConfigurationError
 
 DEFAULT_FILE = "dwctl.yaml"
 PREFIX = "DWCTL_"
 NOT_KEYS = {"DWCTL_CONFIG", "DWCTL_PASSPHRASE"}
 UNITS = {"ms": 0.001, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+LONGEST = 100 * 365 * UNITS["d"]
 SIZES = {"": 1, "b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "kib": 1024, "mib": 1024**2, "gib": 1024**3}
 WORDS = {"duration": "a duration such as 30s", "size": "a size such as 10MiB", "credits": "an amount such as 2.50", "path": "a path"}
 POSTGRESQL = ("postgres://", "postgresql://")
+TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+"""Names of cookies (RFC 6265, 4.1.1)."""
 TRUE, FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
 
 
@@ -128,6 +131,8 @@ def _from_file(path: Path) -> Iterator[tuple[str, Given]]:
         raise ConfigurationError(f"{path}{line}: is not YAML: {error.problem}") from error
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{path}: is not YAML: {error}") from error
+    except RecursionError:
+        raise ConfigurationError(f"{path}: is nested too deeply") from None
     if root is None or _is_null(root):
         return
     if not isinstance(root, yaml.MappingNode):
@@ -246,6 +251,8 @@ def _parse(key: Key, given: str | list[str]) -> Any:
         return items
     if isinstance(given, list):
         raise ValueError(f"takes {_wanted(key)}, not a list")
+    if key.secret and not given.strip():
+        raise ValueError("is empty; write a value, or leave the key out")
     match key.kind:
         case "duration":
             return _duration(given)
@@ -288,6 +295,8 @@ def _duration(text: str) -> float:
         seconds = sum(float(number) * UNITS[unit] for number, unit in parts)
     if not seconds < float("inf"):
         raise ValueError("is not a duration")
+    if seconds > LONGEST:
+        raise ValueError("is longer than a hundred years")
     return seconds
 
 
@@ -343,6 +352,10 @@ def _check(config: Config, origins: Mapping[str, str]) -> None:
     if (tls.certificate is None) != (tls.key is None):
         present, absent = ("tls.key", "tls.certificate") if tls.certificate is None else ("tls.certificate", "tls.key")
         refuse(present, f"needs `{absent}` beside it")
+    if not auth.native.enabled and not auth.proxy_header.enabled:
+        refuse("auth.native.enabled", "is false, and so is `auth.proxy_header.enabled`: nobody could sign in")
+    if not is_email(config.admin_email.strip()):
+        refuse("admin_email", "is not an e-mail address")
     if config.email.type is not None and config.dashboard_url is None:
         refuse("email.type", "needs `dashboard_url`: links in mail begin with it")
     if config.dashboard_url is not None and not config.dashboard_url.startswith(("https://", "http://")):
@@ -357,8 +370,17 @@ def _check(config: Config, origins: Mapping[str, str]) -> None:
         refuse("secret_key_file", "and `secret_key` exclude each other")
     if "*" in auth.security.cors.allowed_origins and auth.security.cors.allow_credentials:
         refuse("auth.security.cors.allow_credentials", "cannot be true while `auth.security.cors.allowed_origins` has `*`")
-    if auth.native.password.min_length > auth.native.password.max_length:
+    password = auth.native.password
+    if password.min_length > password.max_length:
         refuse("auth.native.password.min_length", "is above `auth.native.password.max_length`", "auth.native.password.max_length")
+    if config.admin_password is not None:
+        length = len(config.admin_password.encode("utf-8", "surrogatepass"))
+        if not password.min_length <= length <= password.max_length:
+            refuse("admin_password", f"must have {password.min_length} to {password.max_length} bytes, as `auth.native.password` says")
+    if password.argon2_memory_kib < 8 * password.argon2_parallelism:
+        refuse("auth.native.password.argon2_parallelism", "needs 8 KiB of `auth.native.password.argon2_memory_kib` for each lane")
+    if not TOKEN.fullmatch(auth.native.session.cookie_name):
+        refuse("auth.native.session.cookie_name", "can have letters, digits and !#$%&'*+-.^_`|~ alone")
     if journal.max_bytes < 2 * journal.segment_bytes:
         refuse("journal.max_bytes", "must have room for two files of `journal.segment_bytes`", "journal.segment_bytes")
     for role in auth.default_user_roles:

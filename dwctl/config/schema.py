@@ -4,6 +4,7 @@ The structs below are the one source: the loader, ``check-config`` and docs/conf
 are seconds (float) and sizes bytes (int) once loaded; amounts of credits are nano-credits (int).
 """
 
+import re
 import types
 import typing
 from collections.abc import Iterator
@@ -20,8 +21,16 @@ Kind = Literal["duration", "size", "credits", "cidrs", "path", "plain"]
 
 
 def meaning(description: str, kind: Kind = "plain", *, secret: bool = False, **bound: float) -> msgspec.Meta:
-    """What a field means. ``kind`` says how its text is read, ``secret`` that it is never shown; ``bound`` is ``gt`` or ``ge``."""
+    """What a field means. ``kind`` says how its text is read, ``secret`` that it is never shown; ``bound`` is ``gt``, ``ge`` or ``le``."""
     return msgspec.Meta(description=description, extra={"kind": kind, "secret": secret}, **bound)  # type: ignore[call-overload,no-any-return]
+
+
+_EMAIL = re.compile(r"[^\s@]+@[^\s@]+")
+
+
+def is_email(text: str) -> bool:
+    """Whether this can be an e-mail address of an account."""
+    return len(text) <= 320 and _EMAIL.fullmatch(text) is not None and text.isprintable()
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -62,9 +71,9 @@ class Metadata(Section, frozen=True):
 class Password(Section, frozen=True):
     min_length: Annotated[int, meaning("Shortest password accepted, in bytes.", ge=1)] = 8
     max_length: Annotated[int, meaning("Longest password accepted, in bytes.", ge=1)] = 64
-    argon2_memory_kib: Annotated[int, meaning("Memory that hashing one password takes, in KiB.", ge=8)] = 19456
-    argon2_iterations: Annotated[int, meaning("Passes over that memory.", ge=1)] = 2
-    argon2_parallelism: Annotated[int, meaning("Lanes that are computed side by side.", ge=1)] = 1
+    argon2_memory_kib: Annotated[int, meaning("Memory that hashing one password takes, in KiB.", ge=8, le=4 * 1024**2)] = 19456
+    argon2_iterations: Annotated[int, meaning("Passes over that memory.", ge=1, le=1000)] = 2
+    argon2_parallelism: Annotated[int, meaning("Lanes that are computed side by side.", ge=1, le=64)] = 1
 
 
 class Session(Section, frozen=True):
@@ -82,7 +91,9 @@ class Native(Section, frozen=True):
 
 
 class ProxyHeader(Section, frozen=True):
-    enabled: Annotated[bool, meaning("Whether a proxy in front signs people in by headers. Needs `trusted_proxies`.")] = False
+    enabled: Annotated[
+        bool, meaning("Whether a proxy in front signs people in by headers, which it must replace, not add. Needs `trusted_proxies`.")
+    ] = False
     header_name: Annotated[str, meaning("Header with the user's id at the identity provider.")] = "x-doubleword-user"
     email_header_name: Annotated[str, meaning("Header with the user's e-mail address; absent, the id is taken.")] = "x-doubleword-email"
     groups_field_name: Annotated[str, meaning("Header with the user's groups, separated by commas.")] = "x-doubleword-user-groups"

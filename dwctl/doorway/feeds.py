@@ -6,6 +6,7 @@ so often besides that it holds within a minute, as for a session whose time has 
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -19,6 +20,8 @@ from dwctl.store import StoreUnavailable
 
 HEARTBEAT_SECONDS = 15.0
 RECHECK_SECONDS = 60.0 - HEARTBEAT_SECONDS
+MOST_FEEDS = 20
+"""What one person may follow at once. What happens is told to each of their feeds."""
 
 _HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no", "x-content-type-options": "nosniff"}
 
@@ -35,10 +38,33 @@ class Message(msgspec.Struct, frozen=True):
 
 
 def feed(context: Context, messages: Callable[[str | None], AsyncIterator[Message]]) -> ResponseStream:
-    """A page's feed. ``messages`` is called with the id of the last message that the page has seen, None at first."""
+    """A page's feed. ``messages`` is called with the id of the last message that the page has seen, None at first.
+    Raises GatewayError 429."""
+    # An answer to a form is no feed that somebody keeps open: it ends by itself.
+    listener = context.visitor.user_id if context.visitor is not None and context.request.method == "GET" else None
+    listening: Counter[str] = context.services.listening
+    if listener is not None and listening[listener] >= MOST_FEEDS:
+        raise GatewayError(
+            429,
+            "rate_limit_error",
+            "too_many_feeds",
+            f"You follow {MOST_FEEDS} lists already, as many as one person may at once. Close pages that you do not need, and reload this.",
+        )
     last = context.request.headers.get("last-event-id") or None
 
     async def stream(response: Any) -> None:
+        if listener is None:
+            await follow(response)
+            return
+        listening[listener] += 1
+        try:
+            await follow(response)
+        finally:
+            listening[listener] -= 1
+            if not listening[listener]:
+                del listening[listener]
+
+    async def follow(response: Any) -> None:
         await response.write(": here\n\n")
         iterator = messages(last)
         upcoming: asyncio.Task[Message] | None = None

@@ -102,13 +102,18 @@ async def _by_proxy(services: Any, request: Request, peer: Peer, proxy_sign_in: 
     settings = services.config.auth.proxy_header
     if not settings.enabled or not peer.trusted or proxy_sign_in is None:
         return None
+    headers = request.headers
+    named = (settings.header_name, settings.email_header_name, settings.groups_field_name, settings.provider_field_name)
+    if any(len(headers.getall(name, ())) > 1 for name in named):
+        # The proxy added its own beside the client's instead of replacing it: whose is whose cannot be told.
+        return None
     external_id = _header(request, settings.header_name)
     if not external_id:
         return None
     groups: tuple[str, ...] | None = None
     if settings.import_idp_groups:
-        named = (name.strip() for name in _header(request, settings.groups_field_name).split(","))
-        groups = tuple(sorted({name for name in named if name and name not in settings.blacklisted_sso_groups}))
+        listed = (name.strip() for name in _header(request, settings.groups_field_name).split(","))
+        groups = tuple(sorted({name for name in listed if name and name not in settings.blacklisted_sso_groups}))
     return await proxy_sign_in(
         services,
         ProxyUser(

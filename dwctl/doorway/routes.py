@@ -29,6 +29,8 @@ class Route(msgspec.Struct, frozen=True):
     returns: Any = None
     status: int = 200
     tag: str = ""
+    needs_own_password: bool = True
+    """Whether somebody who must change their password first has to do that."""
 
     @property
     def template(self) -> str:
@@ -58,6 +60,7 @@ def route(
     returns: Any = None,
     status: int = 200,
     tag: str = "",
+    needs_own_password: bool = True,
 ) -> Callable[[Handler], Handler]:
     """Add the decorated handler to ``table``.
 
@@ -66,7 +69,7 @@ def route(
     """
 
     def add(handler: Handler) -> Handler:
-        table.append(Route(method, path, handler, policy, summary, body, query, returns, status, tag))
+        table.append(Route(method, path, handler, policy, summary, body, query, returns, status, tag, needs_own_password))
         return handler
 
     return add

@@ -10,7 +10,7 @@ from dwctl.doorway.decode import decode_body, decode_query
 from dwctl.doorway.identity import Keys
 from dwctl.doorway.policies import Authenticated, Public
 from dwctl.doorway.routes import Route
-from dwctl.errors import GatewayError
+from dwctl.errors import GatewayError, forbidden
 
 
 class Surface(Protocol):
@@ -47,6 +47,9 @@ class Api:
         return "every" if isinstance(route.policy, Authenticated) and route.policy.any_key else "platform"
 
     async def serve(self, route: Route, context: Context) -> HTTPResponse | ResponseStream:
+        actor = context.visitor
+        if actor is not None and actor.must_change_password and route.needs_own_password:
+            raise forbidden("Change your password first.", code="password_change_required")
         if route.query is not None:
             context.query = decode_query(context.request, route.query)
         if route.body is not None:

@@ -1,7 +1,7 @@
 """API keys: listing, creating, changing, rotating and deleting them. A secret is in one answer and nowhere else."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 from uuid import UUID
 
@@ -137,6 +137,8 @@ async def create_key(services: Services, actor: Actor, owner_id: str, body: ApiK
     secret, secret_hash, hint = new_secret()
     key_id = ids.new_text()
 
+    _refuse_above_tier(services, actor, owner_id, columns)
+
     async def write(tx: Tx) -> int:
         owner = await live_user(tx, owner_id)
         holder = await _holder(tx, actor, owner, body.member_id)
@@ -188,6 +190,7 @@ async def update_key(
         row = await _live_key(tx, owner_id, key_id)
         if "name" in changes and changes["name"] != row.name:
             await _refuse_taken(tx, row.user_id, row.created_by, changes["name"])
+        _refuse_above_tier(services, actor, owner_id, {name: value for name, value in changes.items() if value != getattr(row, name)})
         difference = await change_row(tx, row, changes, revision=revision)
         if not difference:
             return None
@@ -285,6 +288,18 @@ def _refuse_stronger(actor: Actor, holder: User, purpose: str) -> None:
     """A platform key acts with its holder's rights, so only an administrator gets the secret of an administrator's."""
     if purpose == "platform" and holder.is_admin and not actor.is_admin and str(holder.id) != actor.user_id:
         raise forbidden("Only an administrator can have a platform key of an administrator", code="insufficient_permissions")
+
+
+def _refuse_above_tier(services: Services, actor: Actor, owner_id: str, columns: Mapping[str, Any]) -> None:
+    """A limit that the configuration sets for keys without one of their own is raised only by whoever manages everybody's keys."""
+    owner = services.keyring.person(owner_id)
+    tier = services.keyring.tier(owner) if owner is not None else None
+    if tier is None or policy.allows(actor, "ApiKeys", "update_all"):
+        return
+    bounds = {"requests_per_second": tier.requests_per_second, "burst_size": tier.burst_size or math.ceil(tier.requests_per_second)}
+    for name, most in bounds.items():
+        if (columns.get(name) or 0) > most:
+            raise bad_request(f"{name} may be at most {most:.15g}; who manages keys can allow more", param=name)
 
 
 def _refuse_caps(limit: Any, interval: Any) -> None:

@@ -211,7 +211,10 @@ async def list_models(
             raise bad_request("endpoint is not a UUID", param="endpoint")
         query = query.filter(endpoint_id=endpoint_id)
     if chosen.model_type is not None:
-        query = query.filter(model_type=chosen.model_type.upper())
+        kind = chosen.model_type.upper()
+        if kind not in catalog.MODEL_TYPES:
+            raise bad_request(f"model_type must be one of {', '.join(catalog.MODEL_TYPES)}", param="model_type")
+        query = query.filter(model_type=kind)
     rows = await query
     if chosen.accessible or not everything:
         reach = await reach_of(actor)

@@ -1,5 +1,6 @@
 """The parts of the running program that operations and handlers work with, built once by the composition root."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -57,6 +58,11 @@ class Services:
     def runs(self) -> "dict[str, Run]":
         """What the playground is at, by the run's id."""
         return {}
+
+    @cached_property
+    def listening(self) -> Counter[str]:
+        """How many feeds each user follows at this moment."""
+        return Counter()
 
     @cached_property
     def access(self) -> Bell:

@@ -7,6 +7,7 @@ import structlog
 
 from dwctl import clock, ids
 from dwctl.accounts import CLI, Actor, policy
+from dwctl.accounts.attempts import subscriber
 from dwctl.accounts.passwords import Passwords, generate
 from dwctl.accounts.sessions import end_session, end_sessions_of, open_session
 from dwctl.config import Config
@@ -50,7 +51,7 @@ async def sign_in(services: Services, email: str, password: str, client: Client)
         _log.info("sign-in failed", client_ip=client.ip)
         raise unauthenticated(WRONG)
     services.attempts_by_account.forgive(address[:320])
-    services.attempts_by_address.forgive(client.ip)
+    services.attempts_by_address.forgive(subscriber(client.ip))
     user = await read_user(services, str(rows[0]["id"]))
     fresh = await services.passwords.hash(password) if services.passwords.outdated(stored) else None
     return user, await _open(services, user, client, checked=stored, fresh=fresh)
@@ -206,7 +207,7 @@ def count_attempt(services: Services, account: str, client_ip: str) -> None:
     """Count an attempt to get into an account. Raises GatewayError 429."""
     now = clock.monotonic()
     # An address that has to wait counts against no account; and no name is kept that is longer than an address can be.
-    wait = services.attempts_by_address.take(client_ip, now)
+    wait = services.attempts_by_address.take(subscriber(client_ip), now)
     if wait is None:
         wait = services.attempts_by_account.take(account[:320], now)
     if wait is not None:

@@ -1,6 +1,5 @@
 """Users: listing, creating, changing and deleting them."""
 
-import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 from uuid import UUID
@@ -12,6 +11,7 @@ from tortoise.exceptions import IntegrityError
 from dwctl import clock, ids
 from dwctl.accounts import NIL, Actor, policy
 from dwctl.accounts.policy import Role
+from dwctl.config import is_email
 from dwctl.errors import GatewayError, bad_request, conflict, forbidden, not_found
 from dwctl.ledger import transactions
 from dwctl.operations.account_views import USER_COLUMNS, UserResponse, groups_of_users, user_view
@@ -24,7 +24,6 @@ from dwctl.store.tables import ApiKey, User, UserGroup
 EMAIL_TAKEN = "An account with this email address already exists"
 USERNAME_TAKEN = "This username is already taken"
 
-_EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 _LATER = (
     "batch_notifications_enabled",
     "low_balance_threshold",
@@ -312,7 +311,7 @@ def with_standard(roles: Iterable[str]) -> list[str]:
 def check_email(text: str) -> str:
     """A trimmed e-mail address. Raises GatewayError 400."""
     email = text.strip()
-    if len(email) > 320 or not _EMAIL.fullmatch(email) or not email.isprintable():
+    if not is_email(email):
         raise bad_request("email is not an e-mail address", param="email")
     return email
 

@@ -29,6 +29,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
@@ -320,30 +321,44 @@ def _exclusive(data_dir: Path) -> Iterator[None]:
 def _unpack(source: Path, scratch: Path, passphrase: str) -> set[str]:
     """Everything of the archive, checked, below ``scratch``; the names that it held."""
     sums: dict[str, str] = {}
-    manifest: dict[str, Any] | None = None
+    manifest: _Manifest | None = None
     with tarfile.open(source, "r:") as archive:
         for member in archive:
             content = archive.extractfile(member) if member.isfile() else None
             if content is None or manifest is not None or not (member.name == MANIFEST or _MEMBER.fullmatch(member.name)):
                 raise BackupError(f"{source} is not a backup of dwctl ({member.name!r} does not belong in one)")
             if member.name == MANIFEST:
-                manifest = json.loads(content.read())
+                manifest = _read_manifest(source, content.read())
                 continue
             if member.name in sums:
                 raise BackupError(f"{source} is damaged: {member.name} is there twice")
             sums[member.name] = _write(content, scratch / member.name)
     if manifest is None:
         raise BackupError(f"{source} is not a whole backup of dwctl: its end is missing")
-    if manifest.get("format") != FORMAT:
-        raise BackupError(f"{source} has format {manifest.get('format')}, which this version does not know")
-    if manifest.get("sha256") != sums:
+    if manifest.format != FORMAT:
+        raise BackupError(f"{source} has format {manifest.format}, which this version does not know")
+    if manifest.sha256 != sums:
         raise BackupError(f"{source} is damaged: contents and checksums differ")
+    if not sums:
+        raise BackupError(f"{source} holds nothing to restore")
     if SEALED_KEY in sums:
         sealed = scratch / SEALED_KEY
         key = _decrypted(sealed.read_bytes(), passphrase)
         sealed.unlink()
         _write(io.BytesIO(key), scratch / KEY_FILE)
     return set(sums)
+
+
+class _Manifest(msgspec.Struct):
+    format: int
+    sha256: Any = None
+
+
+def _read_manifest(source: Path, content: bytes) -> _Manifest:
+    try:
+        return msgspec.json.decode(content, type=_Manifest)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        raise BackupError(f"{source} is damaged: {MANIFEST} cannot be read") from None
 
 
 def _write(content: Any, path: Path) -> str:
@@ -377,6 +392,8 @@ def _encrypted(key: bytes, passphrase: str) -> bytes:
 
 def _decrypted(blob: bytes, passphrase: str) -> bytes:
     salt, nonce = blob[:_SALT_BYTES], blob[_SALT_BYTES : _SALT_BYTES + _NONCE_BYTES]
+    if len(nonce) < _NONCE_BYTES:
+        raise BackupError(f"the backup is damaged: {SEALED_KEY} is too short")
     try:
         return AESGCM(_passphrase_key(passphrase, salt)).decrypt(nonce, blob[_SALT_BYTES + _NONCE_BYTES :], None)
     except InvalidTag as error:

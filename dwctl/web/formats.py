@@ -182,8 +182,32 @@ _TAGS = {
 }
 
 
+MOST_WORK = 64 * 1024
+"""What one page renders at most, as ``markdown_work`` counts: more would keep everybody else waiting."""
+_LINE, _CELL = 8, 4
+
+
+def markdown_work(text: str | None) -> int:
+    """What it takes to render Markdown, in characters. A line takes more than what is in it, and tables count by the cells that they may
+    have: a row of one character has as many as the row above it."""
+    cells = columns = rows = 0
+    # Lines as Markdown has them: Python knows more characters that end a line, or are blank.
+    lines = re.split(r"\r\n?|\n", text or "")
+    for line in [*lines, ""]:
+        if line.strip(" \t"):
+            columns = max(columns, line.count("|"))
+            rows += 1
+        else:
+            cells += columns * rows
+            columns = rows = 0
+    return len(text or "") + _LINE * len(lines) + _CELL * cells
+
+
 def markdown(text: str | None) -> Markup:
-    """Markdown of somebody whom we do not know. Pictures become links: a page loads nothing from elsewhere."""
+    """Markdown of somebody whom we do not know. Pictures become links: a page loads nothing from elsewhere. What is more than
+    ``MOST_WORK`` is shown as it was written."""
+    if markdown_work(text) > MOST_WORK:
+        return Markup('<p class="raw">{}</p>').format(text)
     # Imported when first wanted: most servers never show any.
     import nh3
     from markdown_it import MarkdownIt

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from dwctl import clock
-from dwctl.accounts.policy import allows
+from dwctl.accounts.policy import allows, require
 from dwctl.doorway import Context, Needs, Route
 from dwctl.operations import api_keys, key_list
 from dwctl.operations.calls import Answer, CallableModel, first_model, models_for, try_key
@@ -162,7 +162,10 @@ async def delete_several(context: Context) -> Any:
 async def new_page(context: Context) -> View:
     """The form."""
     owner_id = (context.query or NewQuery(user=context.form.value("user") or None)).user
-    owner = await read_user(context.services, owner_id) if owner_id and owner_id != context.actor.user_id else None
+    owner = None
+    if owner_id and owner_id != context.actor.user_id:
+        require(context.actor, "ApiKeys", "create_all")
+        owner = await read_user(context.services, owner_id)
     return view("keys/new.html", purposes=PURPOSES, owner=owner)
 
 

@@ -69,8 +69,6 @@ class PageRoute(Route, frozen=True):
     form: type[msgspec.Struct] | None = None
     again: "Callable[[Context], Awaitable[Any]] | None" = None
     nav: Nav | None = None
-    needs_own_password: bool = True
-    """Whether somebody who must change their password first is sent to do that."""
 
 
 PageHandler = Callable[[Context], Awaitable[Any]]

@@ -14,6 +14,7 @@ from sanic.response import HTTPResponse
 from dwctl.doorway import Context, Needs, Route
 from dwctl.operations.calls import Answer, Run, embed, models_for, session_principal, similarity, stop_run
 from dwctl.operations.snippets import QUESTION, Kind, Snippet, snippets
+from dwctl.web.formats import MOST_WORK, markdown_work
 from dwctl.web.forms import FormError, decode_fields, wrong
 from dwctl.web.pages import Feed, Nav, Update, View, go, page, view
 
@@ -27,7 +28,7 @@ class Turn(msgspec.Struct):
     """What was asked, and what each model answered; None where one did not."""
 
     prompt: str
-    answers: list[str | None]
+    answers: Annotated[list[str | None], msgspec.Meta(max_length=2)]
 
 
 class SetupQuery(msgspec.Struct, kw_only=True):
@@ -104,7 +105,25 @@ async def _chat(context: Context, setup: dict[str, Any], turns: Sequence[Turn], 
     models = [model.alias for model in await models_for(context.services, principal) if model.kind == "chat"]
     values = {"code": None, "ends": None} | more
     shown = dict.fromkeys(_SETUP) | setup
-    return view("playground/chat.html", models=[(alias, alias) for alias in models], setup=shown, turns=turns, keep=_kept(turns), **values)
+    return view(
+        "playground/chat.html",
+        models=[(alias, alias) for alias in models],
+        setup=shown,
+        turns=turns,
+        plain=_plain(turns),
+        keep=_kept(turns),
+        **values,
+    )
+
+
+def _plain(turns: Sequence[Turn]) -> int:
+    """How many of the oldest turns are shown as they were written, because the later ones are enough to render."""
+    work = 0
+    for number in range(len(turns), 0, -1):
+        work += sum(map(markdown_work, turns[number - 1].answers))
+        if work > MOST_WORK:
+            return number
+    return 0
 
 
 @page(ROUTES, "POST", "/playground", policy=POLICY, form=Message, again=chat_page, summary="Ask a model, or two")

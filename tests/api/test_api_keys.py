@@ -1,9 +1,12 @@
 """API keys over REST: shown once, unique by name, bounded, and dead when they are ended."""
 
+from pathlib import Path
+
 import pytest
 
 from dwctl.accounts import NIL
-from tests.administration import Administration
+from dwctl.config.schema import Auth, Native, RateLimit, RateLimits
+from tests.administration import QUICK, Administration, configuration, serving
 
 KEYS = "/users/current/api-keys"
 
@@ -87,6 +90,27 @@ async def test_limits_reach_the_principal_and_can_be_cleared(server: Administrat
     assert principal.always_stream_usage
     stale = await server.admin("PATCH", f"{KEYS}/{key['id']}", json={"name": "z"}, headers={"If-Match": '"1"'})
     assert stale.status == 412
+
+
+async def test_only_who_manages_keys_raises_a_limit_of_the_configuration(sqlite_url: str, data_dir: Path) -> None:
+    limits = RateLimits(unverified=RateLimit(requests_per_second=2.5))
+    config = configuration(data_dir, sqlite_url, auth=Auth(native=Native(password=QUICK), rate_limits=limits))
+    async with serving(sqlite_url, config) as server:
+        user_id = await server.person("StandardUser")
+        secret, path = await server.key_of(user_id), f"/admin/api/v1{KEYS}"
+        for number, (field, value) in enumerate((("requests_per_second", 2.6), ("burst_size", 4))):
+            answer = await server.ask("POST", path, secret=secret, json={"name": f"k{number}", field: value})
+            assert (answer.status, answer.param) == (400, field)
+        made = await server.ask("POST", path, secret=secret, json={"name": "k", "requests_per_second": 2.5, "burst_size": 3})
+        assert made.status == 201
+        key = made.body["id"]
+        raised = await server.ask("PATCH", f"{path}/{key}", secret=secret, json={"requests_per_second": 1e6})
+        assert (raised.status, raised.param) == (400, "requests_per_second")
+        assert "at most 2.5" in raised.message
+        assert (await server.admin("PATCH", f"/users/{user_id}/api-keys/{key}", json={"requests_per_second": 1e6})).status == 200
+        # What somebody else allowed stays while the rest of a form is changed.
+        kept = await server.ask("PATCH", f"{path}/{key}", secret=secret, json={"name": "z", "requests_per_second": 1e6, "burst_size": 1})
+        assert (kept.status, kept.body["requests_per_second"]) == (200, 1e6)
 
 
 async def test_an_expiry_that_could_not_be_shown_is_refused(server: Administration) -> None:

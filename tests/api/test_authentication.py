@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 import pytest
+from multidict import CIMultiDict
 
 from dwctl import clock
 from dwctl.config.schema import Auth, Native, Password, ProxyHeader, Session
@@ -170,6 +171,16 @@ async def test_guessing_is_slowed_down_for_one_address(server: Administration) -
     assert statuses == [401] * 30 + [429]
 
 
+async def test_guessing_from_many_addresses_of_one_network_is_slowed_down(server: Administration) -> None:
+    """One subscriber has a whole /64 of IPv6 addresses."""
+    for number in range(30):
+        sign_in.count_attempt(server.services, f"user{number}", f"2001:db8:0:1::{number:x}")
+    with pytest.raises(GatewayError):
+        sign_in.count_attempt(server.services, "another", "2001:db8:0:1:ffff::1")
+    sign_in.count_attempt(server.services, "another", "2001:db8:0:2::1")
+    sign_in.count_attempt(server.services, "another", "192.0.2.1")
+
+
 async def test_an_address_that_must_wait_locks_no_account_and_keeps_no_memory(server: Administration) -> None:
     for number in range(30):
         await server.sign_in(f"user{number}@example.com", "guess")
@@ -291,6 +302,8 @@ async def test_generated_password_is_told_once_and_asks_for_a_change(database_ur
         assert user["must_change_password"] is True
         change = {"current_password": password, "new_password": "my own password"}
         cookie = await server.cookie_of("boss@example.com", password)
+        first = await server.ask("POST", f"{CURRENT}/api-keys", cookie=cookie, json={"name": "mine", "purpose": "platform"})
+        assert (first.status, first.body["error"]["code"]) == (403, "password_change_required")
         await server.ask("POST", CHANGE, cookie=cookie, json=change)
         assert (await server.ask("GET", CURRENT, cookie=cookie)).body["must_change_password"] is False
 
@@ -384,6 +397,16 @@ async def test_forged_proxy_headers_are_ignored(sqlite_url: str, data_dir: Path)
     off = configuration(data_dir, sqlite_url, trusted_proxies=("127.0.0.1",))
     async with serving(sqlite_url, off) as server:
         assert (await server.ask("GET", CURRENT, headers=forged)).status == 401
+
+
+@pytest.mark.parametrize("name", ["X-Doubleword-User", "X-Doubleword-Email", "X-Doubleword-SSO-Provider", "X-Doubleword-User-Groups"])
+async def test_a_sign_in_header_that_comes_twice_is_nobodys(sqlite_url: str, data_dir: Path, name: str) -> None:
+    """A proxy that adds its header beside the client's own leaves open who wrote which."""
+    async with serving(sqlite_url, _behind_proxy(data_dir, sqlite_url)) as server:  # type: ignore[arg-type]
+        headers = CIMultiDict(WHO | {"X-Doubleword-User-Groups": "a", "X-Doubleword-SSO-Provider": "okta"})
+        assert (await server.client.get(server.url + CURRENT, headers=headers)).status == 200
+        headers.add(name, headers[name])
+        assert (await server.client.get(server.url + CURRENT, headers=headers)).status == 401
 
 
 async def test_unknown_proxy_user_without_accounts_for_all(sqlite_url: str, data_dir: Path) -> None:

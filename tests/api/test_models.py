@@ -270,7 +270,8 @@ async def test_list_filters_sorts_and_pages(server: Administration, endpoint: st
     page = (await server.admin("GET", "/models?limit=2&include=facets")).body
     assert (page["total_count"], page["skip"], page["limit"], len(page["data"])) == (3, 0, 2, 2)
     assert page["facets"] == {"providers": ["Acme", "Best"], "capabilities": ["vision"], "model_types": ["CHAT", "EMBEDDINGS"]}
-    for wrong in ("group=x", "endpoint=x", "include=everything", "sort=size", "sort_direction=up", "skip=-1", "limit=many"):
+    kinds = ("model_type=image", f"model_type={'x' * 17}")
+    for wrong in (*kinds, "group=x", "endpoint=x", "include=everything", "sort=size", "sort_direction=up", "skip=-1", "limit=many"):
         assert (await server.admin("GET", f"/models?{wrong}")).status == 400, wrong
 
 

@@ -275,6 +275,25 @@ def test_a_forged_conversation_and_a_stranger_s_run_are_refused(talking: Site, m
     assert member.page.request.post(f"{talking.url}/playground", form={"model": "free", "prompt": "x"}).status == 403
 
 
+def test_a_long_conversation_is_rendered_as_far_as_a_page_allows(talking: Site, member: Watched) -> None:
+    member.open("/playground")
+    token = member.page.locator("input[name=_csrf]").first.get_attribute("value") or ""
+
+    def shown(turns: int, answers: list[str]) -> str:
+        """The page that shows the conversation again beside a mistake."""
+        history = json.dumps([{"prompt": "x", "answers": answers}] * turns)
+        fields = {"_csrf": token, "model": "free", "prompt": "x", "temperature": "9", "history": history}
+        return member.page.request.post(f"{talking.url}/playground", multipart=fields).text()
+
+    table = "a|" * 60 + "\n" + "-|" * 60 + "\n" + "|\n" * 100
+    page = shown(40, [table])
+    assert (page.count("<table>"), page.count('class="turn"')) == (2, 40)
+    assert page.rindex("<table>") > page.rindex("a|a|a|")
+    assert page.count("<strong>") == 0
+    assert shown(1, ["**a**", "**b**"]).count("<strong>") == 2
+    assert shown(1, [""] * 3).count('class="turn"') == 0
+
+
 def test_everything_works_without_scripts(talking: Site, watch: Watch) -> None:
     """Check 15."""
     window = watch(scripts=False)

@@ -147,6 +147,14 @@ def test_whoever_signs_out_sees_no_more_in_any_window(window: Watched, server: A
     page.wait_for_url("**/login?next=**")
 
 
+def test_a_page_says_that_there_are_too_many_like_it(window: Watched, server: Appliance) -> None:
+    window.expect(429)
+    window.page.route("**/events/requests?*", lambda route: route.fulfill(status=429, content_type="text/html", body="<p>Too many</p>"))
+    window.open("/requests")
+    expect(window.page.locator("live-feed")).to_have_attribute("state", "full")
+    expect(window.page.locator("live-feed")).to_contain_text("Too many live pages open")
+
+
 def test_a_first_visit_on_a_slow_line_is_live_at_once(window: Watched, server: Appliance) -> None:
     """Our own script arrives last: the feed must not be taken up before somebody listens to it."""
     page = window.page

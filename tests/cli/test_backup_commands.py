@@ -53,6 +53,9 @@ def test_a_wrong_or_missing_passphrase_changes_nothing(tmp_path: Path) -> None:
     assert not target.exists()
     right, wrong = tmp_path / "right", tmp_path / "wrong"
     right.write_text(PHRASE)
+    wrong.write_bytes(b"\xff\xfe")
+    unreadable = appliance.command("backup", str(target), "--passphrase-file", str(wrong), check=False)
+    assert (unreadable.returncode, "not UTF-8" in unreadable.stderr) == (2, True)
     wrong.write_text("not it")
     appliance.command("backup", str(target), "--passphrase-file", str(right))
     other = Appliance(tmp_path / "other")

@@ -59,7 +59,7 @@ def test_wrong_usage_ends_with_2_and_does_not_touch_the_disk(tmp_path: Path) -> 
 
 
 def test_check_config_says_where_each_value_comes_from(tmp_path: Path) -> None:
-    (tmp_path / "dwctl.yaml").write_text("port: 4000\nadmin_password: canary\n")
+    (tmp_path / "dwctl.yaml").write_text("port: 4000\nadmin_password: canary canary\n")
     done = run(tmp_path, "check-config", "--show", "--data-dir", "here", DWCTL_HOST="10.0.0.1")
     assert done.returncode == 0
     lines = [line.split() for line in done.stdout.splitlines()]

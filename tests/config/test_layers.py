@@ -66,8 +66,10 @@ def test_nested_variables_and_lists() -> None:
 
 
 def test_texts_mean_what_they_say_whatever_yaml_makes_of_them(tmp_path: Path) -> None:
-    loaded = config.load(write(tmp_path, "admin_password: 0123\nbilling: {holds: off}\nsecret_key: yes\nmetadata: {region: 1.10}\n"), {})
-    assert loaded.admin_password == "0123"
+    loaded = config.load(
+        write(tmp_path, "admin_password: 0123456789\nbilling: {holds: off}\nsecret_key: yes\nmetadata: {region: 1.10}\n"), {}
+    )
+    assert loaded.admin_password == "0123456789"
     assert loaded.billing.holds == "off"
     assert loaded.secret_key == "yes"
     assert loaded.metadata.region == "1.10"

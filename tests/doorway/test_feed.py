@@ -56,6 +56,28 @@ async def test_messages_have_ids_and_the_feed_ends(sqlite_url: str, data_dir: Pa
         assert "id: 2" not in resumed
 
 
+async def test_one_person_follows_so_many_feeds_and_others_theirs(sqlite_url: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{MODULE}.MOST_FEEDS", 2)
+    async with serving(sqlite_url, configuration(data_dir, sqlite_url), with_feeds) as server:
+        cookie = await server.cookie_of()
+        await server.password_user("other@example.com", "a password of their own")
+        opened = [await _open(server, "/test/silent", cookie=cookie) for _ in range(2)]
+        for answer in opened:
+            await answer.content.readline()
+        refused = await _open(server, "/test/silent", cookie=cookie)
+        assert refused.status == 429
+        assert (await refused.json())["error"]["code"] == "too_many_feeds"
+        other = await _open(server, "/test/silent", cookie=await server.cookie_of("other@example.com", "a password of their own"))
+        assert other.status == 200
+        opened.pop().close()
+        async with asyncio.timeout(20):
+            while (again := await _open(server, "/test/silent", cookie=cookie)).status == 429:
+                again.close()
+        assert again.status == 200
+        for answer in (*opened, other, again):
+            answer.close()
+
+
 async def test_a_silent_feed_shows_life_and_ends_with_the_session(sqlite_url: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(f"{MODULE}.HEARTBEAT_SECONDS", 0.02)
     monkeypatch.setattr(f"{MODULE}.RECHECK_SECONDS", 0.05)

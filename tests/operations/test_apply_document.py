@@ -75,6 +75,34 @@ def test_a_mistake_is_named_with_its_place(tmp_path: Path, text: str, message: s
     assert _mistake(tmp_path, text) == message
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("users:\n  - !!int canary", "FILE:2: users[0]: cannot be read; a text is put in quotes"),
+        ("endpoints:\n  - api_key: canary\n    tls: !!bool x", "FILE:3: endpoints[0].tls: cannot be read; a text is put in quotes"),
+        ("models: [{revision: " + "9" * 6_000 + "}]", "FILE:1: models[0].revision: cannot be read; a text is put in quotes"),
+        ("endpoints:\n  - {api_key: canary, url: x, x: !vault canary}", "FILE:2: endpoints[0].x: has a tag that is not known here"),
+        ("endpoints:\n  - {api_key: canary, url: x, x: !!binary §}", "FILE:2: endpoints[0].x: has a tag that is not known here"),
+        ("a: " + "[" * 60 + "]" * 60, "FILE:1: nested too deeply"),
+        ("a: " + "[" * 900 + "]" * 900, "FILE: nested too deeply"),
+        (
+            "a: &a0 [x]\n" + "".join(f"{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9)),
+            "FILE:1: more than 250000 keys and items, aliases included",
+        ),
+    ],
+)
+def test_what_yaml_cannot_make_a_value_of_is_named_with_its_place(tmp_path: Path, text: str, message: str) -> None:
+    said = _mistake(tmp_path, text)
+    assert said.startswith(message)
+    assert "canary" not in said
+
+
+def test_a_day_that_there_is_not_is_text(tmp_path: Path) -> None:
+    path = tmp_path / "setup.yaml"
+    path.write_text("groups: [{name: a, description: 2024-13-45}]")
+    assert read(path)[0].groups[0].description == "2024-13-45"
+
+
 def test_a_word_that_resembles_none_gets_the_list(tmp_path: Path) -> None:
     assert "known here: name, description" in _mistake(tmp_path, "groups:\n  - name: a\n    zzz: 1\n")
 

@@ -3,6 +3,9 @@
 import asyncio
 import contextlib
 import fcntl
+import hashlib
+import io
+import json
 import os
 import sqlite3
 import stat
@@ -15,7 +18,7 @@ import pytest
 from dwctl.sealing import load_sealer
 from dwctl.store import Store, Tx
 from dwctl.store import backup as backup_module
-from dwctl.store.backup import BackupError, backup, restore
+from dwctl.store.backup import SEALED_KEY, BackupError, backup, restore
 from dwctl.store.tables import Property
 from tests.waiting import until
 
@@ -153,6 +156,34 @@ async def test_members_stay_inside(name: str, tmp_path: Path) -> None:
     with pytest.raises(BackupError, match="not a backup"):
         await restore(forged, tmp_path / "again", PASSPHRASE)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["forged"]
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("manifest", "members", "message"),
+    [
+        (b"{", {}, "manifest.json cannot be read"),
+        (b"[1]", {}, "manifest.json cannot be read"),
+        (b"\xff\xfe", {}, "manifest.json cannot be read"),
+        (b"[" * 5_000, {}, "manifest.json cannot be read"),
+        (b'{"format": 2}', {}, "has format 2"),
+        (b'{"format": 1, "sha256": {}}', {}, "holds nothing to restore"),
+        (json.dumps({"format": 1, "sha256": {SEALED_KEY: digest(b"x")}}).encode(), {SEALED_KEY: b"x"}, f"{SEALED_KEY} is too short"),
+    ],
+)
+async def test_parts_that_are_damaged_are_named(tmp_path: Path, manifest: bytes, members: dict[str, bytes], message: str) -> None:
+    target = tmp_path / "saved.dwctl"
+    with tarfile.open(target, "w") as archive:
+        for name, content in {**members, "manifest.json": manifest}.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    with pytest.raises(BackupError, match=message):
+        await restore(target, tmp_path / "new", "phrase")
+    assert not (tmp_path / "new").exists()
 
 
 async def test_a_symbolic_link_is_no_member(tmp_path: Path) -> None:

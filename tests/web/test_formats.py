@@ -103,6 +103,28 @@ def test_markdown_cannot_act() -> None:
     assert link == {"href": "https://elsewhere.example/p.png?secret", "rel": "noopener noreferrer nofollow", "target": "_blank"}
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a|" * 300 + "\n" + "-|" * 300 + "\n" + "|\n" * 215,
+        "> " + "a|" * 300 + "\n> " + "-|" * 300 + "\n" + "> x\n" * 215,
+        "a|" * 300 + "\r" + "-|" * 300 + "\r" + "|\r\x1f\r" * 215,
+        "a|" * 300 + "\n" + "-|" * 300 + "\n" + "|\x0b\n" * 215,
+        "**a** <b>\n" * 7_000,
+        "> a\n" + "b\n" * 7_000,
+    ],
+)
+def test_markdown_that_would_take_long_is_shown_as_it_was_written(text: str) -> None:
+    """A short table may have 65,536 cells."""
+    assert Elements(markdown(text)).found == [("p", {"class": "raw"})]
+    assert len(markdown(text)) < 4 * len(text) + 100
+
+
+def test_a_long_table_is_a_table() -> None:
+    found = Elements(markdown("a | b | c\n--|--|--\n" + "some words | more words | 12\n" * 1_000 + "\n" + "A line.\n" * 500)).found
+    assert sum(tag == "td" for tag, _ in found) == 3_000
+
+
 def test_source_text_is_escaped() -> None:
     assert "<b>" not in highlight('{"a": "<b>"}', "json")
     assert highlight("<b>", "no such language") == "&lt;b&gt;"

@@ -236,28 +236,46 @@ def _load_yaml(text: str, name: str) -> tuple[Any, dict[Place, int]]:
         raise ConfigurationError(f"{name}:{line}: not YAML: {error.problem}") from error
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{name}: not YAML: {error}") from error
+    except RecursionError:
+        raise ConfigurationError(f"{name}: nested too deeply") from None
     lines: dict[Place, int] = {}
     if root is None:
         return None, lines
     return _plain(root, (), lines, name, frozenset()), lines
 
 
+_TAG = "tag:yaml.org,2002:"
+_TEXTS = {_TAG + kind for kind in ("str", "timestamp", "merge", "value")}
+_VALUES = {_TAG + kind for kind in ("null", "bool", "int", "float")}
+_DEEPEST = 50
+_MOST_ENTRIES = 250_000
+"""Keys and items that a file may have, each as often as an alias repeats it."""
+
+
 def _plain(node: yaml.Node, place: Place, lines: dict[Place, int], name: str, above: frozenset[int]) -> Any:
-    lines.setdefault(place, node.start_mark.line + 1)
+    line = node.start_mark.line + 1
+    lines.setdefault(place, line)
     if id(node) in above:
-        raise ConfigurationError(f"{name}:{node.start_mark.line + 1}: an alias that contains itself")
+        raise ConfigurationError(f"{name}:{line}: an alias that contains itself")
+    if len(place) > _DEEPEST:
+        raise ConfigurationError(f"{name}:{line}: nested too deeply")
+    if len(lines) > _MOST_ENTRIES:
+        raise ConfigurationError(f"{name}:{line}: more than {_MOST_ENTRIES} keys and items, aliases included; use several files")
     above = above | {id(node)}
     if isinstance(node, yaml.MappingNode):
         return dict(_pairs(node, place, lines, name, above))
     if isinstance(node, yaml.SequenceNode):
         return [_plain(item, (*place, index), lines, name, above) for index, item in enumerate(node.value)]
     key = place[-1] if place else ""
-    if (key in _MONEY or key in _NAMES) and node.tag != "tag:yaml.org,2002:null":
+    if node.tag in _TEXTS or ((key in _MONEY or key in _NAMES) and node.tag != _TAG + "null"):
         return node.value
-    value = yaml.SafeLoader("").construct_object(node, deep=True)
-    if isinstance(value, str | int | float | bool) or value is None:
-        return value
-    return node.value
+    # The value is not said: what does not fit its place may be a secret.
+    if node.tag not in _VALUES:
+        raise ConfigurationError(f"{name}:{line}: {_dotted(place)}: has a tag that is not known here; write a plain value")
+    try:
+        return yaml.SafeLoader("").construct_object(node, deep=True)
+    except (ValueError, LookupError):
+        raise ConfigurationError(f"{name}:{line}: {_dotted(place)}: cannot be read; a text is put in quotes") from None
 
 
 def _pairs(node: yaml.MappingNode, place: Place, lines: dict[Place, int], name: str, above: frozenset[int]) -> Iterator[tuple[str, Any]]:
