@@ -23,13 +23,13 @@ from dwctl.errors import ConfigurationError
 
 DEFAULT_FILE = "dwctl.yaml"
 PREFIX = "DWCTL_"
+TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+"""Names of cookies (RFC 6265, 4.1.1)."""
 NOT_KEYS = {"DWCTL_CONFIG", "DWCTL_PASSPHRASE"}
 UNITS = {"ms": 0.001, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 LONGEST = 100 * 365 * UNITS["d"]
 SIZES = {"": 1, "b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "kib": 1024, "mib": 1024**2, "gib": 1024**3}
 WORDS = {"duration": "a duration such as 30s", "size": "a size such as 10MiB", "credits": "an amount such as 2.50", "path": "a path"}
-TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-"""Names of cookies (RFC 6265, 4.1.1)."""
 TRUE, FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
 
 
