@@ -352,8 +352,6 @@ def _check(config: Config, origins: Mapping[str, str]) -> None:
     if (tls.certificate is None) != (tls.key is None):
         present, absent = ("tls.key", "tls.certificate") if tls.certificate is None else ("tls.certificate", "tls.key")
         refuse(present, f"needs `{absent}` beside it")
-    if not auth.native.enabled and not auth.proxy_header.enabled:
-        refuse("auth.native.enabled", "is false, and so is `auth.proxy_header.enabled`: nobody could sign in")
     if not is_email(config.admin_email.strip()):
         refuse("admin_email", "is not an e-mail address")
     if config.email.type is not None and config.dashboard_url is None:

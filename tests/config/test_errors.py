@@ -68,7 +68,6 @@ def test_the_place_and_the_nearest_key_are_named(tmp_path: Path, text: str, said
         ("journal:\n  segment_bytes: 1GiB", "dwctl.yaml:2: `journal.max_bytes` must have room"),
         ("admin_password: canary", "dwctl.yaml:1: `admin_password` must have 8 to 64 bytes"),
         ("admin_email: x", "dwctl.yaml:1: `admin_email` is not an e-mail address"),
-        ("auth: {native: {enabled: false}}", "dwctl.yaml:1: `auth.native.enabled` is false, and so is"),
         ("auth: {native: {password: {argon2_memory_kib: 999999999999}}}", "dwctl.yaml:1: `auth.native.password.argon2_memory_kib` '9"),
         ("auth: {native: {password: {argon2_memory_kib: 8, argon2_parallelism: 2}}}", "dwctl.yaml:1: `auth.native.password.argon2_par"),
         ("auth: {native: {session: {timeout: 1e300}}}", "dwctl.yaml:1: `auth.native.session.timeout` '1e300': is longer than"),
