@@ -34,11 +34,12 @@ def free_port() -> int:
 
 
 def until(condition: Any, seconds: float, what: str) -> Any:
-    """Poll for something that another process does; the result once it is true."""
-    deadline = time.monotonic() + seconds
+    """Poll for something that another process does, ever less often; the result once it is true."""
+    started = time.monotonic()
     while not (result := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.02)
+        waited = time.monotonic() - started
+        assert waited < seconds, f"not within {seconds} s: {what}"
+        time.sleep(min(max(0.02, waited / 20), 0.25))
     return result
 
 

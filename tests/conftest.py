@@ -7,6 +7,7 @@ template. Without PostgreSQL's programs those tests are skipped; with CI=1 they 
 import contextlib
 import ctypes
 import fcntl
+import gc
 import json
 import os
 import pwd
@@ -27,9 +28,18 @@ from hypothesis import HealthCheck, settings
 from dwctl.store import Store
 from tests.migrated import migrate, put_database
 
+# Collecting makes a great many objects that stay until the end: the collector need not look through them again and again.
+_THRESHOLDS = gc.get_threshold()
+gc.set_threshold(50_000, 50, 50)
+
 # How long an example takes is the machine's business: it may be busy with the other tests.
 settings.register_profile("dwctl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("dwctl")
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.set_threshold(*_THRESHOLDS)
 
 
 def postgres_programs() -> Path | None:
