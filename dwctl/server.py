@@ -333,7 +333,6 @@ async def _serve_in(
     state.ready = True
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 50, 50)
     _announce(config, url, password, tls is not None)
     if demonstration is not None:
         demonstration.announce(url)

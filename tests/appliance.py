@@ -16,6 +16,8 @@ from typing import Any
 import psutil
 import yaml
 
+from tests.migrated import put_database
+
 ROOT = Path(__file__).resolve().parents[1]
 FROM_SOURCE = (sys.executable, str(ROOT / "app.py"))
 KEY = "sk-test-" + "k" * 35
@@ -32,11 +34,12 @@ def free_port() -> int:
 
 
 def until(condition: Any, seconds: float, what: str) -> Any:
-    """Poll for something that another process does; the result once it is true."""
-    deadline = time.monotonic() + seconds
+    """Poll for something that another process does, ever less often; the result once it is true."""
+    started = time.monotonic()
     while not (result := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.02)
+        waited = time.monotonic() - started
+        assert waited < seconds, f"not within {seconds} s: {what}"
+        time.sleep(min(max(0.02, waited / 20), 0.25))
     return result
 
 
@@ -269,10 +272,12 @@ def setup(simulator_url: str, models: Sequence[Mapping[str, Any]], *, credit: st
 
 @contextlib.contextmanager
 def running(directory: Path, document: Any, **options: Any) -> Iterator[tuple[Appliance, Simulator]]:
-    """A simulator and a server that was set up by ``document(simulator_url)``; both are gone afterwards."""
+    """A simulator and a server that was set up by ``document(simulator_url)``; both are gone afterwards. SQLite is migrated already."""
     directory.mkdir(parents=True, exist_ok=True)
     simulator = Simulator(directory, options.get("program", FROM_SOURCE), "--api-key", "provider-key")
     appliance = Appliance(directory, **options)
+    if "database_url" not in options:
+        put_database(appliance.data_dir)
     try:
         appliance.apply(document(simulator.url))
         appliance.start()

@@ -4,9 +4,9 @@ One private PostgreSQL serves a whole run (all xdist workers); a test gets a dat
 template. Without the programs of PostgreSQL or PgBouncer the tests on them are skipped; with CI=1 they fail.
 """
 
-import asyncio
 import contextlib
 import fcntl
+import gc
 import json
 import os
 import shutil
@@ -14,25 +14,32 @@ import signal
 import socket
 import subprocess
 import tempfile
-import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from dwctl.store import Store
+from tests.migrated import migrate, put_database
 from tests.pooler import Pooler, die_with_parent, pooler_program, unprivileged
+
+# Collecting makes a great many objects that stay until the end: the collector need not look through them again and again.
+_THRESHOLDS = gc.get_threshold()
+gc.set_threshold(50_000, 50, 50)
 
 # How long an example takes is the machine's business: it may be busy with the other tests.
 settings.register_profile("dwctl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("dwctl")
 
-T = TypeVar("T")
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.set_threshold(*_THRESHOLDS)
 
 
 def postgres_programs() -> Path | None:
@@ -44,21 +51,13 @@ def postgres_programs() -> Path | None:
     return Path(on_path).resolve().parent if on_path else None
 
 
-def _run_in_thread(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run a coroutine on a loop of its own, away from the loop that pytest-asyncio keeps on this thread."""
-    results: list[T] = []
-    thread = threading.Thread(target=lambda: results.append(asyncio.run(main())))
-    thread.start()
-    thread.join()
-    assert results, "the coroutine failed"
-    return results[0]
-
-
 class PostgresServer:
     """A PostgreSQL server of our own on loopback, without a password. PostgreSQL refuses root, so root runs it as postgres."""
 
-    def __init__(self, programs: Path) -> None:
+    def __init__(self, programs: Path, *settings: str) -> None:
+        """``settings`` as in postgresql.conf, e.g. ``fsync=off``."""
         self.programs = programs
+        self._settings = settings
         self._account = unprivileged()
         self.directory = Path(tempfile.mkdtemp(prefix="dwctl-postgres-", dir="/tmp"))
         self.directory.chmod(0o755)
@@ -90,6 +89,7 @@ class PostgresServer:
                 [
                     *(self.programs / "postgres", "-D", self._data, "-p", str(self.port)),
                     *("-k", self.directory, "-h", "127.0.0.1", "-c", "max_connections=200", "-c", "shared_buffers=64MB"),
+                    *(part for setting in self._settings for part in ("-c", setting)),
                 ],
                 stdout=log,
                 stderr=log,
@@ -156,15 +156,6 @@ def _locked(path: Path) -> Iterator[None]:
 TEMPLATE = "dwctl_template"
 
 
-def _migrate_once(url: str | None, directory: Path) -> None:
-    async def main() -> bool:
-        store = await Store.open(url, directory)
-        await store.close()
-        return True
-
-    _run_in_thread(main)
-
-
 @pytest.fixture(scope="session")
 def shared_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], str]]:
     """The run's server; a function that runs SQL on it, and whose ``url`` makes a database's URL.
@@ -181,11 +172,12 @@ def shared_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callab
     with _locked(shared / "postgres.lock"):
         mine.touch()
         if not note.exists():
-            server = PostgresServer(programs)
+            # Nobody ends this one in the midst of its work: it need not wait for the disk, neither for a commit nor for a new database.
+            server = PostgresServer(programs, "fsync=off")
             try:
                 server.start()
                 server.execute(f"CREATE DATABASE {TEMPLATE}")
-                _migrate_once(server.url(TEMPLATE), base / "postgres-template")
+                migrate(server.url(TEMPLATE), base / "postgres-template")
             except BaseException:
                 server.remove()
                 raise
@@ -240,14 +232,6 @@ def postgres_server() -> Iterator[PostgresServer]:
         server.remove()
 
 
-@pytest.fixture(scope="session")
-def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated SQLite file to copy."""
-    directory = tmp_path_factory.mktemp("sqlite-template")
-    _migrate_once(None, directory)
-    return directory / "dwctl.db"
-
-
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
     """An empty data directory."""
@@ -257,10 +241,9 @@ def data_dir(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def sqlite_url(data_dir: Path, sqlite_template: Path) -> str:
+def sqlite_url(data_dir: Path) -> str:
     """A fresh, migrated SQLite database at its usual place in the data directory."""
-    shutil.copyfile(sqlite_template, data_dir / "dwctl.db")
-    return f"sqlite://{data_dir}/dwctl.db"
+    return f"sqlite://{put_database(data_dir)}"
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

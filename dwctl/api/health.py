@@ -9,7 +9,7 @@ from sanic import Sanic
 from sanic.request import Request
 from sanic.response import HTTPResponse
 
-from dwctl.doorway import MetricsReader, Public, TrustedProxies, declare, respond_error
+from dwctl.doorway import MetricsReader, Public, TrustedProxies, add_route, declare, respond_error
 from dwctl.errors import forbidden
 from dwctl.operations.services import Services
 from dwctl.telemetry import metrics
@@ -57,10 +57,10 @@ def register(app: Sanic, services: Services, state: State, proxies: TrustedProxi
         return address.is_loopback or any(address.version == network.version and address in network for network in networks)
 
     for path in ("/healthz", "/health"):
-        app.add_route(declare(healthz, Public()), path, methods=["GET", "HEAD"], name=path.strip("/"))
-    app.add_route(declare(readyz, Public()), "/readyz", methods=["GET", "HEAD"], name="readyz")
+        add_route(app, declare(healthz, Public()), path, ["GET", "HEAD"], path.strip("/"))
+    add_route(app, declare(readyz, Public()), "/readyz", ["GET", "HEAD"], "readyz")
     if config.enable_metrics:
-        app.add_route(declare(read_metrics, MetricsReader()), "/internal/metrics", methods=["GET"], name="metrics")
+        add_route(app, declare(read_metrics, MetricsReader()), "/internal/metrics", ["GET"], "metrics")
 
 
 def _same(given: str, token: str) -> bool:

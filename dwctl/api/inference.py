@@ -21,7 +21,7 @@ from dwctl.api.sanic_sink import SanicSink
 from dwctl.clock import now_us
 from dwctl.dialects import anthropic, surfaces
 from dwctl.dialects.codec import Codec
-from dwctl.doorway import InferenceKey, Public, TrustedProxies, declare
+from dwctl.doorway import InferenceKey, Public, TrustedProxies, add_route, declare
 from dwctl.errors import GatewayError, bad_request, not_found
 from dwctl.gateway import Exchange, Gateway
 from dwctl.gateway.admit import accessible
@@ -196,7 +196,7 @@ def register(app: Sanic, gateway: Gateway, proxies: TrustedProxies) -> None:
 
     def add(handler: Any, method: str, path: str) -> None:
         name = f"inference_{method}_{path}".translate(str.maketrans("/<>:", "____"))
-        app.add_route(handler, path, methods=[method], name=name)
+        add_route(app, handler, path, [method], name)
 
     for root in ROOTS:
         handler = declare(handler_of(root), InferenceKey())

@@ -3,7 +3,7 @@
 In: a Sanic request. Out: a handler's call with a ``Context`` (who asks, from where, body and query decoded), and its answer
 as JSON. Routes are declared with ``route`` into plain lists and put into an application by ``install``; ``verify`` refuses an
 application with a route that has no policy. The API and the pages are two ``Surface``s behind the
-same door. Handlers that are added to Sanic directly state theirs with ``declare``.
+same door. Handlers that are added with ``add_route`` state theirs with ``declare``.
 """
 
 from dwctl.doorway.answers import SECURITY_HEADERS, Answer, respond, respond_error
@@ -12,7 +12,7 @@ from dwctl.doorway.decode import UNSTORABLE, decode_body, decode_query
 from dwctl.doorway.feeds import Message, feed
 from dwctl.doorway.framing import StrictHttp
 from dwctl.doorway.identity import Keys, ProxySignIn, session_cookie, session_cookie_name
-from dwctl.doorway.install import Doorkeeper, install, route_table, verify
+from dwctl.doorway.install import Doorkeeper, add_route, install, route_table, verify
 from dwctl.doorway.peers import Peer, TrustedProxies
 from dwctl.doorway.policies import Authenticated, InferenceKey, MetricsReader, Needs, Policy, Public, declare, policy_of
 from dwctl.doorway.routes import Route, route
@@ -40,6 +40,7 @@ __all__ = [
     "StrictHttp",
     "Surface",
     "TrustedProxies",
+    "add_route",
     "declare",
     "decode_body",
     "decode_query",

@@ -13,7 +13,7 @@ from sanic import Sanic
 from sanic.request import Request
 from sanic.response import HTTPResponse
 
-from dwctl.doorway import Public, declare, respond_error
+from dwctl.doorway import Public, add_route, declare, respond_error
 from dwctl.errors import not_found
 
 FOLDER = Path(__file__).resolve().parents[2] / "static"
@@ -54,7 +54,7 @@ class Assets:
 
     def register(self, app: Sanic) -> None:
         """Add the route of the files."""
-        app.add_route(declare(self._serve, Public()), "/static/<digest:str>/<name:path>", methods=["GET", "HEAD"], name="static")
+        add_route(app, declare(self._serve, Public()), "/static/<digest:str>/<name:path>", ["GET", "HEAD"], "static")
 
     async def _serve(self, request: Request, digest: str, name: str) -> HTTPResponse:
         asset = self._files.get(name)

@@ -22,7 +22,7 @@ from tests.appliance import KEY, PRICE, ROOT, Appliance, environment, model, run
 
 PROGRAM = ROOT / "dist" / "dwctl"
 
-pytestmark = [pytest.mark.binary, pytest.mark.xdist_group("binary")]
+pytestmark = pytest.mark.binary
 
 
 @pytest.fixture(autouse=True)

@@ -115,14 +115,6 @@ def page_routes(method: str = "GET") -> list[PageRoute]:
     return [route for table in TABLES for route in table if isinstance(route, PageRoute) and route.method == method]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests of a module stay together on one worker. The browser lives while a worker is in this folder, no longer:
-    playwright keeps a running event loop in the thread, beside which no test of asyncio could run."""
-    for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
-
-
 @pytest.fixture(scope="module")
 def program() -> Sequence[str]:
     """What is tested: the checkout. A module that says otherwise runs its tests against the one-file program."""
@@ -226,6 +218,8 @@ def chromium() -> str | None:
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
+    """The browser lives while a worker is in this folder, no longer: playwright keeps a running event loop in the thread, beside which
+    no test of asyncio could run."""
     program = chromium()
     if program is None:
         message = "Chromium is not installed (apt-get install chromium-headless-shell): tests of the pages are skipped"

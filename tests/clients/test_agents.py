@@ -12,7 +12,7 @@ from tests.clients.running import run
 from tests.e2e.sdks import Sdks, said
 from tests.pasted import PACKAGES
 
-pytestmark = [pytest.mark.long, pytest.mark.xdist_group("clients")]
+pytestmark = pytest.mark.long
 everywhere = pytest.mark.parametrize("provider", DIALECTS)
 
 

@@ -47,7 +47,7 @@ REFUSED = {
 """Of LangChain's tests those that ask for what a provider does not have, by API and provider: Responses has no stop sequences, and Ollama
 cannot be made to call a tool. The gateway refuses that and says so."""
 
-pytestmark = [pytest.mark.long, pytest.mark.xdist_group("clients")]
+pytestmark = pytest.mark.long
 everywhere = pytest.mark.parametrize("provider", DIALECTS)
 
 

@@ -11,8 +11,6 @@ from dwctl.dialects.names import DIALECTS
 from tests.appliance import KEY
 from tests.e2e.sdks import Sdks, said
 
-pytestmark = pytest.mark.xdist_group("sdks")
-
 LAST = "Write a test."
 BETAS = "claude-code-20250219,context-management-2025-06-27,interleaved-thinking-2025-05-14"
 

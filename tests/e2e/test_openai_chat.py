@@ -13,7 +13,6 @@ from dwctl.simulator.answers import vector
 from dwctl.simulator.script import REFUSAL
 from tests.e2e.sdks import PNG, TOOLS, Sdks, Weather, said, thought
 
-pytestmark = pytest.mark.xdist_group("sdks")
 everywhere = pytest.mark.parametrize("provider", DIALECTS)
 streamed = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 

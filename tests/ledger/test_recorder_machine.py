@@ -18,6 +18,7 @@ from dwctl.ledger.framing import frame
 from dwctl.ledger.journal import segment_files
 from dwctl.store import Store, StoreUnavailable, Tx
 from tests.ledger.making import ACCOUNT, NODE, OTHER, credit, facts, kill, make_begin, make_record, until
+from tests.migrated import put_database
 
 T = TypeVar("T")
 accounts = st.sampled_from([ACCOUNT, OTHER])
@@ -266,10 +267,9 @@ def databases_on_postgres(shared_postgres: Any) -> tuple[Callable[[Path], str], 
 
 @pytest.mark.parametrize("examples", [pytest.param(25, id="short"), pytest.param(400, marks=pytest.mark.long, id="long")])
 @pytest.mark.timeout(1800)
-def test_on_sqlite(sqlite_template: Path, examples: int) -> None:
+def test_on_sqlite(examples: int) -> None:
     def new(directory: Path) -> str:
-        shutil.copyfile(sqlite_template, directory / "dwctl.db")
-        return f"sqlite://{directory}/dwctl.db"
+        return f"sqlite://{put_database(directory)}"
 
     run_machine(new, lambda _: None, examples, 30)
 

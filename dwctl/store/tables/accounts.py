@@ -3,10 +3,11 @@
 from typing import Any
 
 from tortoise import fields
-from tortoise.models import Model
+
+from dwctl.store.tables.table import Table
 
 
-class User(Model):
+class User(Table):
     """A person or an organization: whoever pays is a row of this table."""
 
     id = fields.UUIDField(primary_key=True)
@@ -39,7 +40,7 @@ class User(Model):
         table = "users"
 
 
-class Group(Model):
+class Group(Table):
     id = fields.UUIDField(primary_key=True)
     name = fields.CharField(max_length=255)
     live_name = fields.CharField(max_length=255, null=True, unique=True)
@@ -55,7 +56,7 @@ class Group(Model):
         table = "groups"
 
 
-class UserGroup(Model):
+class UserGroup(Table):
     id = fields.BigIntField(primary_key=True, generated=True)
     user_id = fields.UUIDField()
     group_id = fields.UUIDField(db_index=True)
@@ -65,7 +66,7 @@ class UserGroup(Model):
         unique_together = (("user_id", "group_id"),)
 
 
-class ApiKey(Model):
+class ApiKey(Table):
     id = fields.UUIDField(primary_key=True)
     name = fields.CharField(max_length=255)
     live_name = fields.CharField(max_length=255, null=True)
@@ -100,7 +101,7 @@ class ApiKey(Model):
         unique_together = (("user_id", "created_by", "live_name"),)
 
 
-class PasswordReset(Model):
+class PasswordReset(Table):
     """A link to choose a new password: the mail holds 256 random bits, the row their SHA-256."""
 
     token_hash = fields.CharField(max_length=64, primary_key=True)
@@ -112,7 +113,7 @@ class PasswordReset(Model):
         table = "password_resets"
 
 
-class Session(Model):
+class Session(Table):
     """A browser session: the cookie holds 256 random bits, the row their SHA-256."""
 
     id_hash = fields.CharField(max_length=64, primary_key=True)

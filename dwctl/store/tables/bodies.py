@@ -1,10 +1,11 @@
 """Bodies of requests on PostgreSQL. On SQLite they are in files of their own, a day each, and this table stays empty."""
 
 from tortoise import fields
-from tortoise.models import Model
+
+from dwctl.store.tables.table import Table
 
 
-class StoredBody(Model):
+class StoredBody(Table):
     """What was said, compressed (zlib), apart from the request's row and for a shorter time."""
 
     request_id = fields.UUIDField(primary_key=True)

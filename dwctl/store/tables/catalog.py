@@ -3,10 +3,11 @@
 from typing import Any
 
 from tortoise import fields
-from tortoise.models import Model
+
+from dwctl.store.tables.table import Table
 
 
-class Endpoint(Model):
+class Endpoint(Table):
     id = fields.UUIDField(primary_key=True)
     name = fields.CharField(max_length=255)
     live_name = fields.CharField(max_length=255, null=True, unique=True)
@@ -38,7 +39,7 @@ class Endpoint(Model):
         table = "inference_endpoints"
 
 
-class DeployedModel(Model):
+class DeployedModel(Table):
     id = fields.UUIDField(primary_key=True)
     alias = fields.CharField(max_length=255)
     live_alias = fields.CharField(max_length=255, null=True, unique=True)
@@ -74,7 +75,7 @@ class DeployedModel(Model):
         table = "deployed_models"
 
 
-class ModelGroup(Model):
+class ModelGroup(Table):
     """Members of the group may call the model."""
 
     id = fields.BigIntField(primary_key=True, generated=True)
@@ -87,7 +88,7 @@ class ModelGroup(Model):
         unique_together = (("model_id", "group_id"),)
 
 
-class Tariff(Model):
+class Tariff(Table):
     """A price with its validity. Never changed in place: a new price closes the old row, so that its id is the price version."""
 
     id = fields.UUIDField(primary_key=True)

@@ -2,13 +2,14 @@
 
 from tortoise import fields
 from tortoise.indexes import Index
-from tortoise.models import Model
+
+from dwctl.store.tables.table import Table
 
 BY_ACCOUNT, BY_KEY, BY_MODEL, BY_ENDPOINT = (f"idx_requests_{name}" for name in ("account", "key", "model", "endpoint"))
 BY_FAILURE = "idx_requests_failed"
 
 
-class Transaction(Model):
+class Transaction(Table):
     """Append-only. ``amount_nano`` is absolute: purchase and admin_grant add, usage and admin_removal take.
 
     Usage is nearly all of it, and what each index costs is paid by every request. A usage's id is its source id, so ids and types
@@ -35,7 +36,7 @@ class Transaction(Model):
         indexes = (("account_id", "seq"),)
 
 
-class Balance(Model):
+class Balance(Table):
     account_id = fields.UUIDField(primary_key=True)
     balance_nano = fields.BigIntField(default=0)
     updated_at = fields.BigIntField()
@@ -44,7 +45,7 @@ class Balance(Model):
         table = "account_balances"
 
 
-class KeySpend(Model):
+class KeySpend(Table):
     key_id = fields.UUIDField(primary_key=True)
     total_nano = fields.BigIntField(default=0)
 
@@ -52,7 +53,7 @@ class KeySpend(Model):
         table = "key_spend"
 
 
-class RequestRow(Model):
+class RequestRow(Table):
     """One row a request, refused ones with a known key included. Columns as ``dwctl.ledger.records.Record``.
 
     Every index is paid by every request: there is one for each thing that is searched by and leads to few rows. What did not
@@ -127,7 +128,7 @@ class RequestRow(Model):
         )
 
 
-class RequestHour(Model):
+class RequestHour(Table):
     """Where in the log an hour's requests are: all that started in it have a ``seq`` from first to last, others may lie between.
 
     Kept in the transaction of the rows. It turns any range of time into one of ``seq``, together with whatever else is asked for.
@@ -142,7 +143,7 @@ class RequestHour(Model):
         table = "request_hours"
 
 
-class UsageHour(Model):
+class UsageHour(Table):
     """Hourly UTC sums, kept in the transaction of the charge, so that no page scans the requests."""
 
     id = fields.BigIntField(primary_key=True, generated=True)
@@ -170,7 +171,7 @@ class UsageHour(Model):
         indexes = (("account_id", "hour"), ("model_id", "hour"))
 
 
-class UsageDay(Model):
+class UsageDay(Table):
     """The same sums by days UTC, for what looks back over weeks."""
 
     id = fields.BigIntField(primary_key=True, generated=True)
@@ -196,7 +197,7 @@ class UsageDay(Model):
         unique_together = (("day", "account_id", "key_id", "model_id", "alias", "endpoint_name"),)
 
 
-class JournalMark(Model):
+class JournalMark(Table):
     """How far a node's journal is in the database: committed with what it covers."""
 
     node = fields.CharField(max_length=36, primary_key=True)
@@ -208,7 +209,7 @@ class JournalMark(Model):
         table = "journal_marks"
 
 
-class AnonymousRefusal(Model):
+class AnonymousRefusal(Table):
     """Refusals without a known key, counted once there are too many for a row each."""
 
     id = fields.BigIntField(primary_key=True, generated=True)

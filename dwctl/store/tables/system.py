@@ -3,10 +3,11 @@
 from typing import Any
 
 from tortoise import fields
-from tortoise.models import Model
+
+from dwctl.store.tables.table import Table
 
 
-class AuditRow(Model):
+class AuditRow(Table):
     """Who changed what, from where: written in the transaction of the act, without secrets."""
 
     seq = fields.BigIntField(primary_key=True, generated=True)
@@ -28,7 +29,7 @@ class AuditRow(Model):
         table = "audit_log"
 
 
-class Change(Model):
+class Change(Table):
     """What a snapshot must follow, in commit order (``seq`` is the change version)."""
 
     seq = fields.BigIntField(primary_key=True, generated=True)
@@ -41,7 +42,7 @@ class Change(Model):
         table = "change_log"
 
 
-class Property(Model):
+class Property(Table):
     """Single values of the installation, e.g. the fingerprint of the sealing key."""
 
     name = fields.CharField(max_length=64, primary_key=True)
