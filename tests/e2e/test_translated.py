@@ -149,7 +149,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
             for dialect in DIALECTS
             for more, limits in (("", {}), ("-impatient", {"idle_timeout": 1}))
         ]
-        return {**setup(url, models), "endpoints": endpoints}
+        return {**setup(url, models, credit="10000"), "endpoints": endpoints}
 
     settings = {"log": {"level": "debug", "requests": True}}
     with running(tmp_path_factory.mktemp("translated"), document, settings=settings) as (appliance, _):
