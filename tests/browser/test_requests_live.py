@@ -39,9 +39,10 @@ def recorded(server: Appliance) -> list[str]:
 
 def test_each_request_is_seen_in_flight_and_then_once(window: Watched, server: Appliance) -> None:
     page = window.page
-    call(server)
+    first = call(server)
     window.open("/requests")
     page.locator(LIVE).wait_for()
+    page.locator(f"{ROWS}[data-request='{first}']").wait_for()
     page.mouse.move(2, 2)
     before = page.locator(ROWS).count()
     threads = together(server, ["slow"] * 10)
