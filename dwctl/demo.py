@@ -29,10 +29,8 @@ class Demo:
     async def start(cls, services: Services, config: Config) -> "Demo":
         """Start the provider on a free loopback port and apply the demo's endpoint, models, user, key, and credit for the user and the
         administrator."""
-        administrator = config.admin_email.strip().lower()
-        [row] = await services.store.fetch("SELECT id FROM users WHERE live_email = ?", (administrator,))
         provider = await simulator.start("127.0.0.1", 0, latency=150, token_rate=60)
-        secret = _secret(config.data_dir / _KEY_FILE)
+        secret = _secret(services, config.data_dir / _KEY_FILE)
         prices = [{"input_per_million": "2.50", "output_per_million": "10"}]
         await apply(
             services,
@@ -51,12 +49,17 @@ class Demo:
                     },
                 ],
                 "keys": [{"user": _USER, "name": "demo", "secret": secret}],
-                "grants": [
-                    {"user": user, "amount": _CREDIT, "source_id": source, "description": "Credit of the demo"}
-                    for user, source in ((_USER, "demo-credit"), (administrator, f"demo-credit-{row['id']}"))
-                ],
             },
         )
+        holders = await services.store.fetch(
+            "SELECT id, email FROM users WHERE live_email IN (?, ?)", (_USER, config.admin_email.strip().lower())
+        )
+        # Named by the accounts, of which there are new ones when somebody has deleted the old: each has its credit once.
+        grants = [
+            {"user": row["email"], "amount": _CREDIT, "source_id": f"demo-credit-{row['id']}", "description": "Credit of the demo"}
+            for row in holders
+        ]
+        await apply(services, {"grants": grants})
         await services.changes.applied(await services.changes.head())
         return cls(provider, secret)
 
@@ -74,10 +77,12 @@ class Demo:
         await self._provider.close()
 
 
-def _secret(path: Path) -> str:
-    """The demo's key, the same at every start of one data directory."""
-    if not path.exists():
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(new_secret()[0])
-    return path.read_text().strip()
+def _secret(services: Services, path: Path) -> str:
+    """The demo's key, the same at every start of one data directory until somebody deletes it: then a new one."""
+    if path.exists() and services.keyring.find(kept := path.read_text().strip()) is not None:
+        return kept
+    secret: str = new_secret()[0]
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secret)
+    return secret

@@ -30,3 +30,15 @@ async def test_the_printed_line_works_and_the_administrator_has_credits(
         granted = await server.services.store.fetch("SELECT amount_nano FROM credits_transactions WHERE transaction_type = 'admin_grant'")
         assert [row["amount_nano"] for row in granted] == [100 * 10**9] * 2
         await demo.close()
+
+
+async def test_a_demo_whose_user_was_deleted_is_served_again(sqlite_url: str, data_dir: Path) -> None:
+    config = configuration(data_dir, sqlite_url)
+    async with serving(sqlite_url, config) as server:
+        services = server.services
+        await (await Demo.start(services, config)).close()
+        [user] = await services.store.fetch("SELECT id FROM users WHERE email = 'demo@localhost'")
+        assert (await server.admin("DELETE", f"/users/{user['id']}")).status == 204
+        await (await Demo.start(services, config)).close()
+        [again] = await services.store.fetch("SELECT id FROM users WHERE live_email = 'demo@localhost'")
+        assert services.ledger.balances.balance(again["id"]) == 100 * 10**9
