@@ -99,6 +99,8 @@ def _is_text(value: str) -> bool:
 
 def _check_content_type(exchange: "Exchange", content_type: str) -> bool:
     """Whether the body is a multipart form. Raises GatewayError 415 for what is neither that nor JSON."""
+    if exchange.surface.dialect == "ollama":
+        return False  # Ollama takes every body for JSON, and its documentation's curl lines name no type
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type == "multipart/form-data" and exchange.operation == "other":
         return True

@@ -10,6 +10,7 @@ import pytest
 from dwctl.dialects.names import DIALECTS
 from dwctl.simulator.answers import vector
 from dwctl.simulator.script import REFUSAL
+from tests.appliance import KEY
 from tests.e2e.sdks import PNG, TOOLS, Sdks, Weather, said, thought
 
 everywhere = pytest.mark.parametrize("provider", DIALECTS)
@@ -45,6 +46,15 @@ def test_text(client: ollama.Client, provider: str, stream: bool) -> None:
     assert (answer.message.role, answer.message.content) == ("assistant", said(LAST))
     assert (answer.done, answer.done_reason) == (True, "stop")
     assert (answer.prompt_eval_count, answer.eval_count) == (7, 16)
+
+
+@everywhere
+def test_a_line_of_ollamas_documentation(sdks: Sdks, provider: str) -> None:
+    """`curl http://localhost:11434/api/generate -d '{...}'`, whose body curl calls a form."""
+    body = json.dumps({"model": f"plain.{provider}", "prompt": LAST, "stream": False}).encode()
+    headers = {"authorization": f"Bearer {KEY}", "content-type": "application/x-www-form-urlencoded"}
+    answer = sdks.http().post("/api/generate", content=body, headers=headers)
+    assert answer.json()["response"] == said(LAST)
 
 
 @everywhere
