@@ -58,12 +58,16 @@ class ModelRequest:
         if self.stream and (options := fields.get("stream_options")) is not None:
             decoded = _lenient(options)
             self.wants_usage = isinstance(decoded, dict) and decoded.get("include_usage") is True
-        self.choices = max(1, _integer(fields.get("n")) or 1, _integer(fields.get("best_of")) or 1)
+        self.choices = 1
+        if "n" in fields or "best_of" in fields:
+            self.choices = max(1, _integer(fields.get("n")) or 1, _integer(fields.get("best_of")) or 1)
         bounds = fields if dialect != "ollama" else _members(fields.get("options"))
-        limits = (_integer(bounds.get(name)) for name in _LIMITS[dialect])
-        unlimited = (None, 0) if dialect == "ollama" else (None,)
-        # Whichever of two a server obeys.
-        self.max_output = max((limit for limit in limits if limit is not None and limit not in unlimited), default=None)
+        self.max_output: int | None = None
+        for name in _LIMITS[dialect]:
+            if name not in bounds or (limit := _integer(bounds[name])) is None or (limit == 0 and dialect == "ollama"):
+                continue
+            if self.max_output is None or limit > self.max_output:  # a server obeys either of two
+                self.max_output = limit
 
 
 def _lenient(raw: msgspec.Raw) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from dwctl import tokens
 from dwctl.clock import monotonic
-from dwctl.dialects import fields, raw_request
+from dwctl.dialects import raw_request
 from dwctl.errors import INVALID, GatewayError, forbidden, not_found, unavailable
 from dwctl.gateway.aside import aside, is_large
 from dwctl.ledger import prices
@@ -161,8 +161,7 @@ async def _hold(exchange: "Exchange", principal: "Principal", model: "ModelEntry
             output_bound = limit * request.choices * await aside(exchange, raw_request.prompts, request)
         else:
             # What is sent counts, and a provider of another dialect is sent no less than this.
-            least = max(fields.LEAST_OUTPUT[candidate.endpoint.dialect] for candidate in model.candidates)
-            output_bound = max(limit, least) * request.choices
+            output_bound = max(limit, model.least_output) * request.choices
     if request is None or exchange.operation == "other":
         exchange.hold = balances.take(principal.account_id, prices.hold(price, 0, 0))
         return

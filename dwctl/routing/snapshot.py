@@ -12,6 +12,7 @@ from yarl import URL
 from dwctl.clock import MICROSECONDS, now_us
 from dwctl.config.schema import Timeouts
 from dwctl.dialects import conventions
+from dwctl.dialects.fields import LEAST_OUTPUT
 from dwctl.dialects.names import DialectName
 from dwctl.ledger.prices import Price
 from dwctl.outbound import check_url, connect_bound, join
@@ -85,6 +86,8 @@ class ModelEntry:
     burst_size: int | None
     capacity: int | None
     max_output_tokens: int | None
+    least_output: int
+    """Tokens: no provider of the model can be asked for fewer."""
     tokenizer: str | None
     bodies: str | None
     always_stream_usage: bool
@@ -152,17 +155,19 @@ def compile_snapshot(
     for model in models:
         id_ = str(model.id)
         endpoint = compiled.get(str(model.endpoint_id))
+        candidates = (Candidate(endpoint, model.model_name, msgspec.json.encode(model.model_name)),) if endpoint else ()
         entries[model.alias] = ModelEntry(
             id=id_,
             alias=model.alias,
             groups=frozenset(groups.get(id_, ())),
-            candidates=(Candidate(endpoint, model.model_name, msgspec.json.encode(model.model_name)),) if endpoint else (),
+            candidates=candidates,
             prices=tuple(prices.get(id_, ())),
             active=model.status == "active",
             requests_per_second=model.requests_per_second if model.requests_per_second and model.requests_per_second > 0 else None,
             burst_size=model.burst_size,
             capacity=model.capacity,
             max_output_tokens=model.max_output_tokens,
+            least_output=max((LEAST_OUTPUT[candidate.endpoint.dialect] for candidate in candidates), default=0),
             tokenizer=model.tokenizer,
             bodies=model.bodies,
             always_stream_usage=model.always_stream_usage,

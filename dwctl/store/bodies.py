@@ -167,10 +167,11 @@ class _DayFiles:
         return self._directory / f"bodies-{datetime.fromtimestamp(at_us // MICROSECONDS, UTC):%Y%m%d}.sqlite"
 
     def write(self, entries: list[_Entry]) -> None:
-        days: dict[Path, list[_Entry]] = {}
+        days: dict[int, list[_Entry]] = {}
         for entry in entries:
-            days.setdefault(self.path(entry.at_us), []).append(entry)
-        for path, of_day in days.items():
+            days.setdefault(entry.at_us // DAY, []).append(entry)
+        for day, of_day in days.items():
+            path = self.path(day * DAY)
             try:
                 connection = self._connection(path)
                 with connection:
