@@ -31,6 +31,8 @@ from dwctl.routing import ModelEntry
 
 ROOTS = ("/ai/v1", "/v1")
 OLLAMA_ROOTS = ("/ai", "")
+_NEVER_PAUSED_BYTES = 32 * 1024
+"""A body up to this size does not fill Sanic's buffer (64 kB, head included)."""
 _DRAIN_SECONDS = 10
 _DRAIN_BYTES = 64 * 1024 * 1024
 
@@ -60,6 +62,10 @@ def _body_reader(request: Request) -> Callable[[int], Awaitable[bytes]]:
                         raise _too_large(limit)
         except BadRequest:
             raise bad_request("The request body is not framed as HTTP asks for.") from None
+        transport = request.transport
+        if size > _NEVER_PAUSED_BYTES and transport is not None and not transport.is_closing():
+            # Sanic pauses a connection that has much to be read, and only one that is read tells that the client has left.
+            transport.resume_reading()
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     return read

@@ -120,14 +120,20 @@ def _price(exchange: "Exchange", principal: "Principal", model: "ModelEntry") ->
     if price is None or price.is_free:
         return None
     if exchange.operation == "other" and not price.per_request_pico:
-        raise GatewayError(
-            400,
-            INVALID,
-            "unpriced_path",
+        raise _unpriced(
             f"The model '{model.alias}' is priced by tokens, and {exchange.path} has no price. "
-            "Ask your administrator for a tariff with a price per request.",
+            "Ask your administrator for a tariff with a price per request."
+        )
+    if exchange.operation == "embeddings" and not (price.per_request_pico or prices.dearest_input(price)):
+        raise _unpriced(
+            f"The model '{model.alias}' is priced by output tokens, of which embeddings have none. "
+            "Ask your administrator for a tariff with an input price."
         )
     return price
+
+
+def _unpriced(message: str) -> GatewayError:
+    return GatewayError(400, INVALID, "unpriced_path", message)
 
 
 def estimate_input(exchange: "Exchange") -> int:

@@ -358,7 +358,13 @@ async def _json(exchange: "Exchange", upstream: "OutboundResponse") -> None:
             raise _embedded(exchange, answer, said)
         if exchange.operation in ("chat", "text_completion") and decoded.choices is None:
             raise _not_understood(exchange, answer, "an answer without choices")
-    exchange.outcome = "complete"
+    if failure is None:
+        exchange.outcome = "complete"
+    else:
+        exchange.outcome = "failed"
+        exchange.error = GatewayError(
+            502, "upstream_error", "upstream_error", "The provider's answer is an error, though its status is not."
+        )
     headers = _headers(exchange, upstream.headers)
     request = exchange.request
     if request is not None and request.stream and exchange.operation in ("chat", "text_completion"):

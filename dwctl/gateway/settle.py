@@ -143,14 +143,21 @@ def _trace_id(traceparent: str | None) -> str | None:
 
 
 def _is_billed(exchange: "Exchange") -> bool:
-    """The billing policy: whole answers to questions; broken ones after output; failures only where the provider reports usage."""
+    """The billing policy: whole answers to questions; what the provider reports; broken answers of which there was some output."""
     if exchange.outcome == "complete":
         # A provider of Ollama's dialect that loaded its model was asked nothing.
         return exchange.usage is not None or exchange.surface.dialect != "ollama" or exchange.finish_reason not in LOADS
-    if exchange.outcome in ("cancelled", "interrupted"):
-        has_output = exchange.response_bytes > 0 or (exchange.stream is not None and exchange.stream.output_seen)
-        return has_output or exchange.usage is not None
-    return exchange.usage is not None
+    if exchange.expired == "shutdown":
+        return False
+    stream = exchange.stream
+    reported = exchange.usage or (stream.beforehand if stream is not None else None)
+    if reported is not None:
+        return reported.total > 0
+    if exchange.outcome not in ("cancelled", "interrupted"):
+        return False
+    if stream is None or exchange.operation == "other":
+        return exchange.response_bytes > 0
+    return stream.finish_reason is not None or stream.unkept > 0 or bool(stream.written_text())
 
 
 def _counted(exchange: "Exchange") -> Usage:

@@ -28,8 +28,8 @@ log = structlog.get_logger(__name__)
 
 Sync = Literal["interval", "always"]
 
-END_RESERVE = 1024
-"""Bytes that a reduced end needs at most, frame included."""
+END_RESERVE = 3072
+"""Bytes that a reduced end needs at most, frame included: most of them two names of 255 characters."""
 SYNC_INTERVAL_S = 0.1
 TICK_S = 0.25
 SMALLEST_SEGMENT = 4 * END_RESERVE

@@ -49,20 +49,25 @@ def select(prices: Sequence[Price], purpose: str, at_us: int) -> Price | None:
     """The price of a request made at ``at_us`` with a key of ``purpose``; None: the request is not billed.
 
     Of the prices valid at that time (``valid_from <= at_us < valid_until``) one for the key's own purpose wins over one for
-    realtime; among equals the newest ``valid_from`` wins.
+    realtime; among equals the newest ``valid_from`` wins. If all begin later, the clock has stepped back since they were
+    made, which makes nothing free: then the one without an end is taken.
     """
     for wanted in (purpose, REALTIME) if purpose != REALTIME else (REALTIME,):
         best: Price | None = None
+        current: Price | None = None
         for price in prices:
+            if price.purpose != wanted:
+                continue
+            if price.valid_until is None and (current is None or price.valid_from > current.valid_from):
+                current = price
             if (
-                price.purpose == wanted
-                and price.valid_from <= at_us
+                price.valid_from <= at_us
                 and (price.valid_until is None or at_us < price.valid_until)
                 and (best is None or price.valid_from > best.valid_from)
             ):
                 best = price
-        if best is not None:
-            return best
+        if best is not None or current is not None:
+            return best or current
     return None
 
 
@@ -89,10 +94,14 @@ def charge(price: Price, usage: Usage) -> Charge:
     return Charge(cost(price, usage), price.tariff_id, price.input_pico, price.output_pico)
 
 
+def dearest_input(price: Price) -> int:
+    """Pico-credits of an input token of the dearest class."""
+    return max(price.input_pico, price.cache_read_pico or 0, price.cache_write_5m_pico or 0, price.cache_write_1h_pico or 0)
+
+
 def hold(price: Price, input_bound: int, output_bound: int) -> int:
     """Nano-credits that are enough for any usage of at most ``input_bound`` input and ``output_bound`` output tokens.
 
     Every input token is taken at the dearest class of input, since the classes are only known afterwards.
     """
-    dearest = max(price.input_pico, price.cache_read_pico or 0, price.cache_write_5m_pico or 0, price.cache_write_1h_pico or 0)
-    return nano_ceiling(input_bound * dearest + output_bound * price.output_pico + price.per_request_pico)
+    return nano_ceiling(input_bound * dearest_input(price) + output_bound * price.output_pico + price.per_request_pico)

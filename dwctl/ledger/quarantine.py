@@ -1,5 +1,6 @@
 """Where entries of the journal go that cannot be recorded: one file each, for a person to look at, and an alarm."""
 
+import contextlib
 from pathlib import Path
 
 import msgspec
@@ -18,7 +19,17 @@ def set_aside_record(directory: Path, record: Record, place: Position) -> None:
     QUARANTINED.labels("record").inc()
     log.critical("recorder.quarantined", request_id=record.id, segment=place.segment, offset=place.offset)
     content = msgspec.json.format(msgspec.json.encode(msgspec.structs.asdict(record)), indent=2)
-    _save(directory, f"{place.segment:016d}-{place.offset:010d}.json", content)
+    _save(directory, _record_name(place), content)
+
+
+def take_back_record(directory: Path, place: Position) -> None:
+    """Forget a record that the database took after all."""
+    with contextlib.suppress(OSError):
+        (directory / _record_name(place)).unlink(missing_ok=True)
+
+
+def _record_name(place: Position) -> str:
+    return f"{place.segment:016d}-{place.offset:010d}.json"
 
 
 def set_aside(directory: Path, damage: Damage) -> None:

@@ -2,8 +2,8 @@
 
 There is one path: also in normal running the records come from the journal, so that memory does not grow however long the
 database is away, and recovery is what happens all the time. A group that the database refuses (and not because it is away)
-is applied record by record; a record that still fails keeps its charge with an empty row and goes to ``quarantine``. The
-recorder never stops.
+is applied record by record; a record that still fails keeps its charge with an empty row and goes to ``quarantine``. If even
+that is refused it is tried again for minutes. The recorder never stops.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from dwctl.ledger.metrics import (
     LAG,
     QUARANTINED,
 )
-from dwctl.ledger.quarantine import set_aside, set_aside_record
+from dwctl.ledger.quarantine import set_aside, set_aside_record, take_back_record
 from dwctl.ledger.reading import Group, Reader
 from dwctl.ledger.records import Record
 from dwctl.ledger.rows import Applied, apply, balances_of
@@ -43,6 +43,8 @@ FIRST_BACKOFF_S = 0.05
 LONGEST_BACKOFF_S = 2.0
 ANONYMOUS_S = 0.5
 READ_ATTEMPTS = 5
+DATABASE_AT_FAULT_S = 300.0
+"""For how long a charge that the database refuses is tried again, before the rest must not wait any longer."""
 
 T = TypeVar("T")
 
@@ -249,15 +251,29 @@ class Recorder:
             return result
 
     async def _record_alone(self, record: Record, place: Position) -> Applied:
-        applied = await self._write([record], place)
-        if applied is not None:
-            return applied
-        set_aside_record(self._quarantine, record, place)
-        applied = await self._write([_bare(record)], place)
-        if applied is None:
-            log.critical("recorder.charge_not_recorded", request_id=record.id, account_id=record.account_id)
-            applied = await self._write([], place)
-        return applied or Applied()
+        """Apply a record of a group that was refused. One that is refused alone too keeps its charge with an empty row; if the
+        database refuses even that, the fault is the database's, so that there is time for somebody to see to it."""
+        kept = False
+        backoff = FIRST_BACKOFF_S
+        until = monotonic() + DATABASE_AT_FAULT_S
+        while True:
+            applied = await self._write([record], place)
+            if applied is not None:
+                if kept:
+                    take_back_record(self._quarantine, place)
+                return applied
+            if not kept:
+                set_aside_record(self._quarantine, record, place)
+                kept = True
+            applied = await self._write([_bare(record)], place)
+            if applied is not None:
+                return applied
+            if monotonic() >= until:
+                break
+            await asyncio.sleep(backoff)
+            backoff = min(2 * backoff, LONGEST_BACKOFF_S)
+        log.critical("recorder.charge_not_recorded", request_id=record.id, account_id=record.account_id)
+        return await self._write([], place) or Applied()
 
     def _settle(self, records: list[Record], applied: Applied) -> None:
         self._balances.settle(

@@ -13,7 +13,7 @@ import msgspec
 from dwctl import ids
 from dwctl.clock import now_us
 from dwctl.errors import bad_request, conflict
-from dwctl.money import MAX_STORED
+from dwctl.money import MAX_STORED, NANO
 from dwctl.store import Row, Store, Tx
 
 Kind = Literal["purchase", "admin_grant", "admin_removal", "usage"]
@@ -159,32 +159,48 @@ def _where(wanted: Filter) -> tuple[str, list[Any]]:
     return (" WHERE " + " AND ".join(conditions)) if conditions else "", args
 
 
+_SUMS = f"coalesce(sum({_SIGNED} / {NANO}), 0) AS credits, coalesce(sum({_SIGNED} % {NANO}), 0) AS rest"
+"""Of what SQLite cannot add up: it counts to 2^63 nano-credits, which transactions back and forth can exceed."""
+
+
 async def page(store: Store, wanted: Filter, *, skip: int = 0, limit: int = 100) -> Page:
     """A page of transactions, newest first.
 
     ``page_start_balance`` is the account's balance (at ``end_us``, if given) less what the skipped transactions did; zero
-    if the page is not of one account.
+    if the page is not of one account. It is read in the statement that reads the page, so that it fits also while requests
+    are charged.
     """
     where, args = _where(wanted)
-    rows: list[Row] = await store.fetch_report(
-        f"SELECT {_COLUMNS} FROM credits_transactions{where} ORDER BY seq DESC LIMIT ? OFFSET ?", [*args, limit + 1, skip]
+    chosen = f"SELECT {_COLUMNS} FROM credits_transactions{where} ORDER BY seq DESC LIMIT ? OFFSET ?"
+    chosen_args = [*args, limit + 1, skip]
+    if wanted.account_id is None:
+        rows: list[Row] = await store.fetch_report(chosen, chosen_args)
+        return Page(_postings(rows[:limit]), len(rows) > limit, 0)
+    taken_off = []
+    if wanted.end_us is not None:
+        later = "SELECT amount_nano, transaction_type FROM credits_transactions WHERE account_id = ? AND created_at >= ?"
+        taken_off.append((later, [wanted.account_id, wanted.end_us]))
+    if skip:
+        skipped = f"SELECT amount_nano, transaction_type FROM credits_transactions{where} ORDER BY seq DESC LIMIT ?"
+        taken_off.append((skipped, [*args, skip]))
+    columns, joined, joined_args = "balance.nano AS balance_nano", "", []
+    for number, (sql, sql_args) in enumerate(taken_off):
+        columns += f", off{number}.credits AS credits{number}, off{number}.rest AS rest{number}"
+        joined += f" CROSS JOIN (SELECT {_SUMS} FROM ({sql}) AS rows{number}) AS off{number}"
+        joined_args += sql_args
+    rows = await store.fetch_report(
+        f"SELECT chosen.*, {columns}"
+        " FROM (SELECT coalesce(sum(balance_nano), 0) AS nano FROM account_balances WHERE account_id = ?) AS balance"
+        f"{joined} LEFT JOIN ({chosen}) AS chosen ON 1 = 1 ORDER BY chosen.seq DESC",
+        [wanted.account_id, *joined_args, *chosen_args],
     )
-    balance = 0
-    if wanted.account_id is not None:
-        balance = await balance_of(store, wanted.account_id)
-        if wanted.end_us is not None:
-            balance -= await _sum(
-                store,
-                "SELECT amount_nano, transaction_type FROM credits_transactions WHERE account_id = ? AND created_at >= ?",
-                [wanted.account_id, wanted.end_us],
-            )
-        if skip:
-            balance -= await _sum(
-                store, f"SELECT amount_nano, transaction_type FROM credits_transactions{where} ORDER BY seq DESC LIMIT ?", [*args, skip]
-            )
-    return Page([msgspec.convert(row, Posting) for row in rows[:limit]], len(rows) > limit, balance)
+    first = rows[0]
+    balance = int(first["balance_nano"])
+    for number in range(len(taken_off)):
+        balance -= int(first[f"credits{number}"]) * NANO + int(first[f"rest{number}"])
+    found = [row for row in rows if row["seq"] is not None]
+    return Page(_postings(found[:limit]), len(found) > limit, balance)
 
 
-async def _sum(store: Store, sql: str, args: Sequence[Any]) -> int:
-    found = await store.fetch_report(f"SELECT coalesce(sum({_SIGNED}), 0) AS total FROM ({sql}) AS chosen", args)
-    return int(found[0]["total"])
+def _postings(rows: Sequence[Row]) -> list[Posting]:
+    return [msgspec.convert(row, Posting) for row in rows]

@@ -30,6 +30,7 @@ from asyncpg.exceptions import (
     InternalClientError,
     InvalidAuthorizationSpecificationError,
     InvalidCatalogNameError,
+    LockNotAvailableError,
     OperatorInterventionError,
     PostgresConnectionError,
     PostgresError,
@@ -67,6 +68,7 @@ _OUTAGES = (
     OperatorInterventionError,
     InsufficientResourcesError,
     IdleInTransactionSessionTimeoutError,
+    LockNotAvailableError,
     InternalClientError,
 )
 

@@ -95,7 +95,13 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
 
     def document(url: str) -> dict[str, object]:
         both = PRICE | {"per_request": "0.04"}
-        models = [model("m", "m", prices=[PRICE]), model("both", "m", prices=[both]), model("org/a b", "m")]
+        written = PRICE | {"input_per_million": "0"}
+        models = [
+            model("m", "m", prices=[PRICE]),
+            model("both", "m", prices=[both]),
+            model("org/a b", "m"),
+            model("written", "m", prices=[written]),
+        ]
         document = setup(url, [entry | {"endpoint": "scripted"} for entry in models])
         document["endpoints"].append({"name": "scripted", "url": provider.url, "api_key": "provider-key"})
         return document
@@ -147,6 +153,40 @@ async def test_usage_that_says_nothing_is_no_usage(http: aiohttp.ClientSession, 
     row = await edge.row(headers["x-request-id"])
     assert row["estimated"] == 1
     assert row["charge_nano"] > 0
+
+
+@pytest.mark.parametrize(
+    "beginning", [b": PROCESSING\n\n", b'data: {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]}\n\n']
+)
+async def test_a_stream_that_breaks_before_any_output_costs_nothing(http: aiohttp.ClientSession, edge: Edge, beginning: bytes) -> None:
+    edge.provider.says(beginning, "200 OK", "content-type: text/event-stream")
+    status, headers, text = await ask(http, model="both", stream=True)
+    assert (status, '"upstream_disconnected"' in text) == (200, True)
+    row = await edge.row(headers["x-request-id"])
+    assert (row["outcome"], row["charge_nano"]) == ("interrupted", None)
+
+
+async def test_a_failure_that_reports_no_tokens_costs_nothing(http: aiohttp.ClientSession, edge: Edge) -> None:
+    nothing = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+    edge.provider.says(json.dumps({"error": {"message": "Slow down."}, "usage": nothing}).encode(), "429 Too Many Requests")
+    status, headers, _ = await ask(http, model="both")
+    assert status == 429
+    row = await edge.row(headers["x-request-id"])
+    assert (row["outcome"], row["charge_nano"]) == ("failed", None)
+
+
+async def test_an_error_with_status_200_costs_nothing_on_any_path(http: aiohttp.ClientSession, edge: Edge) -> None:
+    edge.provider.says(answer := b'{"error": {"message": "The picture would not be safe."}}')
+    async with http.post("/ai/v1/images/generations", json={"model": "both", "prompt": "x"}) as response:
+        assert (response.status, await response.read()) == (200, answer)
+    row = await edge.row(response.headers["x-request-id"])
+    assert (row["outcome"], row["error_code"], row["charge_nano"]) == ("failed", "upstream_error", None)
+
+
+async def test_embeddings_of_a_model_that_is_priced_by_output_alone_are_refused(http: aiohttp.ClientSession, edge: Edge) -> None:
+    edge.provider.says(b"{}")
+    status, _, text = await ask(http, "/embeddings", model="written", input="hi")
+    assert (status, code(text)) == (400, "unpriced_path")
 
 
 async def test_every_prompt_of_a_list_is_held_for(http: aiohttp.ClientSession, edge: Edge) -> None:
@@ -448,3 +488,26 @@ async def test_an_error_in_a_stream_that_nobody_asked_for_is_a_502(http: aiohttp
     ) as response:
         assert response.status == 502, await response.text()
     assert "Broken" in (await edge.row(response.headers["x-request-id"]))["explanation"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("size", [70_000, 300_000])
+async def test_a_client_that_leaves_after_a_large_body_is_missed_at_once(edge: Edge, size: int, stream: bool) -> None:
+    asked, left = threading.Event(), threading.Event()
+
+    def answer(connection: socket.socket) -> None:
+        asked.set()
+        connection.settimeout(10)
+        if not connection.recv(1):
+            left.set()
+
+    edge.provider.answer = answer
+    body = json.dumps({"model": "m", "stream": stream, "messages": [{"role": "user", "content": "x" * size}]}).encode()
+    head = f"POST /ai/v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\ncontent-type: application/json\r\n"
+    with socket.create_connection(("127.0.0.1", edge.appliance.port)) as client:
+        await asyncio.to_thread(client.sendall, f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+        assert await asyncio.to_thread(asked.wait, 10)
+    assert await asyncio.to_thread(left.wait, 1.5), "sooner than the provider would have had to answer"
+    [request_id] = [line[14:] for line in edge.provider.heads[-1].split("\r\n") if line.lower().startswith("x-request-id: ")]
+    row = await edge.row(request_id)
+    assert (row["outcome"], row["charge_nano"]) == ("cancelled", None)

@@ -1,9 +1,11 @@
 """What happens over time: configuration that changes under load, silence in a stream, stopping, HTTPS, old HTTP."""
 
 import asyncio
+import contextlib
 import datetime
 import ipaddress
 import json
+import sqlite3
 import ssl
 import time
 from collections.abc import Iterator
@@ -116,6 +118,9 @@ async def test_stopping_lets_streams_end_and_breaks_off_the_rest_properly(pair: 
     assert "server_shutting_down" not in ended
     assert '"code":"server_shutting_down"' in broken
     assert broken.endswith("data: [DONE]\n\n")
+    with contextlib.closing(sqlite3.connect(appliance.data_dir / "dwctl.db")) as database:
+        [row] = database.execute("SELECT outcome, charge_nano FROM requests WHERE error_code = 'server_shutting_down'")
+    assert row == ("interrupted", None), "that dwctl is restarted is not the client's doing"
 
 
 async def test_http_1_0_gets_no_chunks(pair: tuple[Appliance, Simulator]) -> None:

@@ -430,6 +430,22 @@ async def test_failed_embeddings_that_report_usage_cost_the_same_for_every_clien
     assert [(await stage.row(request_id))["charge_nano"] for request_id in asked] == [10 * 2500 + 5 * 10_000] * 2
 
 
+@pytest.mark.parametrize(
+    "rest", [b"", b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}\n\n']
+)
+async def test_usage_reported_before_a_break_costs_the_same_for_every_client(stage: Stage, rest: bytes) -> None:
+    """Anthropic says at once what it has read, which is what it asks to be paid for."""
+    usage = {"input_tokens": 1000, "cache_creation_input_tokens": 500, "output_tokens": 1}
+    message = {"id": "m", "type": "message", "role": "assistant", "model": "theirs", "content": [], "usage": usage}
+    start = f"event: message_start\ndata: {json.dumps({'type': 'message_start', 'message': message})}\n\n".encode()
+    stage.provider.answer = lambda connection: connection.sendall(head("anthropic") + start + rest)
+    charges = {}
+    for client in DIALECTS:
+        await stage.ask(client, "anthropic", True)
+        charges[client] = (await stage.row(stage.last_id()))["charge_nano"]
+    assert charges == dict.fromkeys(DIALECTS, 1500 * 2500 + 1 * 10_000)
+
+
 # Clients that leave
 
 

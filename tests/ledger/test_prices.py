@@ -123,7 +123,7 @@ def tariff(name: str, purpose: str | None, valid_from: int = 0, valid_until: int
         ("batch", 50, "batch"),
         ("playground", 150, "new"),
         ("batch", 200, "new"),
-        ("realtime", 5, None),
+        ("realtime", 5, "new"),  # the clock has stepped back: what is in force now, rather than nothing
     ],
 )
 def test_selection(purpose: str, at: int, expected: str | None) -> None:
@@ -135,6 +135,10 @@ def test_selection(purpose: str, at: int, expected: str | None) -> None:
     ]
     chosen = select(prices, purpose, at)
     assert (chosen and chosen.tariff_id) == expected
+
+
+def test_a_price_that_has_ended_is_not_taken_for_want_of_another() -> None:
+    assert select([tariff("ended", "realtime", 10, 20)], "realtime", 20) is None
 
 
 def test_a_realtime_request_never_gets_a_batch_price() -> None:

@@ -8,7 +8,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import asyncpg
 import pytest
+from tortoise.exceptions import OperationalError
 
 from dwctl import ids
 from dwctl.clock import HOUR
@@ -40,6 +42,8 @@ class Faulty:
         fault = "away" if self.always_away else self.faults.pop(0) if self.faults else ""
         if fault == "away":
             raise StoreUnavailable("away")
+        if fault == "refused":
+            raise OperationalError("permission denied")
         result = await self._store.write(operation)
         if fault == "unanswered":
             raise StoreUnavailable("the answer to COMMIT was lost")
@@ -301,9 +305,10 @@ async def test_an_open_request_becomes_an_interrupted_one_without_a_charge(store
 
 
 async def test_tags_of_open_requests_take_no_room_that_is_kept_for_other_ends(store: Store, start_ledger: StartLedger) -> None:
-    bounds = {"max_bytes": 3 << 14, "segment_bytes": 1 << 14}  # for what follows: one segment of 16 slots
+    bounds = {"max_bytes": 9 << 14, "segment_bytes": 3 << 14}  # for what follows: one segment of 16 slots
     first = await start_ledger(**bounds)
-    lost = [make_begin(tags=tuple(f"{number:064}" for number in range(16))) for _ in range(14)]
+    names = {"alias": "😀" * 255, "endpoint_name": "😀" * 255}  # together with the tags more than a slot
+    lost = [make_begin(tags=tuple(f"{number:064}" for number in range(16)), **names) for _ in range(14)]
     for begin in lost:
         await until(first.can_admit)
         first.begin(begin, True)
@@ -313,7 +318,47 @@ async def test_tags_of_open_requests_take_no_room_that_is_kept_for_other_ends(st
     await second.recorded()
     found = await facts(store)
     assert {found["rows"][begin.id]["error_code"] for begin in lost} == {"gateway_crash"}
+    assert {found["rows"][begin.id]["alias"] for begin in lost} == {names["alias"]}
     assert 0 < len(found["tags"]) < 14 * 16, "as many as there was room for"
+
+
+async def test_a_database_that_refuses_everything_for_a_while_loses_no_charge(store: Store, start_ledger: StartLedger) -> None:
+    """Whoever took a right away, or renamed a table, gives it back: it was no record's fault, and none is left set aside."""
+    faulty = Faulty(store)
+    ledger = await start_ledger(faulty)
+    await credit(store, ledger, ACCOUNT, 10**6)
+    faulty.faults = ["refused"] * 5  # the group, then the first record twice: as it is, and with its charge alone
+    records = [serve(ledger, make_record(amount=10 + number)) for number in range(3)]
+    await ledger.recorded()
+    found = await facts(store)
+    assert found["usage"].keys() == {record.id for record in records}
+    assert found["charged"] == 33
+    assert ledger.balances.balance(ACCOUNT) == found["balance"] == 10**6 - 33
+    assert {row["error_code"] for row in found["rows"].values()} == {None}
+    assert ledger.degraded() == []
+
+
+async def test_a_lock_that_is_not_given_in_time_is_an_outage(postgres_url: str, data_dir: Path) -> None:
+    """On a server with a ``lock_timeout``, while somebody makes an index."""
+    maker = await asyncpg.connect(postgres_url)
+    await maker.execute(f"ALTER DATABASE {await maker.fetchval('SELECT current_database()')} SET lock_timeout = '50ms'")
+    store = await Store.open(postgres_url, data_dir)
+    ledger = Ledger(store, data_dir, NODE)
+    await ledger.start()
+    try:
+        await credit(store, ledger, ACCOUNT, 10**6)
+        async with maker.transaction():
+            await maker.execute("LOCK TABLE credits_transactions IN SHARE MODE")
+            records = [serve(ledger, make_record(amount=10 + number)) for number in range(3)]
+            await until(lambda: bool(ledger.degraded()))
+            assert ledger.degraded() == ["database_unavailable"]
+        await ledger.recorded()
+        assert (await facts(store))["usage"].keys() == {record.id for record in records}
+        assert ledger.degraded() == []
+    finally:
+        await maker.close()
+        await ledger.close(5)
+        await store.close()
 
 
 class Told:
