@@ -21,7 +21,7 @@ from dwctl.telemetry import metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 MADE = "<!-- Made from the code by `make docs`; edit build/reference.py or the code instead. -->\n"
-INFERENCE = ("gateway", "dialects", "ledger", "routing", "outbound", "api.inference", "server")
+INFERENCE = ("gateway", "dialects", "ledger.facade", "ledger.balances", "routing", "outbound", "api.inference", "server")
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -138,7 +138,9 @@ def _error_rows(found: Iterable[Raised]) -> list[list[str]]:
     for code, errors in sorted(by_code.items(), key=lambda item: (min(error.status or 999 for error in item[1]), item[0])):
         statuses = sorted({error.status for error in errors if error.status})
         messages = sorted({error.message for error in errors if error.message})
-        rows.append([", ".join(map(str, statuses)) or "varies", f"`{code}`", "<br>".join(messages)])
+        rows.append(
+            [", ".join(map(str, statuses)) or "varies", f"`{code}`", "<br>".join(messages) or "(what is wrong, and in which field)"]
+        )
     return rows
 
 
