@@ -126,7 +126,9 @@ class Security(Section, frozen=True):
 class Auth(Section, frozen=True):
     native: Native = section(Native)
     proxy_header: ProxyHeader = section(ProxyHeader)
-    default_user_roles: Annotated[tuple[str, ...], meaning("Roles of a new account: " + ", ".join(ROLES) + ".")] = ("StandardUser",)
+    default_user_roles: Annotated[tuple[str, ...], meaning(f"Roles of a new account: {', '.join(ROLES)}. The last three open nothing.")] = (
+        "StandardUser",
+    )
     rate_limits: RateLimits = section(RateLimits)
     security: Security = section(Security)
 

@@ -25,6 +25,7 @@ _OF_ANTHROPIC = (*_OF_DIALECT, "anthropic-version")
 
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
+
 def provider_fault(error: OutboundError) -> GatewayError:
     """What a client is told of a provider that could not answer."""
     match error.kind:
