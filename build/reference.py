@@ -1,4 +1,4 @@
-"""Writes the reference pages of docs/ that are made from the code: configuration, command line, errors, metrics, dialects.
+"""Writes the reference pages of docs/ that are made from the code: configuration, command line, errors, metrics, dialects, simulator.
 
 usage: python -m build.reference [--check]        --check: exit 1 if a page is not what it would be written as
 """
@@ -17,6 +17,7 @@ from dwctl import config, money
 from dwctl.cli import program
 from dwctl.dialects import fields
 from dwctl.dialects.names import DIALECTS, DialectName
+from dwctl.simulator.behaviour import BASES, LISTED, OPTIONS
 from dwctl.telemetry import metrics
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -261,12 +262,40 @@ def _sentence(reason: str) -> str:
     return f"{reason[0].upper()}{reason[1:]}." if reason else ""
 
 
+def simulator() -> str:
+    head = f"""# The simulated provider
+
+`dwctl simulate` runs a provider whose answers are known beforehand: to try dwctl, to test programs against it, and to see what they make
+of a provider's faults. It speaks OpenAI's chat, Responses, completions, embeddings and models, Anthropic's Messages and Ollama's API, and
+prints its base URL. It is an [endpoint](endpoints.md) like any other; `dwctl serve --demo` brings one along.
+
+    dwctl simulate --port 8090
+
+What it does with a request follows from the name of the model: one of the names below, then options in the form of a query.
+
+    sim-chat                                an ordinary answer
+    sim-chat?latency=200&tokens=50&rate=100 50 tokens, 100 a second, the first after 200 milliseconds
+    sim-503?retry_after=7                   an error, as every status from 400 to 599
+
+The list of models has {", ".join(f"`{name}`" for name in LISTED)}. The others
+are written by hand where an endpoint's models are chosen; a name with options is the provider's name of a model (*Identity*), or its
+`model_name` in a file for [`dwctl apply`](apply.md).
+
+## Models
+
+"""
+    models = _table(["Name", "What is answered"], [[f"`{name}`", said] for name, said in BASES.items()])
+    options = _table(["Option", "Meaning", "Default"], [[f"`{name}`", *said] for name, said in OPTIONS.items()])
+    return MADE + head + models + "\n## Options\n\nThey mean the same on every model.\n\n" + options
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "configuration.md": configuration,
     "cli.md": command_line,
     "errors.md": errors,
     "metrics.md": metric_list,
     "dialects.md": dialects,
+    "simulator.md": simulator,
 }
 
 
