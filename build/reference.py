@@ -222,7 +222,8 @@ is not text.
 A client of Ollama's that asks nothing has its model loaded or unloaded (`keep_alive: 0`). To that, before a provider of another
 dialect, the gateway itself says `done`; nobody is asked, and nothing is charged.
 
-In every dialect the header `x-dwctl-tags` gives a request [tags](requests.md#tags).
+In every dialect the header `x-dwctl-tags` gives a request [tags](requests.md#tags), and the header `Model-Override` names the model in
+place of the body's `model`, which may be missing then: for clients whose model cannot be set, and for a proxy that chooses.
 
 Each field and each kind of content is **translated**; or **dropped** with a note in the request's record, where the answer is the same
 without it; or **refused** with a 400 that names the field, where it would not be. The columns say what becomes of it on the way to

@@ -47,6 +47,7 @@ class UserForm(msgspec.Struct, kw_only=True):
     display_name: str | None = None
     roles: list[Role] = []
     verified: bool = False
+    zero_data_retention: bool = False
     revision: int
 
 
@@ -197,7 +198,9 @@ async def show(context: Context) -> View:
 async def change(context: Context) -> Any:
     """Change name and roles."""
     form: UserForm = context.body
-    body = UserUpdate(display_name=form.display_name, roles=form.roles, verified=form.verified)
+    body = UserUpdate(
+        display_name=form.display_name, roles=form.roles, verified=form.verified, zero_data_retention=form.zero_data_retention
+    )
     user = await users.update_user(context.services, context.actor, context.uuid("user_id"), body, revision=form.revision)
     return go(f"/admin/users/{user.id}", f"{user.username} is saved.")
 
