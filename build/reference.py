@@ -97,17 +97,13 @@ timeouts:
 """
     out = io.StringIO()
     out.write(MADE + head)
-    group = None
-    rows: list[list[str]] = []
-    for key in [*config.keys().values(), None]:
-        parent = key.path.rpartition(".")[0] if key is not None else None
-        if parent != group or key is None:
-            if rows:
-                out.write(f"\n## {f'`{group}`' if group else 'Server'}\n\n")
-                out.write(_table(["Key", "Type", "Default", "What it does"], rows))
-            group, rows = parent, []
-        if key is not None:
-            rows.append([f"`{key.path}`", _type_of(key), _default_of(key), key.description])
+    groups: dict[str, list[list[str]]] = {}
+    for key in config.keys().values():
+        row = [f"`{key.path}`", _type_of(key), _default_of(key), key.description]
+        groups.setdefault(key.path.rpartition(".")[0], []).append(row)
+    for group, rows in groups.items():
+        out.write(f"\n## {f'`{group}`' if group else 'Server'}\n\n")
+        out.write(_table(["Key", "Type", "Default", "What it does"], rows))
     return out.getvalue()
 
 

@@ -71,6 +71,18 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_a_heading_stands_once_on_a_page_and_links_to_headings_find_theirs(page: Path) -> None:
+    def headings(text: str) -> list[str]:
+        prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+        return [re.sub(r"\W+", "-", words.lower()).strip("-") for words in re.findall(r"^#+ (.+)$", prose, re.MULTILINE)]
+
+    text = page.read_text()
+    assert len(headings(text)) == len(set(headings(text)))
+    for target, heading in re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", text):
+        assert heading in headings((page.parent / target).read_text() if target else text), f"{page.name} points to {target}#{heading}"
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
 def test_commands_variables_and_keys_that_are_named_exist(page: Path) -> None:
     text = page.read_text()
     code = "\n".join(re.findall(r"```.*?```|^    [^\n]*|`[^`\n]+`", text, re.MULTILINE | re.DOTALL))
