@@ -23,6 +23,9 @@ help:
 	@echo 'make format     let ruff put the code in order'
 	@echo 'make lock       pin the dependencies of pyproject.toml anew'
 	@echo 'make docs       write the reference pages that are made from the code'
+	@echo 'make clean      delete what the others have made'
+	@echo
+	@echo 'Made by those above when they need it: setup-dev (.venv with what developers need), system-packages (what the tests need)'
 
 setup:
 	@sh build/make_venv.sh requirements.lock

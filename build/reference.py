@@ -1,4 +1,4 @@
-"""Writes the reference pages of docs/ that are made from the code: configuration, command line, errors, metrics, dialects.
+"""Writes the reference pages of docs/ that are made from the code: configuration, command line, errors, metrics, dialects, simulator.
 
 usage: python -m build.reference [--check]        --check: exit 1 if a page is not what it would be written as
 """
@@ -17,11 +17,12 @@ from dwctl import config, money
 from dwctl.cli import program
 from dwctl.dialects import fields
 from dwctl.dialects.names import DIALECTS, DialectName
+from dwctl.simulator.behaviour import BASES, LISTED, OPTIONS
 from dwctl.telemetry import metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 MADE = "<!-- Made from the code by `make docs`; edit build/reference.py or the code instead. -->\n"
-INFERENCE = ("gateway", "dialects", "ledger", "routing", "outbound", "api.inference", "server")
+INFERENCE = ("gateway", "dialects", "ledger.facade", "ledger.balances", "routing", "outbound", "api.inference", "server")
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -96,17 +97,13 @@ timeouts:
 """
     out = io.StringIO()
     out.write(MADE + head)
-    group = None
-    rows: list[list[str]] = []
-    for key in [*config.keys().values(), None]:
-        parent = key.path.rpartition(".")[0] if key is not None else None
-        if parent != group or key is None:
-            if rows:
-                out.write(f"\n## {f'`{group}`' if group else 'Server'}\n\n")
-                out.write(_table(["Key", "Type", "Default", "What it does"], rows))
-            group, rows = parent, []
-        if key is not None:
-            rows.append([f"`{key.path}`", _type_of(key), _default_of(key), key.description])
+    groups: dict[str, list[list[str]]] = {}
+    for key in config.keys().values():
+        row = [f"`{key.path}`", _type_of(key), _default_of(key), key.description]
+        groups.setdefault(key.path.rpartition(".")[0], []).append(row)
+    for group, rows in groups.items():
+        out.write(f"\n## {f'`{group}`' if group else 'Server'}\n\n")
+        out.write(_table(["Key", "Type", "Default", "What it does"], rows))
     return out.getvalue()
 
 
@@ -138,7 +135,9 @@ def _error_rows(found: Iterable[Raised]) -> list[list[str]]:
     for code, errors in sorted(by_code.items(), key=lambda item: (min(error.status or 999 for error in item[1]), item[0])):
         statuses = sorted({error.status for error in errors if error.status})
         messages = sorted({error.message for error in errors if error.message})
-        rows.append([", ".join(map(str, statuses)) or "varies", f"`{code}`", "<br>".join(messages)])
+        rows.append(
+            [", ".join(map(str, statuses)) or "varies", f"`{code}`", "<br>".join(messages) or "(what is wrong, and in which field)"]
+        )
     return rows
 
 
@@ -219,7 +218,8 @@ is not text.
 A client of Ollama's that asks nothing has its model loaded or unloaded (`keep_alive: 0`). To that, before a provider of another
 dialect, the gateway itself says `done`; nobody is asked, and nothing is charged.
 
-In every dialect the header `x-dwctl-tags` gives a request [tags](requests.md#tags).
+In every dialect the header `x-dwctl-tags` gives a request [tags](requests.md#tags), and the header `Model-Override` names the model in
+place of the body's `model`, which may be missing then: for clients whose model cannot be set, and for a proxy that chooses.
 
 Each field and each kind of content is **translated**; or **dropped** with a note in the request's record, where the answer is the same
 without it; or **refused** with a 400 that names the field, where it would not be. The columns say what becomes of it on the way to
@@ -259,12 +259,40 @@ def _sentence(reason: str) -> str:
     return f"{reason[0].upper()}{reason[1:]}." if reason else ""
 
 
+def simulator() -> str:
+    head = f"""# The simulated provider
+
+`dwctl simulate` runs a provider whose answers are known beforehand: to try dwctl, to test programs against it, and to see what they make
+of a provider's faults. It speaks OpenAI's chat, Responses, completions, embeddings and models, Anthropic's Messages and Ollama's API, and
+prints its base URL. It is an [endpoint](endpoints.md) like any other; `dwctl serve --demo` brings one along.
+
+    dwctl simulate --port 8090
+
+What it does with a request follows from the name of the model: one of the names below, then options in the form of a query.
+
+    sim-chat                                an ordinary answer
+    sim-chat?latency=200&tokens=50&rate=100 50 tokens, 100 a second, the first after 200 milliseconds
+    sim-503?retry_after=7                   an error, as every status from 400 to 599
+
+The list of models has {", ".join(f"`{name}`" for name in LISTED)}. The others
+are written by hand where an endpoint's models are chosen; a name with options is the provider's name of a model (*Identity*), or its
+`model_name` in a file for [`dwctl apply`](apply.md).
+
+## Models
+
+"""
+    models = _table(["Name", "What is answered"], [[f"`{name}`", said] for name, said in BASES.items()])
+    options = _table(["Option", "Meaning", "Default"], [[f"`{name}`", *said] for name, said in OPTIONS.items()])
+    return MADE + head + models + "\n## Options\n\nThey mean the same on every model.\n\n" + options
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "configuration.md": configuration,
     "cli.md": command_line,
     "errors.md": errors,
     "metrics.md": metric_list,
     "dialects.md": dialects,
+    "simulator.md": simulator,
 }
 
 

@@ -231,8 +231,9 @@ def simulate(host: str, port: int, api_key: str | None, ledger: Path | None, lat
     """Run a simulated provider, for demos and load tests.
 
     It speaks OpenAI's chat, Responses, completions, embeddings and models, Anthropic's Messages and Ollama's API. Text and
-    usage follow from the request alone; names of models choose latency, length, thinking, calls of tools and faults. Its base
-    URL is printed; GET /_served tells what it served, GET /_requests the last requests as they arrived.
+    usage follow from the request alone; names of models choose latency, length, thinking, calls of tools and faults, as the
+    documentation lists ("The simulated provider"). Its base URL is printed; GET /_served tells what it served, GET
+    /_requests the last requests as they arrived.
     """
     from dwctl import simulator
 

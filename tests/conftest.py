@@ -221,6 +221,13 @@ def pooler(shared_postgres: Any) -> Iterator[Pooler]:
     running.remove()
 
 
+@pytest.fixture(scope="session")
+def nginx_program() -> Path:
+    """Where nginx is."""
+    found = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+    return _require("nginx", Path(found) if found else None)
+
+
 @pytest.fixture
 def postgres_server() -> Iterator[PostgresServer]:
     """A started server for one test alone, which may stop, kill and start it."""

@@ -76,11 +76,13 @@ MEANINGS: dict[Role, str] = {
     "StandardUser": "Calls the models of their groups, and has keys, requests and a balance of their own. Everybody has this role.",
     "RequestViewer": "Reads everybody's requests and usage, and changes nothing.",
     "BillingManager": "Reads everybody's balance and gives or takes credits.",
-    "BatchAPIUser": "Uploads files and runs batches.",
-    "ConnectionsUser": "Connects sources of files of their own.",
-    "BackgroundInferenceUser": "May send requests that are answered in the background.",
+    "BatchAPIUser": "Opens nothing: this server has no batches.",
+    "ConnectionsUser": "Opens nothing: this server has no sources of files.",
+    "BackgroundInferenceUser": "Opens nothing: this server answers no requests in the background.",
 }
 """Each role in a sentence."""
+UNUSED: frozenset[Role] = frozenset({"BatchAPIUser", "ConnectionsUser", "BackgroundInferenceUser"})
+"""Roles that open nothing. Programs and files that give them are understood."""
 
 _OWN_OF: dict[Operation, Operation] = {
     "create_all": "create_own",

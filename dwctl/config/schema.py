@@ -61,8 +61,8 @@ class Tls(Section, frozen=True):
 
 
 class Metadata(Section, frozen=True):
-    region: Annotated[str | None, meaning("Where this server stands, as shown to users.")] = None
-    organization: Annotated[str | None, meaning("Who runs this server, as shown to users.")] = None
+    region: Annotated[str | None, meaning("Where this server stands, for programs that ask `/admin/api/v1/config`.")] = None
+    organization: Annotated[str | None, meaning("Who runs this server, for programs that ask `/admin/api/v1/config`.")] = None
     docs_url: Annotated[str | None, meaning("Where users find documentation.")] = None
     title: Annotated[str | None, meaning("Name of this installation, as shown to users.")] = None
     ai_api_base_url: Annotated[str | None, meaning("Public base URL of the inference API, as shown to users.")] = None
@@ -84,7 +84,7 @@ class Session(Section, frozen=True):
 
 class Native(Section, frozen=True):
     enabled: Annotated[bool, meaning("Whether people sign in with an e-mail address and a password.")] = True
-    allow_registration: Annotated[bool, meaning("Whether anyone may make an account.")] = False
+    allow_registration: Annotated[bool, meaning("Whether anyone may make an account, by `POST /authentication/register`.")] = False
     password: Password = section(Password)
     password_reset_token_duration: Annotated[float, meaning("How long a link to choose a new password works.", "duration", gt=0)] = 3600.0
     session: Session = section(Session)
@@ -104,7 +104,12 @@ class ProxyHeader(Section, frozen=True):
 
 
 class RateLimit(Section, frozen=True):
-    requests_per_second: Annotated[float, meaning("Requests a second, fractions included, of each key without a limit of its own.", gt=0)]
+    requests_per_second: Annotated[
+        float,
+        meaning(
+            "Requests a second, fractions included, of each key without a limit of its own: of verified users, or of all others.", gt=0
+        ),
+    ]
     burst_size: Annotated[int | None, meaning("Requests that may come at once; absent: the rate, rounded up.", ge=1)] = None
 
 
@@ -126,7 +131,9 @@ class Security(Section, frozen=True):
 class Auth(Section, frozen=True):
     native: Native = section(Native)
     proxy_header: ProxyHeader = section(ProxyHeader)
-    default_user_roles: Annotated[tuple[str, ...], meaning("Roles of a new account: " + ", ".join(ROLES) + ".")] = ("StandardUser",)
+    default_user_roles: Annotated[tuple[str, ...], meaning(f"Roles of a new account: {', '.join(ROLES)}. The last three open nothing.")] = (
+        "StandardUser",
+    )
     rate_limits: RateLimits = section(RateLimits)
     security: Security = section(Security)
 
@@ -179,7 +186,14 @@ class Bodies(Section, frozen=True):
 
 
 class Credits(Section, frozen=True):
-    initial_credits_for_standard_users: Annotated[int, meaning("Credits that a new account starts with.", "credits", ge=0)] = 0
+    initial_credits_for_standard_users: Annotated[
+        int,
+        meaning(
+            "Credits that a new account starts with; the first administrator, and whom `dwctl apply` makes, start with none.",
+            "credits",
+            ge=0,
+        ),
+    ] = 0
 
 
 class Metrics(Section, frozen=True):

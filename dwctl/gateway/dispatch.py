@@ -25,20 +25,27 @@ _OF_ANTHROPIC = (*_OF_DIALECT, "anthropic-version")
 
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
-_FAULTS = {
-    "connect": (502, "upstream_unreachable", "The model's provider cannot be reached. Please try again later."),
-    "connect_timeout": (504, "upstream_connect_timeout", "The model's provider did not accept a connection in time. Please try again."),
-    "reset": (502, "upstream_reset", "The model's provider closed the connection. Please try again."),
-    "truncated": (502, "upstream_truncated", "The model's provider ended its answer early. Please try again."),
-    "protocol": (502, "upstream_protocol_error", "The model's provider did not answer in valid HTTP."),
-    "denied": (502, "upstream_denied", "The model's provider has an address that must not be called."),
-    "too_large": (502, "upstream_too_large", "The model's provider sent an answer that is too large to pass on."),
-}
-
 
 def provider_fault(error: OutboundError) -> GatewayError:
     """What a client is told of a provider that could not answer."""
-    status, code, message = _FAULTS[error.kind]
+    match error.kind:
+        case "connect":
+            return _fault(502, "upstream_unreachable", "The model's provider cannot be reached. Please try again later.")
+        case "connect_timeout":
+            return _fault(504, "upstream_connect_timeout", "The model's provider did not accept a connection in time. Please try again.")
+        case "reset":
+            return _fault(502, "upstream_reset", "The model's provider closed the connection. Please try again.")
+        case "truncated":
+            return _fault(502, "upstream_truncated", "The model's provider ended its answer early. Please try again.")
+        case "protocol":
+            return _fault(502, "upstream_protocol_error", "The model's provider did not answer in valid HTTP.")
+        case "denied":
+            return _fault(502, "upstream_denied", "The model's provider has an address that must not be called.")
+        case "too_large":
+            return _fault(502, "upstream_too_large", "The model's provider sent an answer that is too large to pass on.")
+
+
+def _fault(status: int, code: str, message: str) -> GatewayError:
     return GatewayError(status, "internal_error", code, message)
 
 

@@ -2,32 +2,7 @@
 
 A model name is a base and, after ``?``, options in query form: ``sim-chat?latency=200&tokens=50&rate=100``. The base is
 one of `BASES` (an ordinary answer, or one fault), or ``sim-`` and an HTTP error status (``sim-429``, ``sim-503``). The
-options mean the same on every base:
-
-| option | meaning | default |
-| --- | --- | --- |
-| ``latency`` | milliseconds before the first byte of the answer | of the simulator (0) |
-| ``rate`` | tokens per second of each choice; 0 is as fast as the socket takes them | of the simulator (0) |
-| ``tokens`` | completion tokens when the request allows as many | 16 |
-| ``input`` | prompt tokens, whatever the request holds | words of the request |
-| ``cached`` | of the prompt tokens, read from the provider's cache | 0 |
-| ``cache_write`` | of the prompt tokens, written to the provider's cache for the shorter time | 0 |
-| ``cache_write_1h`` | of the prompt tokens, written to the provider's cache for the longer time | 0 |
-| ``reasoning`` | of the completion tokens, thought and not shown (counted, and never in the text) | 0 |
-| ``thinking`` | of the completion tokens, thought and shown as the dialect shows thinking, unless the request forbids it | 0 |
-| ``redacted`` | 1: the thinking is shown sealed: redacted_thinking, encrypted_content without a summary | 0 |
-| ``reasoning_as`` | the member that holds a chat's thinking: reasoning_content, reasoning, both, or reasoning_details | reasoning_content |
-| ``calls`` | tools called in place of text, the request's own in turn; until the request ends in a tool's result | 0 |
-| ``preface`` | tokens of text before the calls | 0 |
-| ``interleaved`` | 1: the arguments of a chat's calls arrive in turn (0, 1, 0, 1) | 0 |
-| ``unfinished`` | 1: the last call's arguments end half way, and the answer ends as if they were whole | 0 |
-| ``refusal`` | 1: the model refuses | 0 |
-| ``vllm`` | 1: a chat's choices have the ``stop_reason`` that vLLM adds | 0 |
-| ``strict`` | 1: a chat is refused for members that OpenAI does not know, as other servers do not | 0 |
-| ``after`` | tokens sent before a fault in a stream | 3 |
-| ``retry_after`` | seconds in the ``retry-after`` header of an error status | 1 for 429 and 503 |
-| ``split`` | bytes per write to the socket, to try every boundary; 0 is not to split | 0 |
-| ``reset`` | 1: a broken connection ends with RST in place of FIN | 0 |
+`OPTIONS` mean the same on every base. docs/simulator.md is made from both.
 """
 
 from functools import lru_cache
@@ -74,6 +49,35 @@ BASES = {
     "sim-tool": "sim-chat?calls=1: a call of the request's first tool in place of text",
 }
 """Every base name and what it does beside an ordinary answer."""
+
+OPTIONS = {
+    "latency": ("milliseconds before the first byte of the answer", "of the simulator (0)"),
+    "rate": ("tokens per second of each choice; 0 is as fast as the socket takes them", "of the simulator (0)"),
+    "tokens": ("completion tokens when the request allows as many", "16"),
+    "input": ("prompt tokens, whatever the request holds", "words of the request"),
+    "cached": ("of the prompt tokens, read from the provider's cache", "0"),
+    "cache_write": ("of the prompt tokens, written to the provider's cache for the shorter time", "0"),
+    "cache_write_1h": ("of the prompt tokens, written to the provider's cache for the longer time", "0"),
+    "reasoning": ("of the completion tokens, thought and not shown (counted, and never in the text)", "0"),
+    "thinking": ("of the completion tokens, thought and shown as the dialect shows thinking, unless the request forbids it", "0"),
+    "redacted": ("1: the thinking is shown sealed: redacted_thinking, encrypted_content without a summary", "0"),
+    "reasoning_as": (
+        "the member that holds a chat's thinking: reasoning_content, reasoning, both, or reasoning_details",
+        "reasoning_content",
+    ),
+    "calls": ("tools called in place of text, the request's own in turn; until the request ends in a tool's result", "0"),
+    "preface": ("tokens of text before the calls", "0"),
+    "interleaved": ("1: the arguments of a chat's calls arrive in turn (0, 1, 0, 1)", "0"),
+    "unfinished": ("1: the last call's arguments end half way, and the answer ends as if they were whole", "0"),
+    "refusal": ("1: the model refuses", "0"),
+    "vllm": ("1: a chat's choices have the `stop_reason` that vLLM adds", "0"),
+    "strict": ("1: a chat is refused for members that OpenAI does not know, as other servers do not", "0"),
+    "after": ("tokens sent before a fault in a stream", "3"),
+    "retry_after": ("seconds in the `retry-after` header of an error status", "1 for 429 and 503"),
+    "split": ("bytes per write to the socket, to try every boundary; 0 is not to split", "0"),
+    "reset": ("1: a broken connection ends with RST in place of FIN", "0"),
+}
+"""Every option: what it means, and its default."""
 
 LISTED = ("sim-chat", "sim-embed", "sim-rerank", "sim-image", "sim-speech", "sim-transcribe")
 """What GET /v1/models lists: the models that answer properly."""
@@ -137,10 +141,10 @@ def parse(model: str) -> Behaviour | None:
                 raise UnknownOption(f"simulator option 'reasoning_as' wants one of {', '.join(REASONING_AS)}")
             values[name] = value
             continue
-        if name not in _OPTIONS:
-            raise UnknownOption(f"unknown simulator option '{name}' (known: {', '.join(sorted([*_OPTIONS, 'reasoning_as']))})")
+        if name not in _NUMBERS:
+            raise UnknownOption(f"unknown simulator option '{name}' (known: {', '.join(sorted(OPTIONS))})")
         try:
-            number = _OPTIONS[name](value)
+            number = _NUMBERS[name](value)
         except ValueError:
             raise UnknownOption(f"simulator option '{name}' wants a number") from None
         if not 0 <= number < 1e9:
@@ -151,9 +155,5 @@ def parse(model: str) -> Behaviour | None:
 
 
 _FRACTIONS = ("latency", "rate", "retry_after")
-_OPTIONS: dict[str, type[int] | type[float]] = {
-    name: float if name in _FRACTIONS else int
-    for name in Behaviour.__annotations__
-    if name not in ("base", "status", "ordinary", "reasoning_as")
-}
+_NUMBERS: dict[str, type[int] | type[float]] = {name: float if name in _FRACTIONS else int for name in OPTIONS if name != "reasoning_as"}
 _EXTRAORDINARY = ("thinking", "calls", "refusal", "vllm")

@@ -52,8 +52,6 @@ class LimitsForm(msgspec.Struct, kw_only=True):
     requests_per_second: float | None = None
     burst_size: int | None = None
     capacity: int | None = None
-    batch_capacity: int | None = None
-    throughput: float | None = None
     max_output_tokens: int | None = None
     tokenizer: str | None = None
     bodies: models.Bodies | None = None
@@ -273,6 +271,8 @@ async def show_pricing(context: Context) -> View:
         model,
         versions=versions,
         purposes=PURPOSES,
+        # There are no batches to price. A price that a program set for them can be seen and ended.
+        choices=[key for key in PURPOSES if key != "batch" or key in in_force],
         purpose=purpose,
         terms=terms,
         in_force=in_force,

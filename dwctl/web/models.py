@@ -15,7 +15,7 @@ ROUTES: list[Route] = []
 PAGE_SIZE = 50
 _SORTS: dict[str, Sort] = {"alias": "alias", "price": "price_from", "context": "context_window"}
 
-PURPOSES: dict[Purpose, str] = {"realtime": "API keys", "playground": "Playground", "batch": "Batches"}
+PURPOSES: dict[Purpose, str] = {"realtime": "API keys", "playground": "Playground", "batch": "Batches (not served)"}
 """What a price is for, in words."""
 OBSTACLES: dict[Obstacle, str] = {
     "provider": "Its provider does not list it any more, so it is served to nobody.",

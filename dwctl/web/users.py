@@ -1,12 +1,13 @@
 """``/admin/users``: who there is, what they may do, which groups they are in; inviting, resetting a password, deleting."""
 
+from collections.abc import Collection
 from typing import Any, Literal
 
 import msgspec
 
 from dwctl.accounts import NIL
 from dwctl.accounts.passwords import generate
-from dwctl.accounts.policy import MEANINGS, Role
+from dwctl.accounts.policy import MEANINGS, UNUSED, Role
 from dwctl.doorway import Context, Needs, Route
 from dwctl.operations import groups, sign_in, users
 from dwctl.operations.account_views import UserResponse
@@ -46,6 +47,7 @@ class UserForm(msgspec.Struct, kw_only=True):
     display_name: str | None = None
     roles: list[Role] = []
     verified: bool = False
+    zero_data_retention: bool = False
     revision: int
 
 
@@ -186,7 +188,7 @@ async def show(context: Context) -> View:
         user=user,
         mine=mine,
         every=every,
-        roles=_roles(),
+        roles=_roles(user.roles),
         balance=services.ledger.balances.balance(user.id),
         native=services.config.auth.native.enabled,
     )
@@ -196,7 +198,9 @@ async def show(context: Context) -> View:
 async def change(context: Context) -> Any:
     """Change name and roles."""
     form: UserForm = context.body
-    body = UserUpdate(display_name=form.display_name, roles=form.roles, verified=form.verified)
+    body = UserUpdate(
+        display_name=form.display_name, roles=form.roles, verified=form.verified, zero_data_retention=form.zero_data_retention
+    )
     user = await users.update_user(context.services, context.actor, context.uuid("user_id"), body, revision=form.revision)
     return go(f"/admin/users/{user.id}", f"{user.username} is saved.")
 
@@ -237,9 +241,13 @@ add_deletion(
 )
 
 
-def _roles() -> list[tuple[str, str, str]]:
-    """The roles that can be given: value, words, what they are for."""
-    return [(role, role_words(role), meaning) for role, meaning in MEANINGS.items() if role != "StandardUser"]
+def _roles(held: Collection[str] = ()) -> list[tuple[str, str, str]]:
+    """The roles that can be given or taken: value, words, what they are for. One that opens nothing is among them if it is held."""
+    return [
+        (role, role_words(role), meaning)
+        for role, meaning in MEANINGS.items()
+        if role != "StandardUser" and (role not in UNUSED or role in held)
+    ]
 
 
 def _secret_view(context: Context, user: UserResponse, password: str, *, created: bool) -> View:

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -9,6 +10,9 @@ from build.raised_errors import Raised, raised
 from build.reference import PAGES
 from dwctl import config
 from dwctl.cli import program
+from dwctl.gateway.dispatch import provider_fault
+from dwctl.outbound import OutboundError
+from dwctl.outbound.client import Kind
 from tests.appliance import ROOT
 
 
@@ -26,6 +30,34 @@ def test_errors_are_found_through_the_functions_that_make_them() -> None:
     assert any(error.message == "Group with ID {group_id} not found" and error.status == 404 for error in found)
     assert not [error for error in found if not re.fullmatch(r"[a-z_]+(\{[a-z_]+\})?", error.code)]
     assert Raised("insufficient_permissions", 403, "Insufficient permissions to {verb} {resource}", "accounts.policy") in found
+    assert by_code["invalid_form"].status == 422
+    assert by_code["reset_link_expired"].message == "This link has been used, or is too old. Ask for a new one."
+
+
+def test_what_the_outbound_client_reports_is_among_the_errors() -> None:
+    page = (ROOT / "docs" / "errors.md").read_text()
+    for kind in get_args(Kind):
+        error = provider_fault(OutboundError(kind, "of no interest"))
+        assert re.search(rf"^\| {error.status} \| `{error.code}` \| .*{re.escape(error.message)}", page, re.MULTILINE), kind
+
+
+def test_an_error_whose_code_cannot_be_read_is_a_mistake(tmp_path: Path) -> None:
+    module = tmp_path / "room.py"
+    module.write_text("def passed_on(said):\n    raise GatewayError(502, 'api_error', said.code or 'upstream_error', said.message)\n")
+    assert raised(tmp_path) == [Raised("upstream_error", 502, "", "room")]
+    module.write_text(
+        "def fault(kind):\n    status, code, message = FAULTS[kind]\n    return GatewayError(status, 'api_error', code, message)\n"
+    )
+    with pytest.raises(ValueError, match="room, line 3: write the error's code out"):
+        raised(tmp_path)
+
+
+def test_errors_of_administration_are_not_among_those_of_inference() -> None:
+    inference, administration = (ROOT / "docs" / "errors.md").read_text().split("## Administration")
+    for message in ("A transaction with this source_id already exists.", "source_id must have 1 to 255 characters."):
+        assert message in administration
+        assert message not in inference
+    assert "recording_unavailable" in inference
 
 
 def pages() -> list[Path]:
@@ -36,6 +68,18 @@ def pages() -> list[Path]:
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
         assert (page.parent / target).exists(), f"{page.name} points to {target}"
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_a_heading_stands_once_on_a_page_and_links_to_headings_find_theirs(page: Path) -> None:
+    def headings(text: str) -> list[str]:
+        prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+        return [re.sub(r"\W+", "-", words.lower()).strip("-") for words in re.findall(r"^#+ (.+)$", prose, re.MULTILINE)]
+
+    text = page.read_text()
+    assert len(headings(text)) == len(set(headings(text)))
+    for target, heading in re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", text):
+        assert heading in headings((page.parent / target).read_text() if target else text), f"{page.name} points to {target}#{heading}"
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
