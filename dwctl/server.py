@@ -13,6 +13,7 @@ import socket
 import ssl
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import structlog
 import uvloop
 from sanic import Sanic
 from sanic.application.state import ApplicationServerInfo
+from sanic.constants import HTTP_METHODS
 from sanic.exceptions import RequestCancelled, RequestTimeout, SanicException
 from sanic.handlers import ErrorHandler
 from sanic.http.constants import HTTP, Stage
@@ -117,9 +119,9 @@ class Errors(ErrorHandler):
             error = _REFUSALS.get(status) or GatewayError(
                 status, "invalid_request_error", "bad_request", "The request cannot be understood."
             )
-            headers = getattr(exception, "headers", None)
+            headers = {"allow": _allowed(request)} if status == 405 else dict(getattr(exception, "headers", None) or {})
             if headers:
-                error = GatewayError(error.status, error.type, error.code, error.message, headers=dict(headers))
+                error = GatewayError(error.status, error.type, error.code, error.message, headers=headers)
         else:
             log.error("request_failed", exc_info=exception)
             error = GatewayError(500, "internal_error", "internal_error", "An internal error occurred. Please try again later.")
@@ -131,6 +133,16 @@ class Errors(ErrorHandler):
             page: HTTPResponse = request.app.ctx.refusal_page(request, error)  # Sanic awaits what can be awaited
             return page
         return doorway.respond_error(error)
+
+
+def _allowed(request: Request) -> str:
+    """The methods that the path takes, for ``Allow``; Sanic itself knows them only of paths without parameters."""
+    found = []
+    for method in HTTP_METHODS:
+        with suppress(SanicException):
+            request.app.router.get(request.path, method, None)
+            found.append(method)
+    return ", ".join(found)
 
 
 _REFUSALS = {

@@ -194,8 +194,8 @@ def register(app: Sanic, gateway: Gateway, proxies: TrustedProxies) -> None:
             raise bad_request("Send a JSON object whose 'model' is the model's name.", param="model") from None
         return listing.ollama_model(_named(models, str(name)))
 
-    async def ollama_version(_: Request) -> HTTPResponse:
-        return HTTPResponse(msgspec.json.encode(listing.ollama_version()), 200, content_type="application/json")
+    async def ollama_version(request: Request) -> HTTPResponse:
+        return HTTPResponse(msgspec.json.encode(listing.ollama_version()), 200, _id_headers(request), "application/json")
 
     async def is_here(_: Request) -> HTTPResponse:
         return HTTPResponse(status=200)

@@ -22,7 +22,12 @@ def openai_model(model: ModelEntry) -> dict[str, Any]:
 
 
 def openai_list(models: Sequence[ModelEntry], query: Mapping[str, str]) -> dict[str, Any]:
-    """``group``: ids of groups, of which one must have the model. Raises GatewayError 400."""
+    """``group``: ids of groups, of which one must have the model. Every model is available for realtime, so that
+    ``available_for_realtime=false`` asks for none; ``include_reasoning_capabilities`` adds nothing, since they are not known.
+    Raises GatewayError 400."""
+    _flag(query, "include_reasoning_capabilities")
+    if _flag(query, "available_for_realtime") is False:
+        models = ()
     if (groups := query.get("group")) is not None:
         try:
             wanted = {str(uuid.UUID(part.strip())) for part in groups.split(",")}
@@ -68,6 +73,13 @@ def anthropic_list(models: Sequence[ModelEntry], query: Mapping[str, str]) -> di
         "first_id": chosen[0].alias if chosen else None,
         "last_id": chosen[-1].alias if chosen else None,
     }
+
+
+def _flag(query: Mapping[str, str], name: str) -> bool | None:
+    given = query.get(name)
+    if given not in (None, "true", "false"):
+        raise bad_request(f"'{name}' must be true or false.", code="invalid_query_parameter", param=name)
+    return None if given is None else given == "true"
 
 
 def ollama_list(models: Sequence[ModelEntry]) -> dict[str, Any]:

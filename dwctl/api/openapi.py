@@ -4,7 +4,7 @@ Administration comes from the doorway's route table: paths, parameters, body and
 ``inference_reference``.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -34,12 +34,21 @@ _ERROR = {
     },
     "additionalProperties": True,
 }
-_REQUEST_ID = {"x-request-id": {"schema": {"type": "string"}, "description": "Names the request in the log."}}
-_MODEL_ERROR = {
-    "type": "object",
-    "required": ["error"],
-    "properties": {"error": {**_ERROR["properties"]["error"], "additionalProperties": True}},  # type: ignore[index]
+_REFUSAL = {
+    "description": (
+        "What was wrong: with the input (400, 413, 415, 422), with who asks (401, 403), with what is there (404, 409, 412), or with the"
+        " server (500, 503). 429 and 503 have a `Retry-After` header."
+    ),
+    "content": {"application/json": {"schema": {"$ref": _REF.format(name="Error")}}},
 }
+_IF_MATCH = {
+    "name": "if-match",
+    "in": "header",
+    "schema": {"type": "string"},
+    "description": "The `ETag` of what the caller has seen; 412 `stale_revision` if it has been changed since.",
+}
+_ETAG = {"etag": {"schema": {"type": "string"}, "description": "The revision, for `If-Match`."}}
+_REQUEST_ID = {"x-request-id": {"schema": {"type": "string"}, "description": "Names the request in the log."}}
 
 
 def admin_document(routes: Iterable[Route]) -> dict[str, Any]:
@@ -59,8 +68,9 @@ def admin_document(routes: Iterable[Route]) -> dict[str, Any]:
             "parameters": [
                 *({"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in entry.parameters),
                 *_query_parameters(query, components),
+                *([_IF_MATCH] if entry.compares_revisions else []),
             ],
-            "responses": {str(entry.status): _response(returns), **_errors_of(entry)},
+            "responses": {str(entry.status): _response(entry, returns), "default": {"$ref": "#/components/responses/Error"}},
             "security": [] if isinstance(entry.policy, Public) else [{"session": []}, {"key": []}],
             "x-policy": _policy(entry.policy),
         }
@@ -75,8 +85,8 @@ def admin_document(routes: Iterable[Route]) -> dict[str, Any]:
         "info": {"title": "dwctl administration", "version": dwctl.__version__},
         "paths": paths,
         "components": {
-            "schemas": {**components, "Error": _ERROR},
-            "responses": {"Error": {"description": "What was wrong.", "content": {"application/json": {"schema": _ref("Error")}}}},
+            "schemas": {**_with_numbers(components), "Error": _ERROR},
+            "responses": {"Error": _REFUSAL},
             "securitySchemes": {
                 "key": {"type": "http", "scheme": "bearer", "description": "An API key of purpose platform."},
                 "session": {"type": "apiKey", "in": "cookie", "name": "dwctl_session"},
@@ -96,33 +106,29 @@ def _query_parameters(query: dict[str, Any] | None, components: dict[str, Any]) 
     ]
 
 
+def _with_numbers(schema: Any) -> Any:
+    """The schema with decimals as msgspec reads them: from text, which is what it says, or from a number."""
+    if isinstance(schema, list):
+        return [_with_numbers(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    told = {name: _with_numbers(part) for name, part in schema.items()}
+    return {**told, "type": ["string", "number"]} if told.get("format") == "decimal" else told
+
+
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
     """A query parameter is there or not; it is never null."""
     some = [option for option in schema.get("anyOf", ()) if option != {"type": "null"}]
     return some[0] if len(some) == 1 else {name: value for name, value in schema.items() if name != "default" or value is not None}
 
 
-def _response(schema: dict[str, Any] | None) -> dict[str, Any]:
-    if schema is None:
-        return {"description": "Done."}
-    return {"description": "Done.", "content": {"application/json": {"schema": schema}}}
-
-
-def _errors_of(entry: Route) -> dict[str, Any]:
-    statuses = ["503"]
-    if not isinstance(entry.policy, Public):
-        statuses.append("401")
-    if isinstance(entry.policy, Needs):
-        statuses.append("403")
-    if entry.body is not None:
-        statuses += ["400", "409", "415", "422"]
-    elif entry.query is not None or entry.parameters:
-        statuses.append("400")
-    if entry.parameters:
-        statuses.append("404")
-    if entry.method == "PATCH":
-        statuses.append("412")
-    return {status: {"$ref": "#/components/responses/Error"} for status in sorted(statuses)}
+def _response(entry: Route, schema: dict[str, Any] | None) -> dict[str, Any]:
+    answer: dict[str, Any] = {"description": "Done."}
+    if "revision" in getattr(entry.returns, "__struct_fields__", ()):
+        answer["headers"] = _ETAG
+    if schema is not None:
+        answer["content"] = {"application/json": {"schema": schema}}
+    return answer
 
 
 def _policy(policy: Policy) -> dict[str, Any]:
@@ -143,43 +149,57 @@ def _ref(name: str) -> dict[str, str]:
     return {"$ref": _REF.format(name=name)}
 
 
+def _any_of(names: Sequence[str]) -> dict[str, Any]:
+    return _ref(names[0]) if len(names) == 1 else {"anyOf": [_ref(name) for name in names]}
+
+
 def inference_document() -> dict[str, Any]:
     """The document of the inference surface."""
     paths: dict[str, dict[str, Any]] = {}
     for described in inference_reference.OPERATIONS:
-        content: dict[str, Any] = {"application/json": {"schema": described.response or {}}}
-        if described.streams:
-            content["text/event-stream"] = {"schema": {"type": "string"}}
-        calls = described.method == "POST"
+        error = {"application/json": {"schema": _any_of(described.errors)}}
+        refusals = {"default": "Any other refusal.", **(inference_reference.ERRORS if described.calls else {})}
         operation: dict[str, Any] = {
             "summary": described.summary,
             "description": described.description,
-            "parameters": [*described.parameters, *([inference_reference.TAGS] if calls else [])],
-            "responses": {
-                status: {"description": meaning, "content": {"application/json": {"schema": _ref("Error")}}}
-                for status, meaning in inference_reference.ERRORS.items()
-                if calls or status in ("401", "404")
-            },
+            "parameters": [*described.parameters, *(inference_reference.OF_CALLS if described.calls else ())],
+            "responses": {status: {"description": meaning, "content": error} for status, meaning in refusals.items()},
         }
         if described.response is not None:
+            content = {"application/json": {"schema": described.response}}
+            if described.streams is not None:
+                content[described.streams] = {"schema": {"type": "string"}}
             operation["responses"]["200"] = {
-                "description": "The provider's answer." if calls else "Done.",
-                "headers": {"x-request-id": {"schema": {"type": "string"}, "description": "Names the request in the log."}}
-                if calls
-                else {},
+                "description": "The provider's answer." if described.calls else "Done.",
+                "headers": _REQUEST_ID,
                 "content": content,
             }
         if described.request is not None:
-            operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": described.request}}}
+            body = {"schema": described.request}
+            operation["requestBody"] = {"required": True, "content": dict.fromkeys(described.takes, body)}
+        if not described.needs_key:
+            operation["security"] = []
         paths.setdefault(inference_reference.ROOT + described.path, {})[described.method.lower()] = operation
     return {
         "openapi": "3.1.0",
-        "info": {"title": "dwctl inference", "version": dwctl.__version__},
-        "security": [{"key": []}],
+        "info": {
+            "title": "dwctl inference",
+            "version": dwctl.__version__,
+            "description": "What is under `/ai/v1` is also under `/v1`, and what is under `/ai/api` also under `/api`.",
+        },
+        "security": [{"key": []}, {"x-api-key": []}],
         "paths": paths,
         "components": {
-            "schemas": {"Error": _MODEL_ERROR},
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "An API key for inference."}},
+            "schemas": inference_reference.ERROR_SCHEMAS,
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer", "description": "An API key for inference."},
+                "x-api-key": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "x-api-key",
+                    "description": "The same, as Anthropic's clients send it.",
+                },
+            },
         },
     }
 

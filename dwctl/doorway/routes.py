@@ -43,6 +43,11 @@ class Route(msgspec.Struct, frozen=True):
         return tuple(_PARAMETER.findall(self.path))
 
     @property
+    def compares_revisions(self) -> bool:
+        """Whether the handler obeys ``If-Match``."""
+        return Context.expected_revision.__name__ in self.handler.__code__.co_names
+
+    @property
     def description(self) -> str:
         """The handler's docstring."""
         return (self.handler.__doc__ or "").strip()

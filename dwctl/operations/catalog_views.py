@@ -91,18 +91,18 @@ class ModelView(msgspec.Struct, kw_only=True):
     is_composite: bool = False
     inactive: bool
     deleted: bool
-    created_by: str | UnsetType | None
+    created_by: str | UnsetType | None = UNSET
     created_at: str
     updated_at: str
-    requests_per_second: float | UnsetType | None
-    burst_size: int | UnsetType | None
-    capacity: int | UnsetType | None
-    batch_capacity: int | UnsetType | None
-    throughput: float | UnsetType | None
+    requests_per_second: float | UnsetType | None = UNSET
+    burst_size: int | UnsetType | None = UNSET
+    capacity: int | UnsetType | None = UNSET
+    batch_capacity: int | UnsetType | None = UNSET
+    throughput: float | UnsetType | None = UNSET
     max_output_tokens: int | None
-    tokenizer: str | UnsetType | None
-    bodies: str | UnsetType | None
-    always_stream_usage: bool | UnsetType
+    tokenizer: str | UnsetType | None = UNSET
+    bodies: str | UnsetType | None = UNSET
+    always_stream_usage: bool | UnsetType = UNSET
     revision: int
     groups: list[GroupResponse] | UnsetType = UNSET
     metrics: ModelMetrics | UnsetType = UNSET

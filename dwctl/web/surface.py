@@ -105,6 +105,7 @@ class Pages:
         else:
             values = {"error": error, "roles": roles_named(error.missing_right), "now": now_us()}
             result = View("errors/page.html", values, error.status)
+        result.headers.update(error.headers)
         if error.retry_after is not None:
             result.headers["retry-after"] = str(max(1, -int(-error.retry_after // 1)))
         return self._show(context, result)

@@ -309,3 +309,19 @@ async def test_inactive_models_are_out_of_sight(server: Administration, endpoint
     secret = await server.key_of(await server.person())
     assert (await server.ask("GET", f"/admin/api/v1/models/{model['id']}", secret=secret)).status == 404
     assert _aliases(await server.ask("GET", "/admin/api/v1/models?inactive=true", secret=secret)) == []
+
+
+async def test_what_a_key_lists_for_realtime(server: Administration, endpoint: str) -> None:
+    await _create(server, endpoint, "m", groups=[NIL])
+    secret = await server.key_of(await server.person(), "realtime")
+
+    async def listed(query: str) -> list[str]:
+        answer = await server.ask("GET", f"/ai/v1/models?{query}", secret=secret)
+        assert answer.status == 200, answer
+        return [model["id"] for model in answer.body["data"]]
+
+    assert await listed("available_for_realtime=true&include_reasoning_capabilities=false") == ["m"]
+    assert await listed("available_for_realtime=false&include_reasoning_capabilities=true") == []
+    for name in ("available_for_realtime", "include_reasoning_capabilities"):
+        wrong = await server.ask("GET", f"/ai/v1/models?{name}=maybe", secret=secret)
+        assert (wrong.status, wrong.body["error"]["code"], wrong.param) == (400, "invalid_query_parameter", name)

@@ -71,6 +71,23 @@ async def test_unknown_paths_and_methods_are_json(sqlite_url: str, data_dir: Pat
             assert answer.message
 
 
+async def test_a_refused_method_names_those_that_are_taken(sqlite_url: str, data_dir: Path) -> None:
+    async with serving(sqlite_url, configuration(data_dir, sqlite_url)) as server:
+        for method, path, allowed in (
+            ("PUT", "/admin/api/v1/users", {"GET", "POST"}),
+            ("PUT", "/admin/api/v1/groups/1", {"GET", "PATCH", "DELETE"}),
+            ("PUT", "/admin/api/v1/users/current/api-keys", {"GET", "POST"}),
+            ("DELETE", "/v1/chat/completions", {"POST"}),
+            ("GET", "/ai/v1/nothing", {"POST"}),
+            ("PATCH", "/ai/v1/models/a/b", {"GET"}),
+            ("POST", "/models/1", {"GET", "HEAD"}),
+        ):
+            for accept in ("application/json", "text/html"):
+                answer = await server.ask(method, path, headers={"accept": accept})
+                assert answer.status == 405, f"{path}: {answer}"
+                assert {*answer.headers["Allow"].split(", ")} == allowed, path
+
+
 async def test_cors(sqlite_url: str, data_dir: Path) -> None:
     ui, evil = "https://ui.example", "https://evil.example"
     cors = Cors(allowed_origins=(ui,), allow_credentials=True, max_age=60.0)
