@@ -62,7 +62,7 @@ def _body_reader(request: Request) -> Callable[[int], Awaitable[bytes]]:
                         raise _too_large(limit)
         except BadRequest:
             raise bad_request("The request body is not framed as HTTP asks for.") from None
-        transport = request.transport
+        transport: Any = request.transport
         if size > _NEVER_PAUSED_BYTES and transport is not None and not transport.is_closing():
             # Sanic pauses a connection that has much to be read, and only one that is read tells that the client has left.
             transport.resume_reading()
