@@ -119,6 +119,15 @@ async def test_an_expiry_that_could_not_be_shown_is_refused(server: Administrati
     assert (await server.admin("GET", KEYS)).body["data"] is not None
 
 
+async def test_an_expiry_is_shown_to_the_microsecond_up_to_the_last_one(server: Administration) -> None:
+    shown = ["9999-12-31T23:59:59.999999Z", "3000-01-01T00:00:00.999999Z"]
+    for number, written in enumerate(("9999-12-31T23:59:59.9999999Z", shown[1])):
+        created = await server.admin("POST", KEYS, json={"name": f"k{number}", "expires_at": written})
+        assert (created.status, created.body["expires_at"]) == (201, shown[number])
+    listed = (await server.admin("GET", KEYS)).body["data"]
+    assert {key["expires_at"] for key in listed} == {None, *shown}
+
+
 async def test_rotation_ends_the_old_secret(server: Administration) -> None:
     key = (await server.admin("POST", KEYS, json={"name": "k", "purpose": "platform"})).body
     assert (await server.ask("GET", "/admin/api/v1/users/current", secret=key["key"])).status == 200
