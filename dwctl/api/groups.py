@@ -78,7 +78,8 @@ async def update_group(context: Context) -> GroupResponse:
 @route(ROUTES, "DELETE", f"{BASE}/<group_id>", policy=Needs("Groups", "delete_all"), status=204, summary="Delete a group", tag=TAG)
 async def delete_group(context: Context) -> None:
     """Delete a group; members lose what only it gave them. Everyone is protected."""
-    await groups.delete_group(context.services, context.actor, context.uuid("group_id"))
+    group_id = context.uuid("group_id")
+    await groups.delete_group(context.services, context.actor, group_id, revision=context.expected_revision())
 
 
 @route(

@@ -149,7 +149,7 @@ async def change_model(context: Context) -> ModelView:
 async def delete_model(context: Context) -> str:
     """Delete a model; its alias is free again, its requests and charges stay."""
     model_id = context.uuid("model_id")
-    await models.delete_model(context.services, context.actor, model_id)
+    await models.delete_model(context.services, context.actor, model_id, revision=context.expected_revision())
     return model_id
 
 

@@ -95,7 +95,7 @@ async def update_user(context: Context) -> UserResponse:
     tag="users",
 )
 async def delete_user(context: Context) -> None:
-    await users.delete_user(context.services, context.actor, context.user_id())
+    await users.delete_user(context.services, context.actor, context.user_id(), revision=context.expected_revision())
 
 
 @route(

@@ -14,7 +14,7 @@ from dwctl.accounts import NIL, Actor, new_secret, policy
 from dwctl.errors import GatewayError, bad_request, conflict, forbidden, not_found
 from dwctl.operations.account_views import KEY_COLUMNS, ApiKeyInfoResponse, ApiKeyResponse, in_chunks, key_view
 from dwctl.operations.audit import audit
-from dwctl.operations.rows import about, canonical, change_row
+from dwctl.operations.rows import about, canonical, change_row, check_revision
 from dwctl.operations.services import Services
 from dwctl.operations.users import check_text, delete_key_row, live_user, optional_text, read_user
 from dwctl.store import Changes, Row, Tx
@@ -205,9 +205,11 @@ async def update_key(
     return await get_key(services, actor, owner_id, key_id)
 
 
-async def rotate_key(services: Services, actor: Actor, owner_id: str, key_id: str, *, overlap: Overlap = "now") -> RotatedKey:
+async def rotate_key(
+    services: Services, actor: Actor, owner_id: str, key_id: str, *, overlap: Overlap = "now", revision: int | None = None
+) -> RotatedKey:
     """Give a key a new secret. The old one ends at once, or goes on for a while as a key of its own, so that its last use shows whether
-    it is still needed. Raises GatewayError 403, 404."""
+    it is still needed. Raises GatewayError 403, 404, 412."""
     policy.require_for(actor, "ApiKeys", "update_all", owner_id)
     secret, secret_hash, hint = new_secret()
     old_id = ids.new_text()
@@ -218,7 +220,7 @@ async def rotate_key(services: Services, actor: Actor, owner_id: str, key_id: st
         _refuse_stronger(actor, holder, row.purpose)
         now = clock.now_us()
         old = {name: getattr(row, name) for name in ApiKey._meta.fields_map}
-        await change_row(tx, row, {"secret_hash": secret_hash, "secret_hint": hint, "last_used_at": None})
+        await change_row(tx, row, {"secret_hash": secret_hash, "secret_hint": hint, "last_used_at": None}, revision=revision)
         ends_at = None
         if seconds := OVERLAPS[overlap]:
             ends_at = now + seconds * clock.MICROSECONDS
@@ -238,12 +240,12 @@ async def rotate_key(services: Services, actor: Actor, owner_id: str, key_id: st
     return RotatedKey(secret, old_id, clock.to_rfc3339(ends_at))
 
 
-async def delete_key(services: Services, actor: Actor, owner_id: str, key_id: str) -> None:
-    """Delete a key softly; it ends at once. Raises GatewayError 403, 404."""
+async def delete_key(services: Services, actor: Actor, owner_id: str, key_id: str, *, revision: int | None = None) -> None:
+    """Delete a key softly; it ends at once. Raises GatewayError 403, 404, 412."""
     policy.require_for(actor, "ApiKeys", "delete_all", owner_id)
 
     async def write(tx: Tx) -> int:
-        await _live_key(tx, owner_id, key_id)
+        check_revision(await _live_key(tx, owner_id, key_id), revision)
         await delete_key_row(tx, actor, key_id, clock.now_us())
         return await Changes.note(tx, "key", key_id)
 

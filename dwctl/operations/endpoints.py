@@ -19,7 +19,7 @@ from dwctl.dialects.names import DEFAULT, DIALECTS, DialectName
 from dwctl.errors import GatewayError, bad_request, conflict, not_found
 from dwctl.operations import models
 from dwctl.operations.audit import audit
-from dwctl.operations.rows import canonical, change_row
+from dwctl.operations.rows import canonical, change_row, check_revision
 from dwctl.operations.services import Services
 from dwctl.outbound import check_url
 from dwctl.sealing import Sealer, Secret
@@ -479,12 +479,13 @@ async def change_endpoint(services: Services, actor: Actor, endpoint_id: str, bo
             return
 
 
-async def delete_endpoint(services: Services, actor: Actor, endpoint_id: str) -> None:
-    """Delete an endpoint and its models, softly. Raises GatewayError 403, 404."""
+async def delete_endpoint(services: Services, actor: Actor, endpoint_id: str, *, revision: int | None = None) -> None:
+    """Delete an endpoint and its models, softly. Raises GatewayError 403, 404, 412."""
     policy.require(actor, "Endpoints", "delete_all")
 
     async def write(tx: Tx) -> int:
         row = await live_endpoint(endpoint_id, tx)
+        check_revision(row, revision)
         await models.delete_models(tx, actor, await DeployedModel.filter(endpoint_id=row.id, deleted_at=None).using_db(tx.orm))
         await change_row(tx, row, {"deleted_at": clock.now_us(), "live_name": None, "sealed_credential": None})
         await audit(tx, actor, "endpoints.delete", "endpoint", str(row.id), {"name": row.name, "url": row.url}, None)

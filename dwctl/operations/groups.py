@@ -28,7 +28,7 @@ from dwctl.operations.account_views import (
     users_by_id,
 )
 from dwctl.operations.audit import audit
-from dwctl.operations.rows import about, canonical, change_row, count_up, stale
+from dwctl.operations.rows import about, canonical, change_row, check_revision, count_up
 from dwctl.operations.services import Services
 from dwctl.operations.users import check_text, like, live_user, optional_text, read_user
 from dwctl.store import Changes, Tx
@@ -164,12 +164,13 @@ async def update_group(services: Services, actor: Actor, group_id: str, body: Gr
     return await _read_group(services, group_id)
 
 
-async def delete_group(services: Services, actor: Actor, group_id: str) -> None:
-    """Delete a group; its members lose what only it gave them. Raises GatewayError 403 (also for Everyone), 404."""
+async def delete_group(services: Services, actor: Actor, group_id: str, *, revision: int | None = None) -> None:
+    """Delete a group; its members lose what only it gave them. Raises GatewayError 403 (also for Everyone), 404, 412."""
     policy.require(actor, "Groups", "delete_all")
 
     async def write(tx: Tx) -> int:
         row = await _live_group(tx, group_id, "Delete")
+        check_revision(row, revision)
         now = clock.now_us()
         await Group.filter(id=row.id).using_db(tx.orm).update(deleted_at=now, live_name=None, updated_at=now, revision=row.revision + 1)
         await ModelGroup.filter(group_id=row.id).using_db(tx.orm).delete()
@@ -293,8 +294,7 @@ async def set_groups_of(
 
     async def write(tx: Tx) -> tuple[dict[Membership, bool], int | None]:
         user = await live_user(tx, user_id)
-        if revision is not None and revision != user.revision:
-            raise stale()
+        check_revision(user, revision)
         rows = await UserGroup.filter(user_id=user.id).using_db(tx.orm).values_list("group_id", flat=True)
         changes = {group_id: group_id in wanted for group_id in wanted ^ {str(held) for held in rows}}
         before = await _set_memberships(tx, actor, user, changes)

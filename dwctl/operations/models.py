@@ -14,7 +14,7 @@ from dwctl.accounts.principals import NIL
 from dwctl.errors import bad_request, conflict, not_found
 from dwctl.operations import tariffs
 from dwctl.operations.audit import audit
-from dwctl.operations.rows import canonical, change_row, count_up
+from dwctl.operations.rows import canonical, change_row, check_revision, count_up
 from dwctl.operations.services import Services
 from dwctl.operations.tariffs import TariffDefinition
 from dwctl.store import Changes, Tx
@@ -304,12 +304,13 @@ async def change_model(services: Services, actor: Actor, model_id: str, body: Mo
     await services.changes.applied(await services.store.write(write))
 
 
-async def delete_model(services: Services, actor: Actor, model_id: str) -> None:
-    """Delete a model softly. Raises GatewayError 403, 404."""
+async def delete_model(services: Services, actor: Actor, model_id: str, *, revision: int | None = None) -> None:
+    """Delete a model softly. Raises GatewayError 403, 404, 412."""
     policy.require(actor, "Models", "delete_all")
 
     async def write(tx: Tx) -> int:
         row = await live_model(tx, model_id)
+        check_revision(row, revision)
         await delete_models(tx, actor, [row])
         return await Changes.note(tx, "catalog", str(row.id))
 

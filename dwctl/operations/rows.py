@@ -47,14 +47,19 @@ def stale() -> GatewayError:
     )
 
 
+def check_revision(row: Any, revision: int | None) -> None:
+    """Raise GatewayError 412 if the row is not the one that the caller saw; None: they did not say."""
+    if revision is not None and revision != row.revision:
+        raise stale()
+
+
 async def change_row(tx: Tx, row: Any, changes: dict[str, Any], *, revision: int | None = None) -> dict[str, tuple[Any, Any]]:
     """Write what differs and count the revision up; ``revision`` is what the caller saw, if it said so.
 
     Returns field -> (before, after) of what differed, empty when nothing did; ``row`` then shows the new values.
     Raises GatewayError 412 when the row has moved on, 409 when a unique value is taken.
     """
-    if revision is not None and revision != row.revision:
-        raise stale()
+    check_revision(row, revision)
     changed = {name: value for name, value in changes.items() if getattr(row, name) != value}
     if not changed:
         return {}

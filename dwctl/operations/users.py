@@ -16,7 +16,7 @@ from dwctl.errors import GatewayError, bad_request, conflict, forbidden, not_fou
 from dwctl.ledger import transactions
 from dwctl.operations.account_views import USER_COLUMNS, UserResponse, groups_of_users, user_view
 from dwctl.operations.audit import audit
-from dwctl.operations.rows import about, among, canonical, change_row
+from dwctl.operations.rows import about, among, canonical, change_row, check_revision
 from dwctl.operations.services import Services
 from dwctl.store import Changes, Tx
 from dwctl.store.tables import ApiKey, User, UserGroup
@@ -225,10 +225,18 @@ async def update_user(services: Services, actor: Actor, user_id: str, body: User
     return await read_user(services, user_id)
 
 
-async def delete_user(services: Services, actor: Actor, user_id: str) -> None:
+async def delete_user(services: Services, actor: Actor, user_id: str, *, revision: int | None = None) -> None:
     """Delete a user softly: their keys and sessions end at once, and name and e-mail address are free again.
-    Raises GatewayError 400 (oneself), 403 (also for an administrator, to others), 404."""
-    await delete_users(services, actor, [user_id])
+    Raises GatewayError 400 (oneself), 403 (also for an administrator, to others), 404, 412."""
+    policy.require(actor, "Users", "delete_all")
+
+    async def write(tx: Tx) -> int:
+        row = await live_user(tx, user_id)
+        check_revision(row, revision)
+        await _delete_user(tx, actor, row)
+        return await Changes.note(tx, "user", str(row.id))
+
+    await services.changes.applied(await services.store.write(write))
 
 
 async def delete_users(services: Services, actor: Actor, user_ids: Sequence[str]) -> None:
