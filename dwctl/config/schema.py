@@ -64,6 +64,7 @@ class Metadata(Section, frozen=True):
     region: Annotated[str | None, meaning("Where this server stands, as shown to users.")] = None
     organization: Annotated[str | None, meaning("Who runs this server, as shown to users.")] = None
     docs_url: Annotated[str | None, meaning("Where users find documentation.")] = None
+    docs_jsonl_url: Annotated[str | None, meaning("Where users find the documentation as JSON lines.")] = None
     title: Annotated[str | None, meaning("Name of this installation, as shown to users.")] = None
     ai_api_base_url: Annotated[str | None, meaning("Public base URL of the inference API, as shown to users.")] = None
 
