@@ -104,8 +104,14 @@ class ProxyHeader(Section, frozen=True):
     auto_create_users: Annotated[bool, meaning("Whether an unknown user gets an account at first sight.")] = True
 
 
+MIN_RATE, MAX_RATE = 1e-6, 1e9
+"""Requests a second: one in twelve days, and more than any machine serves."""
+
+
 class RateLimit(Section, frozen=True):
-    requests_per_second: Annotated[float, meaning("Requests a second, fractions included, of each key without a limit of its own.", gt=0)]
+    requests_per_second: Annotated[
+        float, meaning("Requests a second, fractions included, of each key without a limit of its own.", ge=MIN_RATE, le=MAX_RATE)
+    ]
     burst_size: Annotated[int | None, meaning("Requests that may come at once; absent: the rate, rounded up.", ge=1)] = None
 
 

@@ -28,9 +28,10 @@ from dwctl.operations.account_views import (
     users_by_id,
 )
 from dwctl.operations.audit import audit
-from dwctl.operations.rows import about, canonical, change_row, check_revision, count_up
+from dwctl.operations.bounds import check_description, check_text
+from dwctl.operations.rows import about, canonical, change_row, changes_of, check_revision, count_up
 from dwctl.operations.services import Services
-from dwctl.operations.users import check_text, like, live_user, optional_text, read_user
+from dwctl.operations.users import like, live_user, read_user
 from dwctl.store import Changes, Tx
 from dwctl.store.tables import Group, ModelGroup, User, UserGroup
 
@@ -43,7 +44,7 @@ class GroupCreate(msgspec.Struct, kw_only=True):
 
 
 class GroupUpdate(msgspec.Struct, kw_only=True):
-    """Body of PATCH /groups/{id}: a field left out stays; null clears the description."""
+    """Body of PATCH /groups/{id}: a field left out stays, and so does null; an empty text clears the description."""
 
     name: str | UnsetType | None = UNSET
     description: str | UnsetType | None = UNSET
@@ -110,8 +111,8 @@ async def _read_group(services: Services, group_id: str) -> GroupResponse:
 async def create_group(services: Services, actor: Actor, body: GroupCreate) -> GroupResponse:
     """A new group without members. Raises GatewayError 400, 403, 409."""
     policy.require(actor, "Groups", "create_all")
-    name = check_text(body.name, "name", 255)
-    description = optional_text(body.description, "description", 2048)
+    name = check_text(body.name, "name")
+    description = check_description(body.description)
     group_id = ids.new_text()
 
     async def write(tx: Tx) -> int:
@@ -140,11 +141,11 @@ async def insert_group(tx: Tx, actor: Actor, group_id: str, *, name: str, descri
 async def update_group(services: Services, actor: Actor, group_id: str, body: GroupUpdate, *, revision: int | None = None) -> GroupResponse:
     """Change a group. Raises GatewayError 400, 403 (also for Everyone), 404, 409, 412."""
     policy.require(actor, "Groups", "update_all")
-    changes: dict[str, Any] = {}
-    if body.name is not UNSET and body.name is not None:
-        changes["name"] = changes["live_name"] = check_text(body.name, "name", 255)
-    if body.description is not UNSET:
-        changes["description"] = optional_text(body.description, "description", 2048)
+    changes = changes_of(body, null_keeps=("name", "description"))
+    if "name" in changes:
+        changes["name"] = changes["live_name"] = check_text(changes["name"], "name")
+    if "description" in changes:
+        changes["description"] = check_description(changes["description"])
 
     async def write(tx: Tx) -> int | None:
         row = await _live_group(tx, group_id, "Update")

@@ -1,10 +1,12 @@
 """Finding and changing single rows: ids as callers write them, and updates that name the revision that was read."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
+import msgspec
+from msgspec import UNSET
 from tortoise.exceptions import IntegrityError
 
 from dwctl import clock
@@ -45,6 +47,14 @@ def stale() -> GatewayError:
         "stale_revision",
         "It was changed by somebody else in the meantime: read it again, then repeat the change",
     )
+
+
+def changes_of(body: msgspec.Struct, *, null_keeps: Iterable[str]) -> dict[str, Any]:
+    """The columns that a PATCH body changes: fields that were sent, without those that null leaves as they are. Those are texts, which an
+    empty one clears, and what cannot be without a value."""
+    keeps = frozenset(null_keeps)
+    fields = msgspec.structs.asdict(body)
+    return {name: value for name, value in fields.items() if value is not UNSET and not (value is None and name in keeps)}
 
 
 def check_revision(row: Any, revision: int | None) -> None:

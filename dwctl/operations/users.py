@@ -16,7 +16,8 @@ from dwctl.errors import GatewayError, bad_request, conflict, forbidden, not_fou
 from dwctl.ledger import transactions
 from dwctl.operations.account_views import USER_COLUMNS, UserResponse, groups_of_users, user_view
 from dwctl.operations.audit import audit
-from dwctl.operations.rows import about, among, canonical, change_row, check_revision
+from dwctl.operations.bounds import check_text, optional_text
+from dwctl.operations.rows import about, among, canonical, change_row, changes_of, check_revision
 from dwctl.operations.services import Services
 from dwctl.store import Changes, Tx
 from dwctl.store.tables import ApiKey, User, UserGroup
@@ -45,7 +46,7 @@ class UserCreate(msgspec.Struct, kw_only=True):
 
 
 class UserUpdate(msgspec.Struct, kw_only=True):
-    """Body of PATCH /users/{id}: a field left out stays; null clears the name and the picture."""
+    """Body of PATCH /users/{id}: a field left out stays, and so does null; an empty text clears the name and the picture."""
 
     display_name: str | UnsetType | None = UNSET
     avatar_url: str | UnsetType | None = UNSET
@@ -133,9 +134,9 @@ async def create_user(services: Services, actor: Actor, body: UserCreate, *, pas
     Raises GatewayError 400, 403, 409."""
     policy.require(actor, "Users", "create_all")
     columns: dict[str, Any] = {
-        "username": check_text(body.username, "username", 255),
+        "username": check_text(body.username, "username"),
         "email": check_email(body.email),
-        "display_name": optional_text(body.display_name, "display_name", 255),
+        "display_name": optional_text(body.display_name, "display_name"),
         "avatar_url": optional_text(body.avatar_url, "avatar_url", 2048),
         "roles": with_standard(body.roles),
         "auth_source": "system",
@@ -195,15 +196,12 @@ async def update_user(services: Services, actor: Actor, user_id: str, body: User
     """Change a user. Roles, and whether they are verified, need the right over everybody's, also for oneself.
     Raises GatewayError 400, 403, 404, 412."""
     policy.require_for(actor, "Users", "update_all", user_id)
-    changes = {name: value for name, value in msgspec.structs.asdict(body).items() if value is not UNSET}
+    changes = changes_of(body, null_keeps=("display_name", "avatar_url", "roles", "verified", "zero_data_retention"))
     for name in _LATER:
         if changes.pop(name, None):
             raise bad_request(f"{name} is not supported by this server", code="not_supported", param=name)
-    if changes.get("roles") is not None or changes.get("verified") is not None:
+    if changes.keys() & {"roles", "verified"}:
         policy.require(actor, "Users", "update_all")
-    for name in ("roles", "verified", "zero_data_retention"):
-        if changes.get(name, UNSET) is None:
-            del changes[name]
     if "roles" in changes:
         changes["roles"] = with_standard(changes["roles"])
     for name, length in (("display_name", 255), ("avatar_url", 2048)):
@@ -322,21 +320,6 @@ def check_email(text: str) -> str:
     if not is_email(email):
         raise bad_request("email is not an e-mail address", param="email")
     return email
-
-
-def check_text(text: str, field: str, length: int) -> str:
-    """A trimmed, printable text of 1 to ``length`` characters. Raises GatewayError 400."""
-    value = text.strip()
-    if not value:
-        raise bad_request(f"Field '{field}' must not be empty or whitespace", param=field)
-    if len(value) > length or not value.isprintable():
-        raise bad_request(f"{field} must be at most {length} printable characters", param=field)
-    return value
-
-
-def optional_text(text: str | None, field: str, length: int) -> str | None:
-    """As ``check_text``; None and blank text are None."""
-    return check_text(text, field, length) if text is not None and text.strip() else None
 
 
 def like(search: str) -> str:

@@ -196,7 +196,7 @@ async def show(context: Context) -> View:
 async def change(context: Context) -> Any:
     """Change name and roles."""
     form: UserForm = context.body
-    body = UserUpdate(display_name=form.display_name, roles=form.roles, verified=form.verified)
+    body = UserUpdate(display_name=form.display_name or "", roles=form.roles, verified=form.verified)
     user = await users.update_user(context.services, context.actor, context.uuid("user_id"), body, revision=form.revision)
     return go(f"/admin/users/{user.id}", f"{user.username} is saved.")
 

@@ -105,7 +105,8 @@ async def test_update_own_profile_but_not_own_roles(server: Administration) -> N
     path = f"/admin/api/v1/users/{user_id}"
     answer = await server.ask("PATCH", path, secret=secret, json={"display_name": "Ada", "zero_data_retention": True})
     assert (answer.status, answer.body["display_name"], answer.body["zero_data_retention"]) == (200, "Ada", True)
-    assert (await server.ask("PATCH", path, secret=secret, json={"display_name": None})).body["display_name"] is None
+    assert (await server.ask("PATCH", path, secret=secret, json={"display_name": None})).body["display_name"] == "Ada"
+    assert (await server.ask("PATCH", path, secret=secret, json={"display_name": ""})).body["display_name"] is None
     denied = await server.ask("PATCH", path, secret=secret, json={"roles": ["PlatformManager"]})
     assert (denied.status, denied.message) == (403, "Insufficient permissions to Update Users")
     assert (await server.ask("PATCH", path, secret=secret, json={"verified": True})).status == 403

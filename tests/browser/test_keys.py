@@ -252,8 +252,8 @@ def test_everything_works_without_scripts(talking: Site, watch: Watch) -> None:
     [
         ("Name", "   ", "Fill this in."),
         ("Rate limit", "many", "Write a number, such as 12 or 0.5."),
-        ("Rate limit", "-1", "requests_per_second must be a number above zero"),
-        ("Rate limit", "nan", "requests_per_second must be a number above zero"),
+        ("Rate limit", "-1", "requests_per_second must be a number from 0.000001"),
+        ("Rate limit", "nan", "requests_per_second must be a number from 0.000001"),
         ("Burst", "1.5", "Write a whole number, without spaces or unit."),
         ("Burst", "0", "burst_size must be a whole number from 1"),
         ("Concurrency", "99999999999", "max_concurrency must be a whole number from 1"),
