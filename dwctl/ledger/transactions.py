@@ -13,7 +13,7 @@ import msgspec
 from dwctl import ids
 from dwctl.clock import now_us
 from dwctl.errors import bad_request, conflict
-from dwctl.money import MAX_STORED
+from dwctl.money import MAX_STORED, NANO
 from dwctl.store import Row, Store, Tx
 
 Kind = Literal["purchase", "admin_grant", "admin_removal", "usage"]
@@ -186,5 +186,7 @@ async def page(store: Store, wanted: Filter, *, skip: int = 0, limit: int = 100)
 
 
 async def _sum(store: Store, sql: str, args: Sequence[Any]) -> int:
-    found = await store.fetch_report(f"SELECT coalesce(sum({_SIGNED}), 0) AS total FROM ({sql}) AS chosen", args)
-    return int(found[0]["total"])
+    # In two parts, since SQLite sums in 64 bits, which two amounts can be too much for.
+    parts = f"coalesce(sum(({_SIGNED}) / {NANO}), 0) AS credits, coalesce(sum(({_SIGNED}) % {NANO}), 0) AS nanos"
+    [found] = await store.fetch_report(f"SELECT {parts} FROM ({sql}) AS chosen", args)
+    return int(found["credits"]) * NANO + int(found["nanos"])
