@@ -105,6 +105,7 @@ async def test_password_change_ends_the_other_sessions(server: Administration) -
     assert (short.status, short.param) == (400, "new_password")
     long = await server.ask("POST", CHANGE, cookie=cookie, json=change | {"new_password": "ä" * 33})
     assert (long.status, long.param) == (400, "new_password")
+    assert "no more than 64 bytes and has 66" in long.message
     assert (await server.ask("POST", CHANGE, cookie=cookie, json=change)).status == 200
     assert (await server.ask("GET", CURRENT, cookie=cookie)).status == 200
     assert (await server.ask("GET", CURRENT, cookie=other)).status == 401
