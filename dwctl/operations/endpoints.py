@@ -299,6 +299,8 @@ async def create_endpoint(services: Services, actor: Actor, body: EndpointCreate
     by_name = {model.id: model for model in listed}
     plan = catalog.plan_resync(by_name, (), columns["model_filter"])
     mapping = body.alias_mapping or {}
+    for name in sorted(mapping.keys() - set(plan.create)):
+        raise bad_request(f"alias_mapping: no model {name!r} is imported", param="alias_mapping")
     sealed = services.sealer.seal(secret) if secret is not None else None
 
     async def write(tx: Tx) -> tuple[str, int]:
@@ -468,8 +470,9 @@ async def change_endpoint(services: Services, actor: Actor, endpoint_id: str, bo
         difference = await update_endpoint(tx, actor, row, columns, revision=revision)
         for name, alias in (mapping or {}).items():
             hosted = await DeployedModel.filter(endpoint_id=row.id, model_name=name, deleted_at=None).using_db(tx.orm).first()
-            if hosted is not None:
-                await models.update_model(tx, actor, hosted, {"alias": check_text(alias, "alias_mapping")})
+            if hosted is None:
+                raise bad_request(f"alias_mapping: this endpoint has no model {name!r}", param="alias_mapping")
+            await models.update_model(tx, actor, hosted, {"alias": check_text(alias, "alias_mapping")})
         return frozenset(difference), await Changes.note(tx, "catalog", str(row.id))
 
     changed, seq = await services.store.write(write)

@@ -80,6 +80,8 @@ async def test_include_groups_and_billing(server: Administration) -> None:
     group = (await server.admin("POST", "/groups", json={"name": "crew"})).body
     await server.admin("POST", f"/users/{user_id}/groups/{group['id']}")
     [user] = (await server.admin("GET", "/users?search=ada&include=groups,billing")).body["data"]
+    assert (await server.admin("GET", "/users?include=group")).param == "include"
+    assert (await server.admin("GET", "/users/current?include=group")).param == "include"
     assert [each["name"] for each in user["groups"]] == ["crew", "Everyone"]
     assert user["credit_balance"] == 0.0
 
