@@ -22,7 +22,6 @@ from dwctl.operations.account_views import (
     GroupResponse,
     UserResponse,
     group_view,
-    groups_of_users,
     in_chunks,
     user_view,
     users_by_id,
@@ -31,7 +30,7 @@ from dwctl.operations.audit import audit
 from dwctl.operations.bounds import check_description, check_text
 from dwctl.operations.rows import about, canonical, change_row, changes_of, check_revision, count_up
 from dwctl.operations.services import Services
-from dwctl.operations.users import like, live_user, read_user
+from dwctl.operations.users import groups_seen, like, live_user, read_user
 from dwctl.store import Changes, Tx
 from dwctl.store.tables import Group, ModelGroup, User, UserGroup
 
@@ -231,14 +230,10 @@ async def sizes(services: Services, actor: Actor, group_ids: Sequence[str]) -> d
 
 
 async def groups_of(services: Services, actor: Actor, user_id: str) -> list[GroupResponse]:
-    """A user's groups by name, then Everyone. Who made a group is not for everybody. Raises GatewayError 403, 404."""
+    """A user's groups by name, then Everyone. Raises GatewayError 403, 404."""
     policy.require_for(actor, "Users", "read_all", user_id)
     await read_user(services, user_id)
-    groups = (await groups_of_users(services.store, [user_id]))[user_id]
-    if not policy.allows(actor, "Groups", "read_all"):
-        for group in groups:
-            group.created_by = UNSET
-    return groups
+    return (await groups_seen(services, actor, [user_id]))[user_id]
 
 
 Membership = tuple[str, str]

@@ -323,12 +323,14 @@ async def _change_grant(services: Services, actor: Actor, group_id: str, model_i
     await services.changes.applied(await services.store.write(write))
 
 
-async def live_groups(tx: Tx, group_ids: Iterable[str]) -> list[str]:
-    """The groups' ids in canonical form. Raises GatewayError 404 for one that is not there."""
+async def live_groups(tx: Tx | None, group_ids: Iterable[str]) -> list[str]:
+    """The groups' ids in canonical form, read outside a transaction unless one is given. Raises GatewayError 404 for one that is not
+    there."""
     found: list[str] = []
     for group_id in group_ids:
         known = canonical(group_id)
-        if known is None or (known != NIL and not await Group.filter(id=known, deleted_at=None).using_db(tx.orm).exists()):
+        live = Group.filter(id=known, deleted_at=None).using_db(tx.orm if tx else None)
+        if known is None or (known != NIL and not await live.exists()):
             raise not_found(f"Group with ID {group_id} not found")
         found.append(known)
     return found

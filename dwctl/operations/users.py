@@ -1,6 +1,6 @@
 """Users: listing, creating, changing and deleting them."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +14,7 @@ from dwctl.accounts.policy import Role
 from dwctl.config import is_email
 from dwctl.errors import GatewayError, bad_request, conflict, forbidden, not_found
 from dwctl.ledger import transactions
-from dwctl.operations.account_views import USER_COLUMNS, UserResponse, groups_of_users, user_view
+from dwctl.operations.account_views import USER_COLUMNS, GroupResponse, UserResponse, groups_of_users, user_view
 from dwctl.operations.audit import audit
 from dwctl.operations.bounds import check_text, optional_text
 from dwctl.operations.rows import about, among, canonical, change_row, changes_of, check_revision
@@ -87,9 +87,8 @@ async def list_users(
     )
     total = await services.store.fetch(f"SELECT COUNT(*) AS total FROM users WHERE {where}", args)
     users = [user_view(row) for row in rows]
-    await _include(
-        services, users, groups="groups" in include, billing="billing" in include and policy.allows(actor, "Credits", "read_all")
-    )
+    billing = "billing" in include and policy.allows(actor, "Credits", "read_all")
+    await _include(services, actor, users, groups="groups" in include, billing=billing)
     return users, total[0]["total"]
 
 
@@ -98,7 +97,7 @@ async def get_user(services: Services, actor: Actor, user_id: str, *, include: C
     policy.require_for(actor, "Users", "read_all", user_id)
     user = await read_user(services, user_id)
     billing = "billing" in include and policy.allows_for(actor, "Credits", "read_all", user_id)
-    await _include(services, [user], groups="groups" in include, billing=billing)
+    await _include(services, actor, [user], groups="groups" in include, billing=billing)
     if "organizations" in include:
         user.organizations = []
     return user
@@ -119,9 +118,19 @@ async def find_user(services: Services, actor: Actor, email: str) -> UserRespons
     return user_view(rows[0]) if rows else None
 
 
-async def _include(services: Services, users: Sequence[UserResponse], *, groups: bool, billing: bool) -> None:
+async def groups_seen(services: Services, actor: Actor, user_ids: Sequence[str]) -> Mapping[str, list[GroupResponse]]:
+    """``groups_of_users`` as the actor may see them: who made a group is not for everybody."""
+    found = await groups_of_users(services.store, user_ids)
+    if not policy.allows(actor, "Groups", "read_all"):
+        for groups in found.values():
+            for group in groups:
+                group.created_by = UNSET
+    return found
+
+
+async def _include(services: Services, actor: Actor, users: Sequence[UserResponse], *, groups: bool, billing: bool) -> None:
     if groups:
-        memberships = await groups_of_users(services.store, [user.id for user in users])
+        memberships = await groups_seen(services, actor, [user.id for user in users])
         for user in users:
             user.groups = memberships[user.id]
     if billing:
