@@ -230,7 +230,7 @@ def test_everything_works_without_scripts(talking: Site, watch: Watch) -> None:
     page.get_by_role("link", name="I have stored it").click()
     page.get_by_label("Note").fill("typed without scripts")
     page.get_by_role("button", name="Save key").click()
-    expect(page.get_by_text("typed without scripts")).to_be_visible()
+    expect(page.locator("p.lead", has_text="typed without scripts")).to_be_visible()
     page.get_by_role("link", name="Rotate").click()
     page.get_by_label("None: the old secret ends now").check()
     page.get_by_role("button", name="Rotate key").click()
