@@ -5,10 +5,11 @@ from the monotonic clock, in seconds, so that a stepped wall clock never yields 
 """
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 MICROSECONDS = 1_000_000
 HOUR = 3_600 * MICROSECONDS
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 monotonic = time.monotonic
 
@@ -20,7 +21,7 @@ def now_us() -> int:
 
 def to_rfc3339(at_us: int) -> str:
     """``2026-11-21T01:16:24.000123Z`` for a wall time in microseconds."""
-    return datetime.fromtimestamp(at_us / MICROSECONDS, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{at_us % MICROSECONDS:06d}Z"
+    return (_EPOCH + timedelta(microseconds=at_us)).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def from_rfc3339(text: str) -> int:
@@ -31,5 +32,4 @@ def from_rfc3339(text: str) -> int:
         parsed = parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
     except OverflowError as error:
         raise ValueError(f"{text} is beyond the years 1 to 9999") from error
-    delta = parsed - datetime(1970, 1, 1, tzinfo=UTC)
-    return (delta.days * 86_400 + delta.seconds) * MICROSECONDS + delta.microseconds
+    return (parsed - _EPOCH) // timedelta(microseconds=1)

@@ -36,7 +36,8 @@ class Passwords:
         if length < self._settings.min_length:
             raise bad_request(f"Password must be at least {self._settings.min_length} characters", param=field)
         if length > self._settings.max_length:
-            raise bad_request(f"Password must be no more than {self._settings.max_length} characters", param=field)
+            most = self._settings.max_length
+            raise bad_request(f"Password must be no more than {most} bytes and has {length}; accented letters take two", param=field)
 
     async def hash(self, password: str) -> str:
         """The password's hash in PHC string form."""

@@ -106,7 +106,9 @@ async def update_key(context: Context) -> ApiKeyInfoResponse:
 )
 async def delete_key(context: Context) -> None:
     """Delete a key; it ends at once."""
-    await api_keys.delete_key(context.services, context.actor, context.user_id(), context.uuid("key_id"))
+    await api_keys.delete_key(
+        context.services, context.actor, context.user_id(), context.uuid("key_id"), revision=context.expected_revision()
+    )
 
 
 @route(
@@ -122,5 +124,10 @@ async def delete_key(context: Context) -> None:
 async def rotate_key(context: Context) -> api_keys.RotatedKey:
     """The new secret, once; the old one ends at once, or after `overlap` (until then it is listed as a key of its own)."""
     return await api_keys.rotate_key(
-        context.services, context.actor, context.user_id(), context.uuid("key_id"), overlap=context.query.overlap
+        context.services,
+        context.actor,
+        context.user_id(),
+        context.uuid("key_id"),
+        overlap=context.query.overlap,
+        revision=context.expected_revision(),
     )

@@ -1,11 +1,11 @@
-"""``/authentication``: native sign-in, registration, sign-out and password change."""
+"""``/authentication``: native sign-in, registration, sign-out, password change, and a new password for a forgotten one."""
 
 import msgspec
 
 from dwctl.accounts.sessions import hash_token
 from dwctl.doorway import Answer, Authenticated, Context, Public, Route, route, session_cookie, session_cookie_name
 from dwctl.errors import bad_request
-from dwctl.operations import sign_in
+from dwctl.operations import password_reset, sign_in
 from dwctl.operations.account_views import UserResponse
 
 ROUTES: list[Route] = []
@@ -23,6 +23,19 @@ class PasswordChange(msgspec.Struct, kw_only=True):
     """Body of POST /authentication/password-change."""
 
     current_password: str
+    new_password: str
+
+
+class ForgottenPassword(msgspec.Struct, kw_only=True):
+    """Body of POST /authentication/password-resets."""
+
+    email: str
+
+
+class NewPassword(msgspec.Struct, kw_only=True):
+    """Body of POST /authentication/password-resets/{token_id}/confirm. ``token`` is the one of the link in the mail."""
+
+    token: str
     new_password: str
 
 
@@ -109,6 +122,40 @@ async def change_password(context: Context) -> Message:
         raise bad_request("A password is changed by its owner, not with an API key")
     await sign_in.change_password(context.services, context.actor, context.body.current_password, context.body.new_password)
     return Message("Password changed successfully")
+
+
+@route(
+    ROUTES,
+    "POST",
+    "/authentication/password-resets",
+    policy=Public(),
+    body=ForgottenPassword,
+    returns=Message,
+    summary="Ask for a new password by mail",
+    tag=TAG,
+    needs_own_password=False,
+)
+async def ask_password_reset(context: Context) -> Message:
+    """Mail a link to the account of this address, if there is one; the answer does not say. Without mail on this server it is a 400."""
+    await password_reset.ask(context.services, context.body.email, context.peer.ip)
+    return Message("If there is an account with this address, a link to choose a new password is on its way to it")
+
+
+@route(
+    ROUTES,
+    "POST",
+    "/authentication/password-resets/<token_id>/confirm",
+    policy=Public(),
+    body=NewPassword,
+    returns=Message,
+    summary="Set a forgotten password anew",
+    tag=TAG,
+    needs_own_password=False,
+)
+async def confirm_password_reset(context: Context) -> Message:
+    """Set the password and end the account's sessions. The token alone says which link it is of: `token_id` may be any text."""
+    await password_reset.reset(context.services, context.body.token, context.body.new_password, context.peer.ip)
+    return Message("Password has been reset")
 
 
 def _client(context: Context) -> sign_in.Client:

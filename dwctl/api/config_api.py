@@ -15,13 +15,13 @@ class RouterSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ConfigView(msgspec.Struct, kw_only=True):
-    """Fields without a value are left out, apart from the first four."""
+    """Without a value ``title`` and ``ai_api_base_url`` are left out, and the others null."""
 
     region: str | None
     organization: str | None
     payment_enabled: bool = False
     docs_url: str | None
-    docs_jsonl_url: str | None = None
+    docs_jsonl_url: str | None
     title: str | UnsetType = UNSET
     ai_api_base_url: str | UnsetType = UNSET
     onwards: RouterSettings = RouterSettings()
@@ -35,6 +35,7 @@ async def get_config(context: Context) -> ConfigView:
         region=metadata.region,
         organization=metadata.organization,
         docs_url=metadata.docs_url,
+        docs_jsonl_url=metadata.docs_jsonl_url,
         title=UNSET if metadata.title is None else metadata.title,
         ai_api_base_url=UNSET if metadata.ai_api_base_url is None else metadata.ai_api_base_url,
     )

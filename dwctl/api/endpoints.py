@@ -112,7 +112,8 @@ async def change_endpoint(context: Context) -> EndpointView:
 )
 async def delete_endpoint(context: Context) -> Answer:
     """Delete an endpoint and the models on it; their requests and charges stay."""
-    await endpoints.delete_endpoint(context.services, context.actor, context.uuid("endpoint_id"))
+    endpoint_id = context.uuid("endpoint_id")
+    await endpoints.delete_endpoint(context.services, context.actor, endpoint_id, revision=context.expected_revision())
     return Answer(status=204)
 
 

@@ -1,6 +1,6 @@
 """``/admin/api/v1/groups``: groups and their members. Which models they may call is in ``dwctl.api.models``."""
 
-from dwctl.api.paging import Paginated, csv
+from dwctl.api.paging import Paginated, included
 from dwctl.doorway import Context, Needs, PageQuery, Route, route
 from dwctl.operations import groups
 from dwctl.operations.account_views import GroupResponse
@@ -10,8 +10,11 @@ BASE = "/admin/api/v1/groups"
 TAG = "groups"
 
 
+INCLUDES = ("users", "models")
+
+
 class GroupListQuery(PageQuery, kw_only=True):
-    """``include``: users, models, separated by commas. ``search``: part of the name or description."""
+    """``include``: of ``INCLUDES``, separated by commas. ``search``: part of the name or description."""
 
     search: str | None = None
     include: str = ""
@@ -31,7 +34,7 @@ async def list_groups(context: Context) -> Paginated[GroupResponse]:
     """Groups by name."""
     page, query = context.page(), context.query
     found, total = await groups.list_groups(
-        context.services, context.actor, skip=page.skip, limit=page.limit, search=query.search, include=csv(query.include)
+        context.services, context.actor, skip=page.skip, limit=page.limit, search=query.search, include=included(query.include, INCLUDES)
     )
     return Paginated(found, total, page.skip, page.limit)
 
@@ -78,7 +81,8 @@ async def update_group(context: Context) -> GroupResponse:
 @route(ROUTES, "DELETE", f"{BASE}/<group_id>", policy=Needs("Groups", "delete_all"), status=204, summary="Delete a group", tag=TAG)
 async def delete_group(context: Context) -> None:
     """Delete a group; members lose what only it gave them. Everyone is protected."""
-    await groups.delete_group(context.services, context.actor, context.uuid("group_id"))
+    group_id = context.uuid("group_id")
+    await groups.delete_group(context.services, context.actor, group_id, revision=context.expected_revision())
 
 
 @route(

@@ -1,10 +1,9 @@
 """REST of models and of the groups that may call them: ``/admin/api/v1/models``, ``.../groups/{id}/models``."""
 
-from collections.abc import Collection
-
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from dwctl.api.paging import included
 from dwctl.doorway import Answer, Authenticated, Context, Needs, PageQuery, Route, parse_uuid, route
 from dwctl.errors import bad_request
 from dwctl.operations import catalog_views, models
@@ -21,7 +20,7 @@ class ModelListQuery(PageQuery, kw_only=True):
 
     endpoint: str | None = None
     group: str | None = None
-    include: str | None = None
+    include: str = ""
     deleted: bool = False
     inactive: bool = False
     accessible: bool = False
@@ -36,7 +35,7 @@ class ModelListQuery(PageQuery, kw_only=True):
 
 
 class ModelQuery(msgspec.Struct, kw_only=True):
-    include: str | None = None
+    include: str = ""
     deleted: bool = False
 
 
@@ -46,15 +45,6 @@ class ModelListResponse(msgspec.Struct, kw_only=True):
     skip: int
     limit: int
     facets: Facets | UnsetType = UNSET
-
-
-def _included(text: str | None) -> Collection[str]:
-    """The parts of ``include``; unknown ones are refused, so that a slip of the pen does not pass for an empty answer."""
-    parts = {part.strip() for part in (text or "").split(",") if part.strip()}
-    unknown = parts - catalog_views.INCLUDES
-    if unknown:
-        raise bad_request(f"include: unknown {sorted(unknown)[0]!r}; known: {', '.join(sorted(catalog_views.INCLUDES))}", param="include")
-    return parts
 
 
 @route(ROUTES, "GET", BASE, policy=Authenticated(), query=ModelListQuery, returns=ModelListResponse, summary="List models", tag=TAG)
@@ -88,7 +78,7 @@ async def list_models(context: Context) -> ModelListResponse:
         ),
         skip=page.skip,
         limit=page.limit,
-        include=_included(query.include),
+        include=included(query.include, catalog_views.INCLUDES),
     )
     return ModelListResponse(
         data=found.models,
@@ -122,9 +112,8 @@ async def create_model(context: Context) -> ModelView:
 async def get_model(context: Context) -> ModelView:
     """One model; 404 also when it is beyond what the caller can see."""
     query: ModelQuery = context.query
-    return await catalog_views.get_model(
-        context.services, context.actor, context.uuid("model_id"), include=_included(query.include), deleted=query.deleted
-    )
+    include = included(query.include, catalog_views.INCLUDES)
+    return await catalog_views.get_model(context.services, context.actor, context.uuid("model_id"), include=include, deleted=query.deleted)
 
 
 @route(
@@ -149,7 +138,7 @@ async def change_model(context: Context) -> ModelView:
 async def delete_model(context: Context) -> str:
     """Delete a model; its alias is free again, its requests and charges stay."""
     model_id = context.uuid("model_id")
-    await models.delete_model(context.services, context.actor, model_id)
+    await models.delete_model(context.services, context.actor, model_id, revision=context.expected_revision())
     return model_id
 
 

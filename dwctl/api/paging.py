@@ -1,8 +1,11 @@
 """Lists in pages, as the reference sends them."""
 
+from collections.abc import Collection
 from typing import Generic, TypeVar
 
 import msgspec
+
+from dwctl.errors import bad_request
 
 T = TypeVar("T")
 
@@ -16,6 +19,9 @@ class Paginated(msgspec.Struct, Generic[T]):
     limit: int
 
 
-def csv(text: str) -> frozenset[str]:
-    """The parts of a list separated by commas."""
-    return frozenset(part.strip() for part in text.split(",") if part.strip())
+def included(text: str, known: Collection[str]) -> frozenset[str]:
+    """The parts of ``include``. Raises GatewayError 400 for an unknown one, so that a slip of the pen does not pass for an empty answer."""
+    parts = frozenset(part.strip() for part in text.split(",") if part.strip())
+    for part in sorted(parts.difference(known)):
+        raise bad_request(f"include: unknown {part!r}; known: {', '.join(sorted(known))}", param="include")
+    return parts

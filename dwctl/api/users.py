@@ -1,6 +1,6 @@
 """``/admin/api/v1/users``: users and their groups."""
 
-from dwctl.api.paging import Paginated, csv
+from dwctl.api.paging import Paginated, included
 from dwctl.doorway import Context, Needs, PageQuery, Route, route
 from dwctl.operations import groups, users
 from dwctl.operations.account_views import GroupResponse, UserResponse
@@ -33,8 +33,9 @@ class UserQuery(PageQuery, kw_only=True):
 )
 async def list_users(context: Context) -> Paginated[UserResponse]:
     page, query = context.page(), context.query
+    include = included(query.include, ("groups", "billing"))
     found, total = await users.list_users(
-        context.services, context.actor, skip=page.skip, limit=page.limit, search=query.search, include=csv(query.include)
+        context.services, context.actor, skip=page.skip, limit=page.limit, search=query.search, include=include
     )
     return Paginated(found, total, page.skip, page.limit)
 
@@ -65,7 +66,8 @@ async def create_user(context: Context) -> UserResponse:
     tag="users",
 )
 async def get_user(context: Context) -> UserResponse:
-    user = await users.get_user(context.services, context.actor, context.user_id(), include=csv(context.query.include))
+    include = included(context.query.include, ("billing", "groups", "organizations"))
+    user = await users.get_user(context.services, context.actor, context.user_id(), include=include)
     if context.parameters["user_id"] == "current":
         user.active_organization_id = None
     return user
@@ -95,7 +97,7 @@ async def update_user(context: Context) -> UserResponse:
     tag="users",
 )
 async def delete_user(context: Context) -> None:
-    await users.delete_user(context.services, context.actor, context.user_id())
+    await users.delete_user(context.services, context.actor, context.user_id(), revision=context.expected_revision())
 
 
 @route(

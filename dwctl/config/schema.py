@@ -64,6 +64,7 @@ class Metadata(Section, frozen=True):
     region: Annotated[str | None, meaning("Where this server stands, for programs that ask `/admin/api/v1/config`.")] = None
     organization: Annotated[str | None, meaning("Who runs this server, for programs that ask `/admin/api/v1/config`.")] = None
     docs_url: Annotated[str | None, meaning("Where users find documentation.")] = None
+    docs_jsonl_url: Annotated[str | None, meaning("Where users find the documentation as JSON lines.")] = None
     title: Annotated[str | None, meaning("Name of this installation, as shown to users.")] = None
     ai_api_base_url: Annotated[str | None, meaning("Public base URL of the inference API, as shown to users.")] = None
 
@@ -103,11 +104,17 @@ class ProxyHeader(Section, frozen=True):
     auto_create_users: Annotated[bool, meaning("Whether an unknown user gets an account at first sight.")] = True
 
 
+MIN_RATE, MAX_RATE = 1e-6, 1e9
+"""Requests a second: one in twelve days, and more than any machine serves."""
+
+
 class RateLimit(Section, frozen=True):
     requests_per_second: Annotated[
         float,
         meaning(
-            "Requests a second, fractions included, of each key without a limit of its own: of verified users, or of all others.", gt=0
+            "Requests a second, fractions included, of each key without a limit of its own: of verified users, or of all others.",
+            ge=MIN_RATE,
+            le=MAX_RATE,
         ),
     ]
     burst_size: Annotated[int | None, meaning("Requests that may come at once; absent: the rate, rounded up.", ge=1)] = None

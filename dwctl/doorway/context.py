@@ -11,7 +11,8 @@ from dwctl.accounts.actors import Actor
 from dwctl.doorway.peers import Peer
 from dwctl.errors import GatewayError, bad_request
 
-MAX_LIMIT = 100
+MAX_LIMIT = 101
+"""A page of 100, and the one row more by which a client sees that there is a next page."""
 
 
 class PageQuery(msgspec.Struct, kw_only=True):
@@ -63,7 +64,7 @@ class Context:
         return self._actor
 
     def page(self) -> Page:
-        """The page asked for by a ``PageQuery``; the limit is brought into 1..100, as the reference does."""
+        """The page asked for by a ``PageQuery``; the limit is brought into 1..``MAX_LIMIT``, as the reference does."""
         query = self.query
         skip = getattr(query, "skip", 0)
         if not 0 <= skip <= 2**62:

@@ -14,13 +14,12 @@ from dwctl.accounts import NIL, Actor, new_secret, policy
 from dwctl.errors import GatewayError, bad_request, conflict, forbidden, not_found
 from dwctl.operations.account_views import KEY_COLUMNS, ApiKeyInfoResponse, ApiKeyResponse, in_chunks, key_view
 from dwctl.operations.audit import audit
-from dwctl.operations.rows import about, canonical, change_row
+from dwctl.operations.bounds import check_counts, check_description, check_rates, check_text
+from dwctl.operations.rows import about, canonical, change_row, changes_of, check_revision
 from dwctl.operations.services import Services
-from dwctl.operations.users import check_text, delete_key_row, live_user, optional_text, read_user
+from dwctl.operations.users import delete_key_row, live_user, read_user
 from dwctl.store import Changes, Row, Tx
 from dwctl.store.tables import ApiKey, User
-
-MAX_INT = 2**31 - 1
 
 Purpose = Literal["platform", "realtime", "inference", "batch", "playground"]
 Bodies = Literal["full", "preview", "none"]
@@ -44,7 +43,7 @@ class ApiKeyCreate(msgspec.Struct, kw_only=True):
 
 
 class ApiKeyUpdate(msgspec.Struct, kw_only=True):
-    """Body of PATCH: a field left out stays; null clears a limit, the expiry, the description."""
+    """Body of PATCH: a field left out stays; null clears a limit and the expiry, an empty text the description."""
 
     name: str | UnsetType | None = UNSET
     description: str | UnsetType | None = UNSET
@@ -138,6 +137,7 @@ async def create_key(services: Services, actor: Actor, owner_id: str, body: ApiK
     key_id = ids.new_text()
 
     _refuse_above_tier(services, actor, owner_id, columns)
+    _refuse_past(columns)
 
     async def write(tx: Tx) -> int:
         owner = await live_user(tx, owner_id)
@@ -177,12 +177,8 @@ async def update_key(
     _refuse_caps(body.spend_limit, body.spend_limit_interval)
     if body.reset_window:
         raise bad_request("This key has no spend limit to reset", param="reset_window")
-    fields = ("name", "description", "requests_per_second", "burst_size", "max_concurrency", "bodies", "always_stream_usage", "expires_at")
-    given = {name: getattr(body, name) for name in fields if getattr(body, name) is not UNSET}
-    for name in ("name", "always_stream_usage"):
-        if given.get(name, UNSET) is None:
-            del given[name]
-    changes = check_columns(given)
+    given = changes_of(body, null_keeps=("name", "description", "always_stream_usage"))
+    changes = check_columns({name: value for name, value in given.items() if name in CHANGEABLE})
     if "name" in changes:
         changes["live_name"] = changes["name"]
 
@@ -190,7 +186,9 @@ async def update_key(
         row = await _live_key(tx, owner_id, key_id)
         if "name" in changes and changes["name"] != row.name:
             await _refuse_taken(tx, row.user_id, row.created_by, changes["name"])
-        _refuse_above_tier(services, actor, owner_id, {name: value for name, value in changes.items() if value != getattr(row, name)})
+        differing = {name: value for name, value in changes.items() if value != getattr(row, name)}
+        _refuse_above_tier(services, actor, owner_id, differing)
+        _refuse_past(differing)
         difference = await change_row(tx, row, changes, revision=revision)
         if not difference:
             return None
@@ -205,9 +203,14 @@ async def update_key(
     return await get_key(services, actor, owner_id, key_id)
 
 
-async def rotate_key(services: Services, actor: Actor, owner_id: str, key_id: str, *, overlap: Overlap = "now") -> RotatedKey:
+CHANGEABLE = ("name", "description", "requests_per_second", "burst_size", "max_concurrency", "bodies", "always_stream_usage", "expires_at")
+
+
+async def rotate_key(
+    services: Services, actor: Actor, owner_id: str, key_id: str, *, overlap: Overlap = "now", revision: int | None = None
+) -> RotatedKey:
     """Give a key a new secret. The old one ends at once, or goes on for a while as a key of its own, so that its last use shows whether
-    it is still needed. Raises GatewayError 403, 404."""
+    it is still needed. Raises GatewayError 403, 404, 412."""
     policy.require_for(actor, "ApiKeys", "update_all", owner_id)
     secret, secret_hash, hint = new_secret()
     old_id = ids.new_text()
@@ -218,7 +221,7 @@ async def rotate_key(services: Services, actor: Actor, owner_id: str, key_id: st
         _refuse_stronger(actor, holder, row.purpose)
         now = clock.now_us()
         old = {name: getattr(row, name) for name in ApiKey._meta.fields_map}
-        await change_row(tx, row, {"secret_hash": secret_hash, "secret_hint": hint, "last_used_at": None})
+        await change_row(tx, row, {"secret_hash": secret_hash, "secret_hint": hint, "last_used_at": None}, revision=revision)
         ends_at = None
         if seconds := OVERLAPS[overlap]:
             ends_at = now + seconds * clock.MICROSECONDS
@@ -238,12 +241,12 @@ async def rotate_key(services: Services, actor: Actor, owner_id: str, key_id: st
     return RotatedKey(secret, old_id, clock.to_rfc3339(ends_at))
 
 
-async def delete_key(services: Services, actor: Actor, owner_id: str, key_id: str) -> None:
-    """Delete a key softly; it ends at once. Raises GatewayError 403, 404."""
+async def delete_key(services: Services, actor: Actor, owner_id: str, key_id: str, *, revision: int | None = None) -> None:
+    """Delete a key softly; it ends at once. Raises GatewayError 403, 404, 412."""
     policy.require_for(actor, "ApiKeys", "delete_all", owner_id)
 
     async def write(tx: Tx) -> int:
-        await _live_key(tx, owner_id, key_id)
+        check_revision(await _live_key(tx, owner_id, key_id), revision)
         await delete_key_row(tx, actor, key_id, clock.now_us())
         return await Changes.note(tx, "key", key_id)
 
@@ -312,29 +315,24 @@ def check_columns(columns: dict[str, Any]) -> dict[str, Any]:
     """The columns of a key as they are stored: texts trimmed, limits in bounds, the expiry in microseconds. Raises GatewayError 400."""
     checked = dict(columns)
     if "name" in checked:
-        checked["name"] = check_text(checked["name"], "name", 255)
+        checked["name"] = check_text(checked["name"], "name")
     if "description" in checked:
-        checked["description"] = optional_text(checked["description"], "description", 2048)
-    rate = checked.get("requests_per_second")
-    if rate is not None and not (math.isfinite(rate) and 0 < rate <= 1e9):
-        raise bad_request("requests_per_second must be a number above zero, or null for no limit", param="requests_per_second")
-    for name in ("burst_size", "max_concurrency"):
-        value = checked.get(name)
-        if value is not None and not 1 <= value <= MAX_INT:
-            raise bad_request(f"{name} must be a whole number from 1, or null for no limit", param=name)
+        checked["description"] = check_description(checked["description"])
+    check_rates(checked, ("requests_per_second",))
+    check_counts(checked, ("burst_size", "max_concurrency"))
     if checked.get("expires_at") is not None:
-        checked["expires_at"] = _future(checked["expires_at"])
+        try:
+            checked["expires_at"] = clock.from_rfc3339(checked["expires_at"])
+        except ValueError:
+            raise bad_request("expires_at must be a time such as 2027-01-31T00:00:00Z", param="expires_at") from None
     return checked
 
 
-def _future(text: str) -> int:
-    try:
-        at_us = clock.from_rfc3339(text)
-    except ValueError:
-        raise bad_request("expires_at is not a time in RFC 3339", param="expires_at") from None
-    if at_us <= clock.now_us():
+def _refuse_past(columns: Mapping[str, Any]) -> None:
+    """A key may have ended, but is not made to end in the past."""
+    ends_at = columns.get("expires_at")
+    if ends_at is not None and ends_at <= clock.now_us():
         raise bad_request("expires_at must be in the future", param="expires_at")
-    return at_us
 
 
 async def _live_key(tx: Tx, owner_id: str, key_id: str) -> ApiKey:

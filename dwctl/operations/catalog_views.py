@@ -13,7 +13,7 @@ from dwctl.errors import bad_request
 from dwctl.operations import tariffs
 from dwctl.operations.account_views import GROUP_COLUMNS, GroupResponse, group_view, in_chunks
 from dwctl.operations.endpoints import live_endpoint
-from dwctl.operations.models import model_missing
+from dwctl.operations.models import live_groups, model_missing
 from dwctl.operations.rows import canonical
 from dwctl.operations.services import Services
 from dwctl.operations.tariffs import TariffView
@@ -255,9 +255,9 @@ async def model_groups(actor: Actor, model_id: str) -> list[str]:
 
 
 async def group_models(actor: Actor, group_id: str) -> list[str]:
-    """Ids of the live models that a group may call. Raises GatewayError 403; an unknown group may call nothing."""
+    """Ids of the live models that a group may call. Raises GatewayError 403, 404."""
     policy.require(actor, "Groups", "read_all")
-    reach = await _models_of([group_id])
+    reach = await _models_of(await live_groups(None, [group_id]))
     live = await DeployedModel.filter(id__in=list(reach), deleted_at=None).values_list("id", flat=True) if reach else []
     return sorted(str(model_id) for model_id in live)
 

@@ -18,6 +18,7 @@ from dwctl.dialects.names import DialectName
 from dwctl.errors import GatewayError, conflict
 from dwctl.operations import models
 from dwctl.operations.access import Named
+from dwctl.operations.bounds import check_text
 from dwctl.operations.catalog_views import DAY_HOURS, EndpointView, endpoint_view
 from dwctl.operations.endpoints import credentials_of, imported, live_endpoint, update_endpoint
 from dwctl.operations.services import Services
@@ -290,7 +291,7 @@ async def follow(
     """
     policy.require(actor, "Endpoints", "update_all")
     policy.require(actor, "Models", "create_all")
-    aliases = {models.check_name(name, "model"): alias for name, alias in take.items()}
+    aliases = {check_text(name, "model"): alias for name, alias in take.items()}
     described = {model.id: model for model in await _described(services, await live_endpoint(endpoint_id), aliases)}
 
     async def write(tx: Tx) -> tuple[int, int]:
@@ -299,7 +300,7 @@ async def follow(
         if wrong:
             raise conflict("Some aliases cannot be used: choose others for these models", conflicts=wrong)
         for name, alias in aliases.items():
-            columns = imported(described[name], models.check_name(alias, "alias"))
+            columns = imported(described[name], check_text(alias, "alias"))
             await models.insert_model(tx, actor, str(endpoint.id), columns)
         changed = len(aliases)
         if endpoint.model_filter is not None and not set(aliases) <= set(endpoint.model_filter):
@@ -322,7 +323,7 @@ async def _wrong_aliases(tx: Tx, wished: Mapping[str, str]) -> list[dict[str, st
     seen: dict[str, str] = {}
     for name, given in wished.items():
         try:
-            alias = models.check_name(given, "The alias")
+            alias = check_text(given, "The alias")
         except GatewayError as error:
             wrong.append({"model_name": name, "message": f"{error.message}."})
             continue

@@ -19,7 +19,8 @@ from dwctl.dialects.names import DEFAULT, DIALECTS, DialectName
 from dwctl.errors import GatewayError, bad_request, conflict, not_found
 from dwctl.operations import models
 from dwctl.operations.audit import audit
-from dwctl.operations.rows import canonical, change_row
+from dwctl.operations.bounds import check_counts, check_description, check_text
+from dwctl.operations.rows import canonical, change_row, changes_of, check_revision
 from dwctl.operations.services import Services
 from dwctl.outbound import check_url
 from dwctl.sealing import Sealer, Secret
@@ -76,7 +77,8 @@ class EndpointCreate(msgspec.Struct, kw_only=True):
 
 
 class EndpointUpdate(msgspec.Struct, kw_only=True):
-    """Body of PATCH /endpoints/{id}: a field left out stays; null clears the credential, the filter, limits and timeouts."""
+    """Body of PATCH /endpoints/{id}: a field left out stays; null clears the credential, the filter, limits and timeouts,
+    an empty text the description."""
 
     name: str | UnsetType | None = UNSET
     url: str | UnsetType | None = UNSET
@@ -131,7 +133,9 @@ def check_columns(columns: Mapping[str, Any]) -> dict[str, Any]:
     """The columns, trimmed. Raises GatewayError 400 naming the first field that cannot be."""
     checked = dict(columns)
     if "name" in checked:
-        checked["name"] = models.check_name(checked["name"], "name")
+        checked["name"] = check_text(checked["name"], "name")
+    if "description" in checked:
+        checked["description"] = check_description(checked["description"])
     if "url" in checked:
         checked["url"] = checked["url"].strip()
         try:
@@ -151,11 +155,9 @@ def check_columns(columns: Mapping[str, Any]) -> dict[str, Any]:
         value = checked.get(name)
         if value is not None and not (math.isfinite(value) and 0 < value <= MAX_TIMEOUT):
             raise bad_request(f"{name} must be above 0 and at most {MAX_TIMEOUT:g} seconds, or null", param=name)
-    limit = checked.get("max_concurrency")
-    if limit is not None and not 1 <= limit <= models.MAX_INT:
-        raise bad_request("max_concurrency must be a whole number from 1, or null for no limit", param="max_concurrency")
+    check_counts(checked, ("max_concurrency",))
     if checked.get("model_filter") is not None:
-        checked["model_filter"] = list(dict.fromkeys(models.check_name(name, "model_filter") for name in checked["model_filter"]))
+        checked["model_filter"] = list(dict.fromkeys(check_text(name, "model_filter") for name in checked["model_filter"]))
     if "forward_headers" in checked:
         checked["forward_headers"] = [_forwarded(name) for name in dict.fromkeys(checked["forward_headers"] or ())]
     return checked
@@ -297,11 +299,13 @@ async def create_endpoint(services: Services, actor: Actor, body: EndpointCreate
     by_name = {model.id: model for model in listed}
     plan = catalog.plan_resync(by_name, (), columns["model_filter"])
     mapping = body.alias_mapping or {}
+    for name in sorted(mapping.keys() - set(plan.create)):
+        raise bad_request(f"alias_mapping: no model {name!r} is imported", param="alias_mapping")
     sealed = services.sealer.seal(secret) if secret is not None else None
 
     async def write(tx: Tx) -> tuple[str, int]:
         row = await insert_endpoint(tx, actor, columns, sealed)
-        wished = {name: models.check_name(mapping.get(name, name), "alias_mapping") for name in plan.create}
+        wished = {name: check_text(mapping.get(name, name), "alias_mapping") for name in plan.create}
         taken = await _conflicts(tx, wished)
         if taken:
             raise conflict("Some aliases are already in use: choose others for these models", conflicts=taken)
@@ -450,7 +454,7 @@ async def change_endpoint(services: Services, actor: Actor, endpoint_id: str, bo
     ``alias_mapping`` gives models of this endpoint other aliases. Raises GatewayError 400, 403, 404, 409, 412.
     """
     policy.require(actor, "Endpoints", "update_all")
-    columns = models.changes_of(body, null_keeps=NULL_KEEPS)
+    columns = changes_of(body, null_keeps=NULL_KEEPS)
     mapping = columns.pop("alias_mapping", None)
     if "api_key" in columns:
         secret = check_credential(columns.pop("api_key"))
@@ -466,8 +470,9 @@ async def change_endpoint(services: Services, actor: Actor, endpoint_id: str, bo
         difference = await update_endpoint(tx, actor, row, columns, revision=revision)
         for name, alias in (mapping or {}).items():
             hosted = await DeployedModel.filter(endpoint_id=row.id, model_name=name, deleted_at=None).using_db(tx.orm).first()
-            if hosted is not None:
-                await models.update_model(tx, actor, hosted, {"alias": models.check_name(alias, "alias_mapping")})
+            if hosted is None:
+                raise bad_request(f"alias_mapping: this endpoint has no model {name!r}", param="alias_mapping")
+            await models.update_model(tx, actor, hosted, {"alias": check_text(alias, "alias_mapping")})
         return frozenset(difference), await Changes.note(tx, "catalog", str(row.id))
 
     changed, seq = await services.store.write(write)
@@ -479,12 +484,13 @@ async def change_endpoint(services: Services, actor: Actor, endpoint_id: str, bo
             return
 
 
-async def delete_endpoint(services: Services, actor: Actor, endpoint_id: str) -> None:
-    """Delete an endpoint and its models, softly. Raises GatewayError 403, 404."""
+async def delete_endpoint(services: Services, actor: Actor, endpoint_id: str, *, revision: int | None = None) -> None:
+    """Delete an endpoint and its models, softly. Raises GatewayError 403, 404, 412."""
     policy.require(actor, "Endpoints", "delete_all")
 
     async def write(tx: Tx) -> int:
         row = await live_endpoint(endpoint_id, tx)
+        check_revision(row, revision)
         await models.delete_models(tx, actor, await DeployedModel.filter(endpoint_id=row.id, deleted_at=None).using_db(tx.orm))
         await change_row(tx, row, {"deleted_at": clock.now_us(), "live_name": None, "sealed_credential": None})
         await audit(tx, actor, "endpoints.delete", "endpoint", str(row.id), {"name": row.name, "url": row.url}, None)

@@ -22,15 +22,15 @@ from dwctl.operations.account_views import (
     GroupResponse,
     UserResponse,
     group_view,
-    groups_of_users,
     in_chunks,
     user_view,
     users_by_id,
 )
 from dwctl.operations.audit import audit
-from dwctl.operations.rows import about, canonical, change_row, count_up, stale
+from dwctl.operations.bounds import check_description, check_text
+from dwctl.operations.rows import about, canonical, change_row, changes_of, check_revision, count_up
 from dwctl.operations.services import Services
-from dwctl.operations.users import check_text, like, live_user, optional_text, read_user
+from dwctl.operations.users import groups_seen, like, live_user, read_user
 from dwctl.store import Changes, Tx
 from dwctl.store.tables import Group, ModelGroup, User, UserGroup
 
@@ -43,7 +43,7 @@ class GroupCreate(msgspec.Struct, kw_only=True):
 
 
 class GroupUpdate(msgspec.Struct, kw_only=True):
-    """Body of PATCH /groups/{id}: a field left out stays; null clears the description."""
+    """Body of PATCH /groups/{id}: a field left out stays, and so does null; an empty text clears the description."""
 
     name: str | UnsetType | None = UNSET
     description: str | UnsetType | None = UNSET
@@ -110,8 +110,8 @@ async def _read_group(services: Services, group_id: str) -> GroupResponse:
 async def create_group(services: Services, actor: Actor, body: GroupCreate) -> GroupResponse:
     """A new group without members. Raises GatewayError 400, 403, 409."""
     policy.require(actor, "Groups", "create_all")
-    name = check_text(body.name, "name", 255)
-    description = optional_text(body.description, "description", 2048)
+    name = check_text(body.name, "name")
+    description = check_description(body.description)
     group_id = ids.new_text()
 
     async def write(tx: Tx) -> int:
@@ -140,11 +140,11 @@ async def insert_group(tx: Tx, actor: Actor, group_id: str, *, name: str, descri
 async def update_group(services: Services, actor: Actor, group_id: str, body: GroupUpdate, *, revision: int | None = None) -> GroupResponse:
     """Change a group. Raises GatewayError 400, 403 (also for Everyone), 404, 409, 412."""
     policy.require(actor, "Groups", "update_all")
-    changes: dict[str, Any] = {}
-    if body.name is not UNSET and body.name is not None:
-        changes["name"] = changes["live_name"] = check_text(body.name, "name", 255)
-    if body.description is not UNSET:
-        changes["description"] = optional_text(body.description, "description", 2048)
+    changes = changes_of(body, null_keeps=("name", "description"))
+    if "name" in changes:
+        changes["name"] = changes["live_name"] = check_text(changes["name"], "name")
+    if "description" in changes:
+        changes["description"] = check_description(changes["description"])
 
     async def write(tx: Tx) -> int | None:
         row = await _live_group(tx, group_id, "Update")
@@ -164,12 +164,13 @@ async def update_group(services: Services, actor: Actor, group_id: str, body: Gr
     return await _read_group(services, group_id)
 
 
-async def delete_group(services: Services, actor: Actor, group_id: str) -> None:
-    """Delete a group; its members lose what only it gave them. Raises GatewayError 403 (also for Everyone), 404."""
+async def delete_group(services: Services, actor: Actor, group_id: str, *, revision: int | None = None) -> None:
+    """Delete a group; its members lose what only it gave them. Raises GatewayError 403 (also for Everyone), 404, 412."""
     policy.require(actor, "Groups", "delete_all")
 
     async def write(tx: Tx) -> int:
         row = await _live_group(tx, group_id, "Delete")
+        check_revision(row, revision)
         now = clock.now_us()
         await Group.filter(id=row.id).using_db(tx.orm).update(deleted_at=now, live_name=None, updated_at=now, revision=row.revision + 1)
         await ModelGroup.filter(group_id=row.id).using_db(tx.orm).delete()
@@ -229,14 +230,10 @@ async def sizes(services: Services, actor: Actor, group_ids: Sequence[str]) -> d
 
 
 async def groups_of(services: Services, actor: Actor, user_id: str) -> list[GroupResponse]:
-    """A user's groups by name, then Everyone. Who made a group is not for everybody. Raises GatewayError 403, 404."""
+    """A user's groups by name, then Everyone. Raises GatewayError 403, 404."""
     policy.require_for(actor, "Users", "read_all", user_id)
     await read_user(services, user_id)
-    groups = (await groups_of_users(services.store, [user_id]))[user_id]
-    if not policy.allows(actor, "Groups", "read_all"):
-        for group in groups:
-            group.created_by = UNSET
-    return groups
+    return (await groups_seen(services, actor, [user_id]))[user_id]
 
 
 Membership = tuple[str, str]
@@ -293,8 +290,7 @@ async def set_groups_of(
 
     async def write(tx: Tx) -> tuple[dict[Membership, bool], int | None]:
         user = await live_user(tx, user_id)
-        if revision is not None and revision != user.revision:
-            raise stale()
+        check_revision(user, revision)
         rows = await UserGroup.filter(user_id=user.id).using_db(tx.orm).values_list("group_id", flat=True)
         changes = {group_id: group_id in wanted for group_id in wanted ^ {str(held) for held in rows}}
         before = await _set_memberships(tx, actor, user, changes)

@@ -13,7 +13,7 @@ from dwctl.operations import models, tariffs
 from dwctl.operations.access import Grant, Named
 from dwctl.operations.audit import AuditEntry, AuditFilter, list_audit
 from dwctl.operations.catalog_views import DAY_HOURS, groups_of
-from dwctl.operations.rows import among, canonical, count_up, stale
+from dwctl.operations.rows import among, canonical, check_revision, count_up, stale
 from dwctl.operations.services import Services
 from dwctl.operations.users import like
 from dwctl.store import Changes, Tx
@@ -173,8 +173,7 @@ async def set_price(
 
     async def write(tx: Tx) -> tuple[bool, int]:
         row = await models.live_model(tx, model_id)
-        if revision is not None and revision != row.revision:
-            raise stale()
+        check_revision(row, revision)
         rows = await Tariff.filter(model_id=row.id, valid_until=None).using_db(tx.orm)
         others = [held for held in map(tariffs.terms_of, rows) if (held.api_key_purpose, held.completion_window) != (purpose, None)]
         changed = await models.update_prices(tx, actor, str(row.id), [*others, terms] if terms is not None else others)

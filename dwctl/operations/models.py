@@ -1,6 +1,5 @@
 """Models under their aliases: creating, changing and deleting them, and which groups may call them."""
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
@@ -14,7 +13,8 @@ from dwctl.accounts.principals import NIL
 from dwctl.errors import bad_request, conflict, not_found
 from dwctl.operations import tariffs
 from dwctl.operations.audit import audit
-from dwctl.operations.rows import canonical, change_row, count_up
+from dwctl.operations.bounds import check_counts, check_description, check_rates, check_text, optional_text
+from dwctl.operations.rows import canonical, change_row, changes_of, check_revision, count_up
 from dwctl.operations.services import Services
 from dwctl.operations.tariffs import TariffDefinition
 from dwctl.store import Changes, Tx
@@ -24,7 +24,7 @@ BODIES = ("full", "preview", "none")
 TOKENIZERS = ("cl100k_base", "o200k_base")
 MAX_METADATA_BYTES = 16_384
 MAX_EXTRA_KEYS = 50
-MAX_INT = 2**31 - 1
+MAX_DESCRIPTION = 20_000
 ModelType = Literal["CHAT", "EMBEDDINGS", "RERANKER"]
 Bodies = Literal["full", "preview", "none"]
 
@@ -57,7 +57,8 @@ class ModelCreate(msgspec.Struct, kw_only=True):
 
 
 class ModelUpdate(msgspec.Struct, kw_only=True):
-    """Body of PATCH /models/{id}: a field left out stays; null clears a limit, and leaves the other fields as they are."""
+    """Body of PATCH /models/{id}: a field left out stays; null clears a limit, and leaves the other fields as they are. An empty text
+    clears the title and the description."""
 
     alias: str | UnsetType | None = UNSET
     model_name: str | UnsetType | None = UNSET
@@ -78,15 +79,10 @@ class ModelUpdate(msgspec.Struct, kw_only=True):
     tariffs: list[TariffDefinition] | UnsetType | None = UNSET
 
 
-NULL_KEEPS = frozenset({"alias", "model_name", "description", "model_type", "capabilities", "always_stream_usage", "metadata"})
+NULL_KEEPS = frozenset(
+    {"alias", "model_name", "display_name", "description", "model_type", "capabilities", "always_stream_usage", "metadata"}
+)
 """Fields of ``ModelUpdate`` that null leaves as they are; for the others null means none."""
-
-
-def changes_of(body: msgspec.Struct, *, null_keeps: Iterable[str]) -> dict[str, Any]:
-    """The columns that a PATCH body changes: fields that were sent, without those that null leaves as they are."""
-    keeps = frozenset(null_keeps)
-    fields = msgspec.structs.asdict(body)
-    return {name: value for name, value in fields.items() if value is not UNSET and not (value is None and name in keeps)}
 
 
 def check_columns(columns: dict[str, Any]) -> dict[str, Any]:
@@ -94,18 +90,13 @@ def check_columns(columns: dict[str, Any]) -> dict[str, Any]:
     checked = dict(columns)
     for name in ("model_name", "alias"):
         if name in checked:
-            checked[name] = check_name(checked[name], name)
-    for name in ("display_name", "description"):
-        if isinstance(checked.get(name), str):
-            checked[name] = checked[name].strip()[: 255 if name == "display_name" else 20_000] or None
-    for name in ("requests_per_second", "throughput"):
-        value = checked.get(name)
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise bad_request(f"{name} must be a number above zero, or null for no limit", param=name)
-    for name in ("burst_size", "capacity", "batch_capacity", "max_output_tokens"):
-        value = checked.get(name)
-        if value is not None and not 1 <= value <= MAX_INT:
-            raise bad_request(f"{name} must be a whole number from 1, or null for no limit", param=name)
+            checked[name] = check_text(checked[name], name)
+    if "display_name" in checked:
+        checked["display_name"] = optional_text(checked["display_name"], "display_name")
+    if "description" in checked:
+        checked["description"] = check_description(checked["description"], MAX_DESCRIPTION)
+    check_rates(checked, ("requests_per_second", "throughput"))
+    check_counts(checked, ("burst_size", "capacity", "batch_capacity", "max_output_tokens"))
     if checked.get("tokenizer") not in (None, *TOKENIZERS):
         raise bad_request(f"tokenizer must be one of {', '.join(TOKENIZERS)}, or null", param="tokenizer")
     if checked.get("metadata") is not None:
@@ -113,16 +104,6 @@ def check_columns(columns: dict[str, Any]) -> dict[str, Any]:
     if "capabilities" in checked:
         checked["capabilities"] = sorted({str(item).strip() for item in checked["capabilities"] or () if str(item).strip()})
     return checked
-
-
-def check_name(text: str, field: str) -> str:
-    """A trimmed, printable name of 1 to 255 characters. Raises GatewayError 400."""
-    name = text.strip()
-    if not name:
-        raise bad_request(f"{field} must not be empty", param=field)
-    if len(name) > 255 or not name.isprintable():
-        raise bad_request(f"{field} must be at most 255 printable characters", param=field)
-    return name
 
 
 def _check_metadata(metadata: dict[str, Any]) -> None:
@@ -304,12 +285,13 @@ async def change_model(services: Services, actor: Actor, model_id: str, body: Mo
     await services.changes.applied(await services.store.write(write))
 
 
-async def delete_model(services: Services, actor: Actor, model_id: str) -> None:
-    """Delete a model softly. Raises GatewayError 403, 404."""
+async def delete_model(services: Services, actor: Actor, model_id: str, *, revision: int | None = None) -> None:
+    """Delete a model softly. Raises GatewayError 403, 404, 412."""
     policy.require(actor, "Models", "delete_all")
 
     async def write(tx: Tx) -> int:
         row = await live_model(tx, model_id)
+        check_revision(row, revision)
         await delete_models(tx, actor, [row])
         return await Changes.note(tx, "catalog", str(row.id))
 
@@ -341,12 +323,14 @@ async def _change_grant(services: Services, actor: Actor, group_id: str, model_i
     await services.changes.applied(await services.store.write(write))
 
 
-async def live_groups(tx: Tx, group_ids: Iterable[str]) -> list[str]:
-    """The groups' ids in canonical form. Raises GatewayError 404 for one that is not there."""
+async def live_groups(tx: Tx | None, group_ids: Iterable[str]) -> list[str]:
+    """The groups' ids in canonical form, read outside a transaction unless one is given. Raises GatewayError 404 for one that is not
+    there."""
     found: list[str] = []
     for group_id in group_ids:
         known = canonical(group_id)
-        if known is None or (known != NIL and not await Group.filter(id=known, deleted_at=None).using_db(tx.orm).exists()):
+        live = Group.filter(id=known, deleted_at=None).using_db(tx.orm if tx else None)
+        if known is None or (known != NIL and not await live.exists()):
             raise not_found(f"Group with ID {group_id} not found")
         found.append(known)
     return found

@@ -1,10 +1,12 @@
 """Finding and changing single rows: ids as callers write them, and updates that name the revision that was read."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
+import msgspec
+from msgspec import UNSET
 from tortoise.exceptions import IntegrityError
 
 from dwctl import clock
@@ -47,14 +49,27 @@ def stale() -> GatewayError:
     )
 
 
+def changes_of(body: msgspec.Struct, *, null_keeps: Iterable[str]) -> dict[str, Any]:
+    """The columns that a PATCH body changes: fields that were sent, without those that null leaves as they are. Those are texts, which an
+    empty one clears, and what cannot be without a value."""
+    keeps = frozenset(null_keeps)
+    fields = msgspec.structs.asdict(body)
+    return {name: value for name, value in fields.items() if value is not UNSET and not (value is None and name in keeps)}
+
+
+def check_revision(row: Any, revision: int | None) -> None:
+    """Raise GatewayError 412 if the row is not the one that the caller saw; None: they did not say."""
+    if revision is not None and revision != row.revision:
+        raise stale()
+
+
 async def change_row(tx: Tx, row: Any, changes: dict[str, Any], *, revision: int | None = None) -> dict[str, tuple[Any, Any]]:
     """Write what differs and count the revision up; ``revision`` is what the caller saw, if it said so.
 
     Returns field -> (before, after) of what differed, empty when nothing did; ``row`` then shows the new values.
     Raises GatewayError 412 when the row has moved on, 409 when a unique value is taken.
     """
-    if revision is not None and revision != row.revision:
-        raise stale()
+    check_revision(row, revision)
     changed = {name: value for name, value in changes.items() if getattr(row, name) != value}
     if not changed:
         return {}

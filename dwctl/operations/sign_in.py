@@ -14,8 +14,9 @@ from dwctl.config import Config
 from dwctl.errors import GatewayError, bad_request, forbidden, unauthenticated
 from dwctl.operations.account_views import UserResponse
 from dwctl.operations.audit import audit
+from dwctl.operations.bounds import check_text, optional_text
 from dwctl.operations.services import Services
-from dwctl.operations.users import EMAIL_TAKEN, add_user, check_email, check_text, live_user, optional_text, read_user, with_standard
+from dwctl.operations.users import EMAIL_TAKEN, add_user, check_email, live_user, read_user, with_standard
 from dwctl.store import Store, Tx
 
 _log = structlog.get_logger("dwctl.operations")
@@ -65,11 +66,11 @@ async def register(services: Services, body: Registration, client: Client) -> tu
     email = check_email(body.email)
     count_attempt(services, email.lower(), client.ip)
     services.passwords.check_length(body.password, field="password")
-    username = check_text(body.username, "username", 255)
+    username = check_text(body.username, "username")
     columns: dict[str, Any] = {
         "username": username,
         "email": email,
-        "display_name": optional_text(body.display_name, "display_name", 255) or email.split("@", 1)[0][:255],
+        "display_name": optional_text(body.display_name, "display_name") or email.split("@", 1)[0][:255],
         "roles": with_standard(services.config.auth.default_user_roles),
         "auth_source": "native",
         "password_hash": await services.passwords.hash(body.password),

@@ -8,6 +8,7 @@ import msgspec
 
 from dwctl import catalog, clock, ids, money
 from dwctl.errors import bad_request
+from dwctl.operations.bounds import optional_text
 from dwctl.store import Tx
 from dwctl.store.tables import Tariff
 
@@ -62,7 +63,7 @@ def _terms(definition: TariffDefinition, field: str) -> catalog.TariffTerms:
         return None if getattr(definition, name) is None else price(name)
 
     return catalog.TariffTerms(
-        name=(definition.name or definition.api_key_purpose or "default").strip()[:255],
+        name=optional_text(definition.name, f"{field}.name") or definition.api_key_purpose or "default",
         input_pico=price("input_price_per_token"),
         output_pico=price("output_price_per_token"),
         cache_read_pico=optional("cache_read_price_per_token"),

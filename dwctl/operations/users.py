@@ -1,6 +1,6 @@
 """Users: listing, creating, changing and deleting them."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -14,9 +14,10 @@ from dwctl.accounts.policy import Role
 from dwctl.config import is_email
 from dwctl.errors import GatewayError, bad_request, conflict, forbidden, not_found
 from dwctl.ledger import transactions
-from dwctl.operations.account_views import USER_COLUMNS, UserResponse, groups_of_users, user_view
+from dwctl.operations.account_views import USER_COLUMNS, GroupResponse, UserResponse, groups_of_users, user_view
 from dwctl.operations.audit import audit
-from dwctl.operations.rows import about, among, canonical, change_row
+from dwctl.operations.bounds import check_text, optional_text
+from dwctl.operations.rows import about, among, canonical, change_row, changes_of, check_revision
 from dwctl.operations.services import Services
 from dwctl.store import Changes, Tx
 from dwctl.store.tables import ApiKey, User, UserGroup
@@ -45,7 +46,7 @@ class UserCreate(msgspec.Struct, kw_only=True):
 
 
 class UserUpdate(msgspec.Struct, kw_only=True):
-    """Body of PATCH /users/{id}: a field left out stays; null clears the name and the picture."""
+    """Body of PATCH /users/{id}: a field left out stays, and so does null; an empty text clears the name and the picture."""
 
     display_name: str | UnsetType | None = UNSET
     avatar_url: str | UnsetType | None = UNSET
@@ -86,9 +87,8 @@ async def list_users(
     )
     total = await services.store.fetch(f"SELECT COUNT(*) AS total FROM users WHERE {where}", args)
     users = [user_view(row) for row in rows]
-    await _include(
-        services, users, groups="groups" in include, billing="billing" in include and policy.allows(actor, "Credits", "read_all")
-    )
+    billing = "billing" in include and policy.allows(actor, "Credits", "read_all")
+    await _include(services, actor, users, groups="groups" in include, billing=billing)
     return users, total[0]["total"]
 
 
@@ -97,7 +97,7 @@ async def get_user(services: Services, actor: Actor, user_id: str, *, include: C
     policy.require_for(actor, "Users", "read_all", user_id)
     user = await read_user(services, user_id)
     billing = "billing" in include and policy.allows_for(actor, "Credits", "read_all", user_id)
-    await _include(services, [user], groups="groups" in include, billing=billing)
+    await _include(services, actor, [user], groups="groups" in include, billing=billing)
     if "organizations" in include:
         user.organizations = []
     return user
@@ -118,9 +118,19 @@ async def find_user(services: Services, actor: Actor, email: str) -> UserRespons
     return user_view(rows[0]) if rows else None
 
 
-async def _include(services: Services, users: Sequence[UserResponse], *, groups: bool, billing: bool) -> None:
+async def groups_seen(services: Services, actor: Actor, user_ids: Sequence[str]) -> Mapping[str, list[GroupResponse]]:
+    """``groups_of_users`` as the actor may see them: who made a group is not for everybody."""
+    found = await groups_of_users(services.store, user_ids)
+    if not policy.allows(actor, "Groups", "read_all"):
+        for groups in found.values():
+            for group in groups:
+                group.created_by = UNSET
+    return found
+
+
+async def _include(services: Services, actor: Actor, users: Sequence[UserResponse], *, groups: bool, billing: bool) -> None:
     if groups:
-        memberships = await groups_of_users(services.store, [user.id for user in users])
+        memberships = await groups_seen(services, actor, [user.id for user in users])
         for user in users:
             user.groups = memberships[user.id]
     if billing:
@@ -133,9 +143,9 @@ async def create_user(services: Services, actor: Actor, body: UserCreate, *, pas
     Raises GatewayError 400, 403, 409."""
     policy.require(actor, "Users", "create_all")
     columns: dict[str, Any] = {
-        "username": check_text(body.username, "username", 255),
+        "username": check_text(body.username, "username"),
         "email": check_email(body.email),
-        "display_name": optional_text(body.display_name, "display_name", 255),
+        "display_name": optional_text(body.display_name, "display_name"),
         "avatar_url": optional_text(body.avatar_url, "avatar_url", 2048),
         "roles": with_standard(body.roles),
         "auth_source": "system",
@@ -195,15 +205,12 @@ async def update_user(services: Services, actor: Actor, user_id: str, body: User
     """Change a user. Roles, and whether they are verified, need the right over everybody's, also for oneself.
     Raises GatewayError 400, 403, 404, 412."""
     policy.require_for(actor, "Users", "update_all", user_id)
-    changes = {name: value for name, value in msgspec.structs.asdict(body).items() if value is not UNSET}
+    changes = changes_of(body, null_keeps=("display_name", "avatar_url", "roles", "verified", "zero_data_retention"))
     for name in _LATER:
         if changes.pop(name, None):
             raise bad_request(f"{name} is not supported by this server", code="not_supported", param=name)
-    if changes.get("roles") is not None or changes.get("verified") is not None:
+    if changes.keys() & {"roles", "verified"}:
         policy.require(actor, "Users", "update_all")
-    for name in ("roles", "verified", "zero_data_retention"):
-        if changes.get(name, UNSET) is None:
-            del changes[name]
     if "roles" in changes:
         changes["roles"] = with_standard(changes["roles"])
     for name, length in (("display_name", 255), ("avatar_url", 2048)):
@@ -225,10 +232,18 @@ async def update_user(services: Services, actor: Actor, user_id: str, body: User
     return await read_user(services, user_id)
 
 
-async def delete_user(services: Services, actor: Actor, user_id: str) -> None:
+async def delete_user(services: Services, actor: Actor, user_id: str, *, revision: int | None = None) -> None:
     """Delete a user softly: their keys and sessions end at once, and name and e-mail address are free again.
-    Raises GatewayError 400 (oneself), 403 (also for an administrator, to others), 404."""
-    await delete_users(services, actor, [user_id])
+    Raises GatewayError 400 (oneself), 403 (also for an administrator, to others), 404, 412."""
+    policy.require(actor, "Users", "delete_all")
+
+    async def write(tx: Tx) -> int:
+        row = await live_user(tx, user_id)
+        check_revision(row, revision)
+        await _delete_user(tx, actor, row)
+        return await Changes.note(tx, "user", str(row.id))
+
+    await services.changes.applied(await services.store.write(write))
 
 
 async def delete_users(services: Services, actor: Actor, user_ids: Sequence[str]) -> None:
@@ -314,21 +329,6 @@ def check_email(text: str) -> str:
     if not is_email(email):
         raise bad_request("email is not an e-mail address", param="email")
     return email
-
-
-def check_text(text: str, field: str, length: int) -> str:
-    """A trimmed, printable text of 1 to ``length`` characters. Raises GatewayError 400."""
-    value = text.strip()
-    if not value:
-        raise bad_request(f"Field '{field}' must not be empty or whitespace", param=field)
-    if len(value) > length or not value.isprintable():
-        raise bad_request(f"{field} must be at most {length} printable characters", param=field)
-    return value
-
-
-def optional_text(text: str | None, field: str, length: int) -> str | None:
-    """As ``check_text``; None and blank text are None."""
-    return check_text(text, field, length) if text is not None and text.strip() else None
 
 
 def like(search: str) -> str:

@@ -63,7 +63,8 @@ class FormState(msgspec.Struct):
     def clash(self, name: str, stored: Any) -> str | None:
         """What is stored now, where that is not what was typed and somebody else may have stored it."""
         now = "" if stored is None or stored is UNSET else str(stored)
-        return now if self.conflict and now != self.value(name) else None
+        # A browser sends a line end as two characters.
+        return now if self.conflict and now != self.value(name).replace("\r\n", "\n") else None
 
 
 class FormError(GatewayError):

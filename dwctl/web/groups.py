@@ -121,7 +121,7 @@ async def show(context: Context) -> View:
 async def change(context: Context) -> Any:
     """Change name and description."""
     form: GroupForm = context.body
-    body = GroupUpdate(name=form.name, description=form.description)
+    body = GroupUpdate(name=form.name, description=form.description or "")
     group = await groups.update_group(context.services, context.actor, context.uuid("group_id"), body, revision=form.revision)
     return go(f"/admin/groups/{group.id}", f"{group.name} is saved.")
 

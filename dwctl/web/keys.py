@@ -223,7 +223,7 @@ async def change(context: Context) -> Any:
     key = await _key(context)
     body = api_keys.ApiKeyUpdate(
         name=form.name,
-        description=form.description,
+        description=form.description or "",
         requests_per_second=form.requests_per_second,
         burst_size=form.burst_size,
         max_concurrency=form.max_concurrency,

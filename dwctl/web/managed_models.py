@@ -9,6 +9,7 @@ from dwctl import clock, money
 from dwctl.doorway import Context, Needs, Route
 from dwctl.operations import catalog_views, explorer, model_management, models
 from dwctl.operations.access import set_grants
+from dwctl.operations.bounds import MAX_INT, check_text
 from dwctl.operations.catalog_views import ModelView
 from dwctl.operations.consequences import Sharing, consequences, sharing
 from dwctl.operations.model_management import Lacking, Purpose
@@ -201,15 +202,15 @@ async def save_identity(context: Context) -> Any:
     model = await _model(context)
     metadata = {name: value for name, value in model.metadata.items() if name not in ("provider", "context_window")}
     if form.provider:
-        metadata["provider"] = form.provider.strip()[:255]
+        metadata["provider"] = check_text(form.provider, "provider")
     if form.context_window is not None:
-        if not 1 <= form.context_window <= models.MAX_INT:
+        if not 1 <= form.context_window <= MAX_INT:
             raise wrong("context_window", "Must be a whole number from 1.")
         metadata["context_window"] = form.context_window
     change = models.ModelUpdate(
         alias=form.alias,
         model_name=form.model_name,
-        display_name=form.display_name,
+        display_name=form.display_name or "",
         description=form.description or "",
         model_type=form.model_type,
         capabilities=split_words(form.capabilities),

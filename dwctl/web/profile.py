@@ -42,7 +42,7 @@ async def profile(context: Context) -> View:
 @page(ROUTES, "POST", "/me/name", policy=Authenticated(), form=NameForm, again=profile, summary="Change one's name")
 async def rename(context: Context) -> Any:
     """Change the name that others see."""
-    change = users.UserUpdate(display_name=context.body.display_name)
+    change = users.UserUpdate(display_name=context.body.display_name or "")
     await users.update_user(context.services, context.actor, context.actor.user_id, change, revision=context.body.revision)
     return go("/me", "Your name is saved.")
 

@@ -199,7 +199,10 @@ async def change(context: Context) -> Any:
     """Change name and roles."""
     form: UserForm = context.body
     body = UserUpdate(
-        display_name=form.display_name, roles=form.roles, verified=form.verified, zero_data_retention=form.zero_data_retention
+        display_name=form.display_name or "",
+        roles=form.roles,
+        verified=form.verified,
+        zero_data_retention=form.zero_data_retention,
     )
     user = await users.update_user(context.services, context.actor, context.uuid("user_id"), body, revision=form.revision)
     return go(f"/admin/users/{user.id}", f"{user.username} is saved.")

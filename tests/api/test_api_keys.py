@@ -6,6 +6,7 @@ import pytest
 
 from dwctl.accounts import NIL
 from dwctl.config.schema import Auth, Native, RateLimit, RateLimits
+from dwctl.store import Tx
 from tests.administration import QUICK, Administration, configuration, serving
 
 KEYS = "/users/current/api-keys"
@@ -51,6 +52,7 @@ async def test_names_are_unique_among_the_living(server: Administration) -> None
         ({"name": "k", "purpose": "other"}, 422, "purpose"),
         ({"name": "k", "requests_per_second": 0}, 400, "requests_per_second"),
         ({"name": "k", "requests_per_second": -1.5}, 400, "requests_per_second"),
+        ({"name": "k", "requests_per_second": 1e-300}, 400, "requests_per_second"),
         ({"name": "k", "burst_size": 0}, 400, "burst_size"),
         ({"name": "k", "burst_size": 2**63}, 400, "burst_size"),
         ({"name": "k", "max_concurrency": 0}, 400, "max_concurrency"),
@@ -117,6 +119,15 @@ async def test_an_expiry_that_could_not_be_shown_is_refused(server: Administrati
     answer = await server.admin("POST", KEYS, json={"name": "k", "expires_at": "9999-12-31T23:59:59-14:00"})
     assert (answer.status, answer.param) == (400, "expires_at")
     assert (await server.admin("GET", KEYS)).body["data"] is not None
+
+
+async def test_an_expiry_is_shown_to_the_microsecond_up_to_the_last_one(server: Administration) -> None:
+    shown = ["9999-12-31T23:59:59.999999Z", "3000-01-01T00:00:00.999999Z"]
+    for number, written in enumerate(("9999-12-31T23:59:59.9999999Z", shown[1])):
+        created = await server.admin("POST", KEYS, json={"name": f"k{number}", "expires_at": written})
+        assert (created.status, created.body["expires_at"]) == (201, shown[number])
+    listed = (await server.admin("GET", KEYS)).body["data"]
+    assert {key["expires_at"] for key in listed} == {None, *shown}
 
 
 async def test_rotation_ends_the_old_secret(server: Administration) -> None:
@@ -195,6 +206,23 @@ async def test_expired_key_is_refused(server: Administration) -> None:
 
     await server.services.changes.applied(await server.services.store.write(expire))
     assert (await server.ask("GET", "/admin/api/v1/users/current", secret=secret)).status == 401
+
+
+async def test_the_form_of_an_expired_key_can_be_sent_back(server: Administration) -> None:
+    created = await server.admin("POST", KEYS, json={"name": "k", "expires_at": "2999-01-01T00:00:00Z"})
+    path = f"{KEYS}/{created.body['id']}"
+    assert (await server.admin("PATCH", path, json={"expires_at": "2020-01-01T00:00:00Z"})).param == "expires_at"
+
+    async def expire(tx: Tx) -> None:
+        await tx.execute("UPDATE api_keys SET expires_at = 1500000000000001 WHERE id = ?", (created.body["id"],))
+
+    await server.services.store.write(expire)
+    stored = (await server.admin("GET", path)).body
+    sent = {name: stored[name] for name in ("name", "requests_per_second", "bodies", "expires_at")} | {"description": "ended"}
+    changed = await server.admin("PATCH", path, json=sent)
+    assert (changed.status, changed.body["description"], changed.body["expires_at"]) == (200, "ended", stored["expires_at"])
+    another = await server.admin("PATCH", path, json={"expires_at": "2020-01-01T00:00:00Z"})
+    assert (another.status, another.param) == (400, "expires_at")
 
 
 async def test_last_use_is_written_in_the_background(server: Administration) -> None:

@@ -1,13 +1,16 @@
 """Signing in and out with a password: sessions, cookies, cross-site requests, guessing."""
 
+import asyncio
+import re
 import time
+from email import message_from_bytes, policy
 from pathlib import Path
 
 import pytest
 from multidict import CIMultiDict
 
 from dwctl import clock
-from dwctl.config.schema import Auth, Native, Password, ProxyHeader, Session
+from dwctl.config.schema import Auth, Email, Native, Password, ProxyHeader, Session
 from dwctl.errors import GatewayError
 from dwctl.operations import sign_in
 from dwctl.operations.first_start import ensure_administrator
@@ -16,6 +19,7 @@ from tests.administration import ADMIN_EMAIL, ADMIN_PASSWORD, QUICK, Administrat
 
 CURRENT = "/admin/api/v1/users/current"
 CHANGE = "/authentication/password-change"
+RESETS = "/authentication/password-resets"
 
 
 async def test_sign_in_sets_an_opaque_cookie(server: Administration) -> None:
@@ -101,6 +105,7 @@ async def test_password_change_ends_the_other_sessions(server: Administration) -
     assert (short.status, short.param) == (400, "new_password")
     long = await server.ask("POST", CHANGE, cookie=cookie, json=change | {"new_password": "ä" * 33})
     assert (long.status, long.param) == (400, "new_password")
+    assert "no more than 64 bytes and has 66" in long.message
     assert (await server.ask("POST", CHANGE, cookie=cookie, json=change)).status == 200
     assert (await server.ask("GET", CURRENT, cookie=cookie)).status == 200
     assert (await server.ask("GET", CURRENT, cookie=other)).status == 401
@@ -108,6 +113,36 @@ async def test_password_change_ends_the_other_sessions(server: Administration) -
     assert (await server.sign_in(ADMIN_EMAIL, "another password")).status == 200
     key = await server.admin_secret()
     assert (await server.ask("POST", CHANGE, secret=key, json=change)).status == 400
+
+
+async def test_a_forgotten_password_is_set_anew_by_mail(sqlite_url: str, data_dir: Path) -> None:
+    folder = data_dir / "mail"
+    config = configuration(data_dir, sqlite_url, email=Email(type="file", path=folder), dashboard_url="https://gateway.example")
+    async with serving(sqlite_url, config) as server:
+        cookie = await server.cookie_of()
+        nobody, somebody = [
+            await server.ask("POST", RESETS, json={"email": email}) for email in ("nobody@example.com", ADMIN_EMAIL.upper())
+        ]
+        assert (nobody.status, nobody.body) == (somebody.status, somebody.body) == (200, nobody.body)
+        await asyncio.gather(*server.services.tasks)
+        [mail] = folder.glob("*.eml")
+        message = message_from_bytes(mail.read_bytes(), policy=policy.default)
+        found = re.search(r"/reset\?link=(\S+)", message.get_content())
+        assert found is not None
+        confirm, body = f"{RESETS}/any/confirm", {"token": found.group(1), "new_password": "another password"}
+        short = await server.ask("POST", confirm, json=body | {"new_password": "short"})
+        assert (short.status, short.param) == (400, "new_password")
+        wrong = await server.ask("POST", confirm, json=body | {"token": "x"})
+        assert (wrong.status, wrong.body["error"]["code"]) == (400, "reset_link_expired")
+        assert (await server.ask("POST", confirm, json=body)).status == 200
+        assert (await server.ask("POST", confirm, json=body)).body["error"]["code"] == "reset_link_expired"
+        assert (await server.ask("GET", CURRENT, cookie=cookie)).status == 401
+        assert (await server.sign_in(ADMIN_EMAIL, "another password")).status == 200
+
+
+async def test_without_mail_nobody_is_told_to_wait_for_it(server: Administration) -> None:
+    answer = await server.ask("POST", RESETS, json={"email": ADMIN_EMAIL})
+    assert (answer.status, answer.body["error"]["code"]) == (400, "mail_not_configured")
 
 
 async def test_bad_bearer_beside_a_good_cookie_is_the_cookies_user(server: Administration) -> None:

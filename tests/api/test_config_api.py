@@ -8,7 +8,12 @@ from tests.administration import configuration, serving
 
 async def test_only_what_may_be_known(sqlite_url: str, data_dir: Path) -> None:
     metadata = Metadata(
-        region="eu", organization="Acme", docs_url="https://docs.example", title="Acme AI", ai_api_base_url="https://ai.example"
+        region="eu",
+        organization="Acme",
+        docs_url="https://docs.example",
+        docs_jsonl_url="https://docs.example/all.jsonl",
+        title="Acme AI",
+        ai_api_base_url="https://ai.example",
     )
     config = configuration(data_dir, sqlite_url, metadata=metadata, secret_key="a-canary-of-a-key")
     async with serving(sqlite_url, config) as server:
@@ -19,7 +24,7 @@ async def test_only_what_may_be_known(sqlite_url: str, data_dir: Path) -> None:
             "organization": "Acme",
             "payment_enabled": False,
             "docs_url": "https://docs.example",
-            "docs_jsonl_url": None,
+            "docs_jsonl_url": "https://docs.example/all.jsonl",
             "title": "Acme AI",
             "ai_api_base_url": "https://ai.example",
             "onwards": {"strict_mode": False},
@@ -31,4 +36,4 @@ async def test_what_is_not_configured_is_left_out(sqlite_url: str, data_dir: Pat
     async with serving(sqlite_url, configuration(data_dir, sqlite_url)) as server:
         body = (await server.admin("GET", "/config")).body
         assert "ai_api_base_url" not in body
-        assert (body["region"], body["docs_url"]) == (None, None)
+        assert (body["region"], body["docs_url"], body["docs_jsonl_url"]) == (None, None, None)

@@ -92,6 +92,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"total_timeout": 1e9}, "total_timeout"),
     ({"model_filter": None}, "model_filter"),
     ({"model_filter": ["ok", ""]}, "model_filter"),
+    ({"model_filter": ["a"], "alias_mapping": {"a": "b", "typo": "c"}}, "alias_mapping"),
 ]
 
 
@@ -243,6 +244,11 @@ async def test_patch_changes_what_is_sent_under_its_revision(server: Administrat
     assert await _aliases(server) == ["alpha", "b"]
     assert "alpha" in server.services.snapshot().models
     assert (await server.admin("PATCH", path, json={"alias_mapping": {"b": "alpha"}})).status == 409
+    slip = await server.admin("PATCH", path, json={"name": "z", "alias_mapping": {"b": "beta", "typo": "gamma"}})
+    assert (slip.status, slip.param) == (400, "alias_mapping")
+    assert "'typo'" in slip.message
+    assert (await server.admin("GET", path)).body["name"] == "y"
+    assert await _aliases(server) == ["alpha", "b"]
     assert (await server.admin("PATCH", f"/endpoints/{NOBODY}", json={"name": "z"})).status == 404
     assert (await server.admin("PATCH", "/endpoints/nonsense", json={"name": "z"})).status == 400
 

@@ -54,6 +54,8 @@ POST   /authentication/login                              anyone
 POST   /authentication/register                           anyone
 POST   /authentication/logout                             anyone
 POST   /authentication/password-change                    signed-in
+POST   /authentication/password-resets                    anyone
+POST   /authentication/password-resets/{token_id}/confirm  anyone
 GET    /admin/api/v1/users                                Users read_all
 POST   /admin/api/v1/users                                Users create_all
 GET    /admin/api/v1/users/{user_id}                      Users read_all own

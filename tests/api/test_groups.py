@@ -16,7 +16,7 @@ async def test_create_change_and_delete(server: Administration) -> None:
     assert (await server.admin("POST", "/groups", json={"name": "crew"})).status == 409
     changed = await server.admin("PATCH", path, json={"name": "team"}, headers={"If-Match": created.headers["ETag"]})
     assert (changed.status, changed.body["name"], changed.body["description"]) == (200, "team", "those aboard")
-    assert (await server.admin("PATCH", path, json={"description": None})).body["description"] is None
+    assert (await server.admin("PATCH", path, json={"description": ""})).body["description"] is None
     assert (await server.admin("PATCH", path, json={"name": "x"}, headers={"If-Match": created.headers["ETag"]})).status == 412
     assert (await server.admin("POST", "/groups", json={"name": "crew"})).status == 201
     assert (await server.admin("PATCH", path, json={"name": "crew"})).status == 409
@@ -66,6 +66,8 @@ async def test_membership(server: Administration, by_user: bool) -> None:
     assert (await server.admin("POST", f"/groups/{group_id}/users/{NOBODY}")).status == 404
     assert (await server.admin("POST", f"/groups/{NOBODY}/users/{user_id}")).status == 404
     assert (await server.admin("GET", f"/groups/{NOBODY}/users")).status == 404
+    missing = await server.admin("GET", f"/groups/{NOBODY}/models")
+    assert (missing.status, missing.message) == (404, f"Group with ID {NOBODY} not found")
     assert len(await server.audit("users.join_group")) == 1
 
 
@@ -85,6 +87,8 @@ async def test_makers_of_groups_are_not_for_everybody(server: Administration) ->
     [everyone] = (await server.ask("GET", "/admin/api/v1/users/current/groups", secret=secret)).body
     assert everyone["name"] == "Everyone"
     assert "created_by" not in everyone
+    assert (await server.ask("GET", "/admin/api/v1/users/current?include=groups", secret=secret)).body["groups"] == [everyone]
+    assert "created_by" in (await server.admin("GET", "/users/current?include=groups")).body["groups"][0]
 
 
 async def test_include_users_and_models(server: Administration) -> None:
@@ -96,6 +100,9 @@ async def test_include_users_and_models(server: Administration) -> None:
     assert group["models"] == []
     [plain] = (await server.admin("GET", "/groups?search=crew")).body["data"]
     assert "users" not in plain
+    slip = await server.admin("GET", "/groups?include=users,modles")
+    assert (slip.status, slip.param) == (400, "include")
+    assert "'modles'" in slip.message
 
 
 async def test_bad_group(server: Administration) -> None:

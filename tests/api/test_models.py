@@ -81,6 +81,7 @@ async def test_null_clears_limits_and_leaves_the_rest(server: Administration, en
         server,
         endpoint,
         "m",
+        display_name="kept",
         description="kept",
         model_type="RERANKER",
         capabilities=["vision"],
@@ -95,7 +96,7 @@ async def test_null_clears_limits_and_leaves_the_rest(server: Administration, en
     )
     path = f"/models/{model['id']}"
     cleared = ["requests_per_second", "burst_size", "capacity", "batch_capacity", "throughput", "max_output_tokens", "tokenizer", "bodies"]
-    kept = ["description", "model_type", "capabilities", "alias", "model_name", "metadata"]
+    kept = ["display_name", "description", "model_type", "capabilities", "alias", "model_name", "metadata"]
     unchanged = (await server.admin("PATCH", path, json={})).body
     assert {name: unchanged[name] for name in [*cleared, *kept]} == {name: model[name] for name in [*cleared, *kept]}
     nulled = await server.admin("PATCH", path, json=dict.fromkeys([*cleared, *kept, "tariffs"]))
@@ -161,7 +162,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"model_name": "x" * 256}, "model_name"),
     ({"hosted_on": NOBODY}, "hosted_on"),
     ({"type": "composite"}, "type"),
+    ({"display_name": "x" * 256}, "display_name"),
+    ({"display_name": "two\nlines"}, "display_name"),
     ({"requests_per_second": 0}, "requests_per_second"),
+    ({"requests_per_second": 5e-324}, "requests_per_second"),
+    ({"requests_per_second": 1e10}, "requests_per_second"),
     ({"throughput": -1}, "throughput"),
     ({"capacity": 0}, "capacity"),
     ({"burst_size": 2**40}, "burst_size"),
@@ -172,6 +177,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"tariffs": [{}, {"api_key_purpose": "batch", "per_request_price": "-1"}]}, "tariffs[1].per_request_price"),
     ({"tariffs": [{"cache_write_1h_price_per_token": "NaN"}]}, "tariffs[0].cache_write_1h_price_per_token"),
     ({"tariffs": [{"output_price_per_token": "1e999999999"}]}, "tariffs[0].output_price_per_token"),
+    ({"tariffs": [{"name": "x" * 256}]}, "tariffs[0].name"),
     ({"tariffs": [{"completion_window": "x" * 17}]}, "tariffs[0].completion_window"),
     ({"tariffs": [{"name": "a"}, {"name": "b"}]}, "tariffs[1].api_key_purpose"),
 ]

@@ -65,7 +65,8 @@ async def test_list_pages_searches_and_leaves_the_system_user_out(server: Admini
     assert (len(first["data"]), first["total_count"], first["skip"], first["limit"]) == (10, 13, 0, 10)
     assert first["data"][0]["username"] == "member_11"
     rest = (await server.admin("GET", "/users?skip=10&limit=1000")).body
-    assert (len(rest["data"]), rest["limit"]) == (3, 100)
+    # A page of 100, and one row more, by which a client sees that it is not the last.
+    assert (len(rest["data"]), rest["limit"]) == (3, 101)
     assert NIL not in {user["id"] for user in first["data"] + rest["data"]}
     assert (await server.admin("GET", "/users?search=MEMBER_0")).body["total_count"] == 10
     # The underscore is a character, not a wildcard.
@@ -79,6 +80,8 @@ async def test_include_groups_and_billing(server: Administration) -> None:
     group = (await server.admin("POST", "/groups", json={"name": "crew"})).body
     await server.admin("POST", f"/users/{user_id}/groups/{group['id']}")
     [user] = (await server.admin("GET", "/users?search=ada&include=groups,billing")).body["data"]
+    assert (await server.admin("GET", "/users?include=group")).param == "include"
+    assert (await server.admin("GET", "/users/current?include=group")).param == "include"
     assert [each["name"] for each in user["groups"]] == ["crew", "Everyone"]
     assert user["credit_balance"] == 0.0
 
@@ -104,7 +107,8 @@ async def test_update_own_profile_but_not_own_roles(server: Administration) -> N
     path = f"/admin/api/v1/users/{user_id}"
     answer = await server.ask("PATCH", path, secret=secret, json={"display_name": "Ada", "zero_data_retention": True})
     assert (answer.status, answer.body["display_name"], answer.body["zero_data_retention"]) == (200, "Ada", True)
-    assert (await server.ask("PATCH", path, secret=secret, json={"display_name": None})).body["display_name"] is None
+    assert (await server.ask("PATCH", path, secret=secret, json={"display_name": None})).body["display_name"] == "Ada"
+    assert (await server.ask("PATCH", path, secret=secret, json={"display_name": ""})).body["display_name"] is None
     denied = await server.ask("PATCH", path, secret=secret, json={"roles": ["PlatformManager"]})
     assert (denied.status, denied.message) == (403, "Insufficient permissions to Update Users")
     assert (await server.ask("PATCH", path, secret=secret, json={"verified": True})).status == 403

@@ -230,7 +230,7 @@ def test_everything_works_without_scripts(talking: Site, watch: Watch) -> None:
     page.get_by_role("link", name="I have stored it").click()
     page.get_by_label("Note").fill("typed without scripts")
     page.get_by_role("button", name="Save key").click()
-    expect(page.get_by_text("typed without scripts")).to_be_visible()
+    expect(page.locator("p.lead", has_text="typed without scripts")).to_be_visible()
     page.get_by_role("link", name="Rotate").click()
     page.get_by_label("None: the old secret ends now").check()
     page.get_by_role("button", name="Rotate key").click()
@@ -252,8 +252,8 @@ def test_everything_works_without_scripts(talking: Site, watch: Watch) -> None:
     [
         ("Name", "   ", "Fill this in."),
         ("Rate limit", "many", "Write a number, such as 12 or 0.5."),
-        ("Rate limit", "-1", "requests_per_second must be a number above zero"),
-        ("Rate limit", "nan", "requests_per_second must be a number above zero"),
+        ("Rate limit", "-1", "requests_per_second must be a number from 0.000001"),
+        ("Rate limit", "nan", "requests_per_second must be a number from 0.000001"),
         ("Burst", "1.5", "Write a whole number, without spaces or unit."),
         ("Burst", "0", "burst_size must be a whole number from 1"),
         ("Concurrency", "99999999999", "max_concurrency must be a whole number from 1"),

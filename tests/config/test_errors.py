@@ -40,6 +40,10 @@ def refusal(folder: Path, text: str) -> str:
         ("trusted_proxies: [10.0.0.0/33]", "dwctl.yaml:1: `trusted_proxies` 10.0.0.0/33: "),
         ("bodies: {retention: 7x}", "dwctl.yaml:1: `bodies.retention` '7x': is not a duration"),
         ("enable_metrics: maybe", "dwctl.yaml:1: `enable_metrics` 'maybe': is neither true nor false"),
+        (
+            "auth: {rate_limits: {verified: {requests_per_second: 1e-7}}}",
+            "dwctl.yaml:1: `auth.rate_limits.verified.requests_per_second` '1e-7': expected `float` >= 1e-06",
+        ),
         ("auth: {rate_limits: {verified: {burst_size: 3}}}", "dwctl.yaml:1: `auth.rate_limits.verified.requests_per_second` is missing"),
         ("credits: {initial_credits_for_standard_users: 0.0000000001}", "dwctl.yaml:1: `credits.initial_credits_for_standard_users`"),
         ("metrics: {token: ''}", "dwctl.yaml:1: `metrics.token`: is empty"),

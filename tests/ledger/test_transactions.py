@@ -114,6 +114,14 @@ async def test_a_page_that_ends_in_the_past_starts_from_the_balance_of_then(stor
     assert (await page(store, Filter(account_id=ACCOUNT))).page_start_balance == 600
 
 
+async def test_what_was_skipped_may_be_more_than_a_balance_holds(store: Store) -> None:
+    await add(store, "admin_grant", MAX_STORED)
+    for _ in range(2):
+        await add(store, "admin_removal", MAX_STORED)
+    found = await page(store, Filter(account_id=ACCOUNT), skip=2)
+    assert (found.page_start_balance, len(found.data)) == (MAX_STORED, 1)
+
+
 async def test_charges_appear_in_the_list(store: Store, ledger: Ledger) -> None:
     await add(store, "admin_grant", 10_000)
     record = make_record(amount=250)

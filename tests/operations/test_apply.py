@@ -248,7 +248,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"models": [{"alias": "m", "endpoint": "x", "prices": [{}, {}]}]}, "models[0]: prices[1] is for the same purpose"),
     ({"keys": [{"user": "a@b", "name": "k"}]}, "keys[0].user: there is no user 'a@b'"),
     ({"keys": [{"user": "a@b", "name": "k", "secret": "short"}]}, "keys[0].secret: must be at least 16 printable"),
-    ({"keys": [{"user": "a@b", "name": "k", "expires_at": "soon"}]}, "keys[0].expires_at: must be a time such as"),
+    ({"keys": [{"user": "a@b", "name": "k", "expires_at": "soon"}]}, "keys[0].expires_at: expires_at must be a time such as"),
     (
         {"keys": [{"user": "a@b", "name": "k", "requests_per_second": float("nan")}]},
         "keys[0].requests_per_second: requests_per_second must be",

@@ -8,12 +8,12 @@ from msgspec import UNSET, UnsetType
 from dwctl import clock, ids, money
 from dwctl.accounts import NIL, hash_secret, hint_of, new_secret
 from dwctl.accounts.policy import ROLES
-from dwctl.errors import GatewayError
 from dwctl.ledger import transactions
 from dwctl.operations import api_keys, groups, users
 from dwctl.operations.apply.document import GrantEntry, GroupEntry, KeyEntry, UserEntry
 from dwctl.operations.apply.work import EVERYONE, Outcome, Work, sent
 from dwctl.operations.audit import audit
+from dwctl.operations.bounds import check_description, check_text, optional_text
 from dwctl.operations.rows import change_row
 from dwctl.store import Changes, Tx
 from dwctl.store.tables import ApiKey, Group, Transaction, User, UserGroup
@@ -21,22 +21,23 @@ from dwctl.store.tables import ApiKey, Group, Transaction, User, UserGroup
 MIN_SECRET = 16
 
 
-def check_group(work: Work, entry: GroupEntry) -> str:
-    """The group's name. Raises GatewayError, ConfigurationError."""
-    name = users.check_text(entry.name, "name", 255)
-    if name == EVERYONE:
+def check_group(work: Work, entry: GroupEntry) -> dict[str, Any]:
+    """The group's columns as far as the file gives them. Raises GatewayError, ConfigurationError."""
+    columns: dict[str, Any] = {"name": check_text(entry.name, "name")}
+    if columns["name"] == EVERYONE:
         raise work.error("name", f"{EVERYONE} is there already and cannot be changed")
-    return name
+    if not isinstance(entry.description, UnsetType):
+        columns["description"] = check_description(entry.description)
+    return columns
 
 
 async def group(work: Work, tx: Tx, entry: GroupEntry) -> Outcome:
     """Bring one group to what the file says. Raises GatewayError."""
-    name = check_group(work, entry)
-    columns = sent(entry, "description")
-    row = await Group.get_or_none(live_name=name, using_db=tx.orm)
+    columns = check_group(work, entry)
+    row = await Group.get_or_none(live_name=columns["name"], using_db=tx.orm)
     if row is None:
         group_id = ids.new_text()
-        await groups.insert_group(tx, work.actor, group_id, name=name, description=columns.get("description"), source="native")
+        await groups.insert_group(tx, work.actor, group_id, **{"description": None, **columns}, source="native")
         await Changes.note(tx, "catalog", group_id)
         return "created"
     difference = await change_row(tx, row, columns)
@@ -50,9 +51,9 @@ def check_user(work: Work, entry: UserEntry) -> dict[str, Any]:
     """The user's columns as far as the file gives them. Raises GatewayError, ConfigurationError."""
     columns: dict[str, Any] = {"email": users.check_email(entry.email)}
     if not isinstance(entry.username, UnsetType):
-        columns["username"] = users.check_text(entry.username, "username", 255)
+        columns["username"] = check_text(entry.username, "username")
     if not isinstance(entry.display_name, UnsetType):
-        columns["display_name"] = users.optional_text(entry.display_name, "display_name", 255)
+        columns["display_name"] = optional_text(entry.display_name, "display_name")
     if not isinstance(entry.roles, UnsetType):
         for role in entry.roles:
             if role not in ROLES:
@@ -149,20 +150,7 @@ async def grant(work: Work, tx: Tx, entry: GrantEntry) -> Outcome:
 
 def check_key(work: Work, entry: KeyEntry) -> dict[str, Any]:
     """The key's columns as far as the file gives them. Raises GatewayError, ConfigurationError."""
-    columns = sent(entry, "description", "requests_per_second", "burst_size", "max_concurrency", "bodies", "always_stream_usage")
-    limits: dict[str, Any] = {name: columns[name] for name in ("requests_per_second", "burst_size", "max_concurrency") if name in columns}
-    try:
-        api_keys.check_columns(limits)
-    except GatewayError as error:
-        raise work.error(str(error.param), error.message) from error
-    if isinstance(entry.expires_at, str):
-        try:
-            columns["expires_at"] = clock.from_rfc3339(entry.expires_at)
-        except ValueError as error:
-            raise work.error("expires_at", "must be a time such as 2027-01-31T00:00:00Z") from error
-    elif entry.expires_at is None:
-        columns["expires_at"] = None
-    users.check_text(entry.name, "name", 255)
+    columns = api_keys.check_columns(sent(entry, *api_keys.CHANGEABLE))
     secret_of(work, entry)
     return {**columns, "purpose": entry.purpose}
 
@@ -180,8 +168,8 @@ def secret_of(work: Work, entry: KeyEntry) -> str | None:
 async def key(work: Work, tx: Tx, entry: KeyEntry) -> Outcome:
     """Bring one key to what the file says; a secret that had to be made is put into ``work.made``.
     Raises GatewayError, ConfigurationError."""
-    name = users.check_text(entry.name, "name", 255)
     columns = check_key(work, entry)
+    name = columns["name"]
     given = secret_of(work, entry)
     owner = await _account(work, tx, entry.user)
     row = await ApiKey.get_or_none(user_id=owner, created_by=owner, live_name=name, hidden=False, using_db=tx.orm)
@@ -196,7 +184,6 @@ async def key(work: Work, tx: Tx, entry: KeyEntry) -> Outcome:
         now = clock.now_us()
         row = await ApiKey.create(
             id=ids.new(),
-            name=name,
             live_name=name,
             user_id=owner,
             created_by=owner,
@@ -205,7 +192,7 @@ async def key(work: Work, tx: Tx, entry: KeyEntry) -> Outcome:
             using_db=tx.orm,
             **columns,
         )
-        after = {"name": name, "user_id": owner, **columns}
+        after = {"user_id": owner, **columns}
         await audit(tx, work.actor, "api_keys.create", "api_key", str(row.id), None, after)
         await Changes.note(tx, "key", str(row.id))
         return "created"

@@ -10,6 +10,7 @@ from dwctl.errors import GatewayError
 from dwctl.operations import endpoints, models
 from dwctl.operations.apply.document import EndpointEntry, ModelEntry, PriceEntry
 from dwctl.operations.apply.work import Outcome, Work, sent
+from dwctl.operations.bounds import check_text
 from dwctl.operations.rows import count_up
 from dwctl.sealing import Secret
 from dwctl.store import Changes, Tx
@@ -91,7 +92,7 @@ def _terms(price: PriceEntry) -> catalog.TariffTerms:
         return None if getattr(price, field) is None else per_million(field)
 
     return catalog.TariffTerms(
-        name=price.purpose if isinstance(price.name, msgspec.UnsetType) else models.check_name(price.name, "name"),
+        name=price.purpose if isinstance(price.name, msgspec.UnsetType) else check_text(price.name, "name"),
         input_pico=per_million("input_per_million"),
         output_pico=per_million("output_per_million"),
         cache_read_pico=optional("cache_read_per_million"),
