@@ -34,7 +34,6 @@ _ERROR = {
     },
     "additionalProperties": True,
 }
-_REQUEST_ID = {"x-request-id": {"schema": {"type": "string"}, "description": "Names the request in the log."}}
 _MODEL_ERROR = {
     "type": "object",
     "required": ["error"],

@@ -20,7 +20,6 @@ from dwctl.operations.tariffs import TariffDefinition
 from dwctl.store import Changes, Tx
 from dwctl.store.tables import DeployedModel, Endpoint, Group, ModelGroup
 
-BODIES = ("full", "preview", "none")
 TOKENIZERS = ("cl100k_base", "o200k_base")
 MAX_METADATA_BYTES = 16_384
 MAX_EXTRA_KEYS = 50
