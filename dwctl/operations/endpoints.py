@@ -170,13 +170,13 @@ def _forwarded(name: str) -> str:
     return lowered
 
 
-def check_credential(text: str | None, field: str = "api_key") -> Secret | None:
+def check_credential(text: str | None) -> Secret | None:
     """A credential that fits into a header; None for none. Raises GatewayError 400, without repeating it."""
     credential = (text or "").strip()
     if not credential:
         return None
     if len(credential) > MAX_CREDENTIAL or not _HEADER_VALUE.fullmatch(credential):
-        raise bad_request(f"{field} must be printable ASCII of at most {MAX_CREDENTIAL} characters", param=field)
+        raise bad_request(f"api_key must be printable ASCII of at most {MAX_CREDENTIAL} characters", param="api_key")
     return Secret(credential)
 
 

@@ -45,9 +45,9 @@ class TariffView(msgspec.Struct, kw_only=True):
     is_active: bool
 
 
-def read_terms(definitions: Sequence[TariffDefinition], field: str = "tariffs") -> list[catalog.TariffTerms]:
+def read_terms(definitions: Sequence[TariffDefinition]) -> list[catalog.TariffTerms]:
     """Exact terms of the definitions. Raises GatewayError 400 naming the field of a price that is not whole in pico-credits."""
-    return [_terms(definition, f"{field}[{index}]") for index, definition in enumerate(definitions)]
+    return [_terms(definition, f"tariffs[{index}]") for index, definition in enumerate(definitions)]
 
 
 def _terms(definition: TariffDefinition, field: str) -> catalog.TariffTerms:

@@ -262,7 +262,7 @@ async def save_access(context: Context) -> Any:
 async def show_pricing(context: Context) -> View:
     """What it costs, and what it used to cost."""
     model = await _model(context)
-    versions = await model_management.price_versions(context.services, context.actor, model.id)
+    versions = await model_management.price_versions(context.actor, model.id)
     typed = context.form.value("purpose") if context.form is not None else context.query.purpose
     purpose = typed if typed in PURPOSES else "realtime"
     in_force = {version.terms.api_key_purpose: version for version in versions if version.valid_until is None}
