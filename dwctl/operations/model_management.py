@@ -25,7 +25,6 @@ _LACKING: dict[Lacking, str] = {
     "price": "NOT EXISTS (SELECT 1 FROM model_tariffs t WHERE t.model_id = m.id AND t.valid_until IS NULL)",
     "provider": "m.status <> 'active'",
 }
-Purpose = Literal["realtime", "batch", "playground"]
 Obstacle = Literal["provider", "groups", "balance"]
 """Why somebody cannot call a model now: its provider does not list it, no group of theirs may call it, their balance is used up."""
 
@@ -159,7 +158,13 @@ async def price_versions(actor: Actor, model_id: str) -> list[PriceVersion]:
 
 
 async def set_price(
-    services: Services, actor: Actor, model_id: str, purpose: Purpose, terms: catalog.TariffTerms | None, *, revision: int | None = None
+    services: Services,
+    actor: Actor,
+    model_id: str,
+    purpose: catalog.Purpose,
+    terms: catalog.TariffTerms | None,
+    *,
+    revision: int | None = None,
 ) -> bool:
     """Charge ``terms`` for keys of this purpose from now on (None: no price of their own); whether that changed anything.
 

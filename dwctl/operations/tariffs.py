@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -22,7 +22,7 @@ class TariffDefinition(msgspec.Struct, kw_only=True):
     cache_write_5m_price_per_token: Decimal | None = None
     cache_write_1h_price_per_token: Decimal | None = None
     per_request_price: Decimal = Decimal(0)
-    api_key_purpose: Literal["realtime", "batch", "playground"] | None = None
+    api_key_purpose: catalog.Purpose | None = None
     completion_window: str | None = None
 
 

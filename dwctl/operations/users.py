@@ -10,8 +10,7 @@ from tortoise.exceptions import IntegrityError
 
 from dwctl import clock, ids
 from dwctl.accounts import NIL, Actor, policy
-from dwctl.accounts.policy import Role
-from dwctl.config import is_email
+from dwctl.config import Role, is_email
 from dwctl.errors import GatewayError, bad_request, conflict, forbidden, not_found
 from dwctl.ledger import transactions
 from dwctl.operations.account_views import USER_COLUMNS, UserResponse, groups_of_users, user_view
