@@ -1,6 +1,6 @@
 """``/admin/api/v1/groups``: groups and their members. Which models they may call is in ``dwctl.api.models``."""
 
-from dwctl.api.paging import Paginated, csv
+from dwctl.api.paging import Paginated, comma_separated
 from dwctl.doorway import Context, Needs, PageQuery, Route, route
 from dwctl.operations import groups
 from dwctl.operations.account_views import GroupResponse
@@ -31,7 +31,7 @@ async def list_groups(context: Context) -> Paginated[GroupResponse]:
     """Groups by name."""
     page, query = context.page(), context.query
     found, total = await groups.list_groups(
-        context.services, context.actor, skip=page.skip, limit=page.limit, search=query.search, include=csv(query.include)
+        context.services, context.actor, skip=page.skip, limit=page.limit, search=query.search, include=comma_separated(query.include)
     )
     return Paginated(found, total, page.skip, page.limit)
 

@@ -16,6 +16,6 @@ class Paginated(msgspec.Struct, Generic[T]):
     limit: int
 
 
-def csv(text: str) -> frozenset[str]:
+def comma_separated(text: str) -> frozenset[str]:
     """The parts of a list separated by commas."""
     return frozenset(part.strip() for part in text.split(",") if part.strip())

@@ -1,6 +1,6 @@
 """``/admin/api/v1/users``: users and their groups."""
 
-from dwctl.api.paging import Paginated, csv
+from dwctl.api.paging import Paginated, comma_separated
 from dwctl.doorway import Context, Needs, PageQuery, Route, route
 from dwctl.operations import groups, users
 from dwctl.operations.account_views import GroupResponse, UserResponse
@@ -9,14 +9,14 @@ ROUTES: list[Route] = []
 
 
 class UserListQuery(PageQuery, kw_only=True):
-    """``include``: csv of groups, billing. ``search``: part of a name or e-mail address."""
+    """``include``: groups and billing, separated by commas. ``search``: part of a name or e-mail address."""
 
     search: str | None = None
     include: str = ""
 
 
 class UserQuery(PageQuery, kw_only=True):
-    """``include``: csv of billing, groups, organizations."""
+    """``include``: billing, groups and organizations, separated by commas."""
 
     include: str = ""
 
@@ -34,7 +34,7 @@ class UserQuery(PageQuery, kw_only=True):
 async def list_users(context: Context) -> Paginated[UserResponse]:
     page, query = context.page(), context.query
     found, total = await users.list_users(
-        context.services, context.actor, skip=page.skip, limit=page.limit, search=query.search, include=csv(query.include)
+        context.services, context.actor, skip=page.skip, limit=page.limit, search=query.search, include=comma_separated(query.include)
     )
     return Paginated(found, total, page.skip, page.limit)
 
@@ -65,7 +65,7 @@ async def create_user(context: Context) -> UserResponse:
     tag="users",
 )
 async def get_user(context: Context) -> UserResponse:
-    user = await users.get_user(context.services, context.actor, context.user_id(), include=csv(context.query.include))
+    user = await users.get_user(context.services, context.actor, context.user_id(), include=comma_separated(context.query.include))
     if context.parameters["user_id"] == "current":
         user.active_organization_id = None
     return user

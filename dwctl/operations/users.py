@@ -23,7 +23,7 @@ from dwctl.store.tables import ApiKey, User, UserGroup
 EMAIL_TAKEN = "An account with this email address already exists"
 USERNAME_TAKEN = "This username is already taken"
 
-_LATER = (
+_UNSUPPORTED = (
     "batch_notifications_enabled",
     "low_balance_threshold",
     "auto_topup_amount",
@@ -195,7 +195,7 @@ async def update_user(services: Services, actor: Actor, user_id: str, body: User
     Raises GatewayError 400, 403, 404, 412."""
     policy.require_for(actor, "Users", "update_all", user_id)
     changes = {name: value for name, value in msgspec.structs.asdict(body).items() if value is not UNSET}
-    for name in _LATER:
+    for name in _UNSUPPORTED:
         if changes.pop(name, None):
             raise bad_request(f"{name} is not supported by this server", code="not_supported", param=name)
     if changes.get("roles") is not None or changes.get("verified") is not None:
