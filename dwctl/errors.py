@@ -67,9 +67,9 @@ def conflict(message: str, *, param: str | None = None, **fields: Any) -> Gatewa
     return GatewayError(409, INVALID, "conflict", message, param=param, fields=fields)
 
 
-def internal_error(status: int = 500) -> GatewayError:
-    return GatewayError(status, "internal_error", "internal_error", "An internal error occurred. Please try again later.")
+def internal_error() -> GatewayError:
+    return GatewayError(500, "internal_error", "internal_error", "An internal error occurred. Please try again later.")
 
 
-def unavailable(code: str, message: str, *, retry_after: float = 5) -> GatewayError:
-    return GatewayError(503, "internal_error", code, message, retry_after=retry_after)
+def unavailable(code: str, message: str) -> GatewayError:
+    return GatewayError(503, "internal_error", code, message, retry_after=5)

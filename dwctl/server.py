@@ -37,7 +37,7 @@ from dwctl.api import health, inference
 from dwctl.clock import MICROSECONDS, monotonic, now_us
 from dwctl.config import Config, secret_key
 from dwctl.demo import Demo
-from dwctl.errors import ConfigurationError, GatewayError
+from dwctl.errors import ConfigurationError, GatewayError, internal_error
 from dwctl.gateway import Gateway, InsideCall, measure
 from dwctl.ledger import Ledger
 from dwctl.operations.first_start import ensure_administrator
@@ -124,7 +124,7 @@ class Errors(ErrorHandler):
                 error = GatewayError(error.status, error.type, error.code, error.message, headers=headers)
         else:
             log.error("request_failed", exc_info=exception)
-            error = GatewayError(500, "internal_error", "internal_error", "An internal error occurred. Please try again later.")
+            error = internal_error()
         path = request.path if request is not None and request.method != "NONE" else ""
         if inference.serves(path):
             request.app.ctx.record_refusal(request, error)

@@ -6,12 +6,11 @@ In: API key secrets, session tokens, passwords. Out: a ``Principal`` (on whose b
 
 from dwctl.accounts.actors import CLI, SYSTEM, Actor, ProxyUser, Via
 from dwctl.accounts.policy import allows, allows_for, require, require_for
-from dwctl.accounts.principals import NIL, PURPOSES, Keyring, Person, Principal, hash_secret, hint_of, new_secret
+from dwctl.accounts.principals import NIL, Keyring, Person, Principal, hash_secret, hint_of, new_secret
 
 __all__ = [
     "CLI",
     "NIL",
-    "PURPOSES",
     "SYSTEM",
     "Actor",
     "Keyring",

@@ -7,6 +7,7 @@ resources, ``_own`` those of the actor; the two are granted separately.
 from typing import Literal, get_args
 
 from dwctl.accounts.actors import Actor
+from dwctl.config import ROLES, Role
 from dwctl.errors import GatewayError, forbidden
 
 Resource = Literal[
@@ -33,13 +34,9 @@ Resource = Literal[
 Operation = Literal[
     "create_all", "create_own", "read_all", "read_own", "update_all", "update_own", "delete_all", "delete_own", "system_access"
 ]
-Role = Literal[
-    "PlatformManager", "StandardUser", "RequestViewer", "BillingManager", "BatchAPIUser", "ConnectionsUser", "BackgroundInferenceUser"
-]
 
 RESOURCES: tuple[Resource, ...] = get_args(Resource)
 OPERATIONS: tuple[Operation, ...] = get_args(Operation)
-ROLES: tuple[Role, ...] = get_args(Role)
 
 _EVERYDAY: tuple[Operation, ...] = tuple(operation for operation in OPERATIONS if operation != "system_access")
 _OWN: tuple[Operation, ...] = ("create_own", "read_own", "update_own", "delete_own")

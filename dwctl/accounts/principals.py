@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 NIL = "00000000-0000-0000-0000-000000000000"
 """The system user, and the group Everyone: each in its own id space."""
 
-PURPOSES = ("platform", "realtime", "batch", "playground")
-
 _CHUNK = 500
 _PAGE = 5_000
 """Rows read at once: a hundred thousand keys are not held twice, and the loop turns in between."""

@@ -6,7 +6,7 @@ import msgspec
 
 from dwctl import catalog
 from dwctl.doorway import Answer, Context, Needs, PageQuery, Route, route
-from dwctl.operations import catalog_views, endpoints
+from dwctl.operations import catalog_views, endpoint_sync, endpoints
 from dwctl.operations.catalog_views import EndpointView
 
 ROUTES: list[Route] = []
@@ -122,10 +122,10 @@ async def delete_endpoint(context: Context) -> Answer:
     "POST",
     f"{BASE}/<endpoint_id>/synchronize",
     policy=Needs("Endpoints", "update_all"),
-    returns=endpoints.SyncReport,
+    returns=endpoint_sync.SyncReport,
     summary="Follow the provider's model list",
     tag=TAG,
 )
-async def synchronize_endpoint(context: Context) -> endpoints.SyncReport:
+async def synchronize_endpoint(context: Context) -> endpoint_sync.SyncReport:
     """Create what is new, revive what is back, retire what is gone, delete what the filter leaves out."""
-    return await endpoints.synchronize_endpoint(context.services, context.actor, context.uuid("endpoint_id"))
+    return await endpoint_sync.synchronize_endpoint(context.services, context.actor, context.uuid("endpoint_id"))

@@ -9,14 +9,14 @@ ROUTES: list[Route] = []
 
 
 class UserListQuery(PageQuery, kw_only=True):
-    """``include``: csv of groups, billing. ``search``: part of a name or e-mail address."""
+    """``include``: groups and billing, separated by commas. ``search``: part of a name or e-mail address."""
 
     search: str | None = None
     include: str = ""
 
 
 class UserQuery(PageQuery, kw_only=True):
-    """``include``: csv of billing, groups, organizations."""
+    """``include``: billing, groups and organizations, separated by commas."""
 
     include: str = ""
 

@@ -6,10 +6,11 @@ caller may see. Rows are read and written by the operations above; this room dec
 """
 
 from dwctl.catalog.discovery import Credentials, DiscoveryError, ProviderModel, describe, discover
-from dwctl.catalog.model_types import MODEL_TYPES, guess_model_type
+from dwctl.catalog.model_types import MODEL_TYPES, ModelType, guess_model_type
 from dwctl.catalog.resync import HeldModel, Resync, plan_resync
 from dwctl.catalog.tariffs import (
     InForce,
+    Purpose,
     TariffChange,
     TariffTerms,
     plan_tariffs,
@@ -24,7 +25,9 @@ __all__ = [
     "DiscoveryError",
     "HeldModel",
     "InForce",
+    "ModelType",
     "ProviderModel",
+    "Purpose",
     "Resync",
     "Rights",
     "TariffChange",

@@ -5,13 +5,15 @@ force and not wished for is closed, the rest is inserted; so the id of a row is 
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import msgspec
 
 from dwctl import money
 from dwctl.errors import bad_request
 
-PURPOSES = ("realtime", "batch", "playground")
+Purpose = Literal["realtime", "batch", "playground"]
+"""What an API key that calls models is for, which may have a price of its own."""
 TOKENS_PER_MILLION = 1_000_000
 
 

@@ -5,6 +5,6 @@ came from. A key that does not exist stops the program and names its file, its l
 """
 
 from dwctl.config.loading import Explained, explain, find, load, secret_key
-from dwctl.config.schema import Config, Key, is_email, keys
+from dwctl.config.schema import ROLES, BodyMode, Config, Key, Role, is_email, keys
 
-__all__ = ["Config", "Explained", "Key", "explain", "find", "is_email", "keys", "load", "secret_key"]
+__all__ = ["ROLES", "BodyMode", "Config", "Explained", "Key", "Role", "explain", "find", "is_email", "keys", "load", "secret_key"]

@@ -15,7 +15,12 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-ROLES = ("PlatformManager", "StandardUser", "RequestViewer", "BillingManager", "BatchAPIUser", "ConnectionsUser", "BackgroundInferenceUser")
+Role = Literal[
+    "PlatformManager", "StandardUser", "RequestViewer", "BillingManager", "BatchAPIUser", "ConnectionsUser", "BackgroundInferenceUser"
+]
+ROLES: tuple[Role, ...] = typing.get_args(Role)
+BodyMode = Literal["full", "preview", "none"]
+"""What is kept of a body: all of it, its beginning, nothing."""
 
 Kind = Literal["duration", "size", "credits", "cidrs", "path", "plain"]
 
@@ -185,9 +190,7 @@ class Records(Section, frozen=True):
 
 
 class Bodies(Section, frozen=True):
-    mode: Annotated[
-        Literal["full", "preview", "none"], meaning("What is kept of request and response bodies, unless a model or key says less.")
-    ] = "preview"
+    mode: Annotated[BodyMode, meaning("What is kept of request and response bodies, unless a model or key says less.")] = "preview"
     preview_bytes: Annotated[int, meaning("How much of a body a preview keeps.", "size", ge=0)] = 4096
     retention: Annotated[float, meaning("How long bodies are kept.", "duration", gt=0)] = 7 * 86400.0
 

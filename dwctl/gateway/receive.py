@@ -1,7 +1,8 @@
 """First stage: who calls, and with what. The key is checked from the headers before any byte of the body is read."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
+from dwctl.catalog import Purpose
 from dwctl.clock import monotonic
 from dwctl.dialects import multipart, openai_errors, raw_request
 from dwctl.errors import GatewayError, bad_request, forbidden, unauthenticated
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from dwctl.accounts.principals import Keyring, Principal
     from dwctl.gateway.exchange import Exchange
 
-_INFERENCE = frozenset({"realtime", "batch", "playground"})
+_INFERENCE = frozenset(get_args(Purpose))
 
 
 def bearer(headers: "Mapping[str, str]") -> str | None:

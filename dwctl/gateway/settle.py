@@ -15,7 +15,7 @@ from dwctl.dialects.answers import LOADS, text_of
 from dwctl.dialects.usage import Usage
 from dwctl.gateway import measure
 from dwctl.gateway.admit import estimate_input
-from dwctl.gateway.relay import concealed
+from dwctl.gateway.provider_answer import concealed
 from dwctl.ledger import prices
 from dwctl.ledger.records import Record
 

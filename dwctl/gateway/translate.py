@@ -16,7 +16,7 @@ from dwctl.dialects.answers import Answering, Choice, Response
 from dwctl.dialects.canonical import Request
 from dwctl.dialects.codec import Codec
 from dwctl.dialects.embeddings import EmbedCodec, EmbedRequest
-from dwctl.errors import GatewayError, bad_request
+from dwctl.errors import bad_request
 from dwctl.gateway.aside import aside
 
 if TYPE_CHECKING:
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from dwctl.routing import Candidate
 
 _BYTES_PER_TOKEN = 4
-_OVERLOADED = 529
-_SHOWN = 300
-"""Characters of what a provider said that are kept for the record."""
 
 
 class EmbedTranslation(NamedTuple):
@@ -159,36 +156,3 @@ async def _counted(exchange: "Exchange") -> int:
 
     text, media = await aside(exchange, read)
     return media + await tokens.count_in_thread(text, exchange.model.tokenizer)
-
-
-def provider_error(exchange: "Exchange", status: int, content_type: str, answer: bytes, retry_after: str | None) -> GatewayError:
-    """What the client is told of an error that a provider answered in its own dialect."""
-    assert exchange.translation is not None
-    came_back(exchange, answer)
-    shown = openai_errors.shown_to_client(status, content_type, answer, retry_after)
-    if isinstance(shown, GatewayError):
-        return shown
-    try:
-        decoded = msgspec.json.decode(answer)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        decoded = None
-    said = exchange.translation.provider.read_error(decoded) if isinstance(decoded, dict) else None
-    if said is None:
-        return openai_errors.shown_to_client(status, "", b"", retry_after)  # type: ignore[return-value]  # no body, no bytes
-    retry = float(retry_after) if retry_after and retry_after.isascii() and retry_after.isdigit() and len(retry_after) < 8 else None
-    kind = "invalid_request_error" if status < 500 and status != 429 else "rate_limit_error" if status == 429 else "api_error"
-    error = GatewayError(status, said.type or kind, said.code or "upstream_error", said.message, param=said.param, retry_after=retry)
-    return for_client(exchange, error)
-
-
-def for_client(exchange: "Exchange", error: GatewayError) -> GatewayError:
-    """The error with a status that the client's dialect knows: 529 (overloaded) is Anthropic's alone."""
-    if error.status == _OVERLOADED and exchange.surface.dialect != "anthropic":
-        error.status = 503
-    return error
-
-
-def came_back(exchange: "Exchange", answer: bytes) -> None:
-    """Keep the beginning of an answer that was not what it should be, for whoever looks at the record."""
-    text = answer[: 4 * _SHOWN].decode("utf-8", "replace")
-    exchange.explanation.append(f"the provider answered: {text[:_SHOWN]}" if text.strip() else "the provider answered with nothing")

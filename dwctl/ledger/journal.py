@@ -123,6 +123,7 @@ class Journal:
         self._spare_slots = 0
         self._open: set[str] = set()
         self._unwritten: deque[tuple[str, bytes]] = deque()
+        """Ends for which room was reserved and that could not be written (the disk fails); they are tried again."""
         self._preparing: asyncio.Future[tuple[Segment, int]] | None = None
         self._no_room_until = 0.0
         self._written = 0
@@ -157,11 +158,6 @@ class Journal:
     @property
     def allocated_bytes(self) -> int:
         return self._allocated
-
-    @property
-    def stalled(self) -> bool:
-        """An end could not be written, although room was reserved for it (the disk fails); it is tried again."""
-        return bool(self._unwritten)
 
     def end_of(self, number: int) -> int | None:
         """Where the records of a segment end; None if there is no such segment."""

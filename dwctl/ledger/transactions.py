@@ -107,11 +107,6 @@ async def remove(tx: Tx, account_id: str, amount_nano: int, source_id: str, desc
     return await post(tx, "admin_removal", account_id, amount_nano, source_id, description)
 
 
-async def purchase(tx: Tx, account_id: str, amount_nano: int, source_id: str, description: str | None = None) -> Posting:
-    """Credits bought; ``source_id`` is the payment's. Errors as ``post``."""
-    return await post(tx, "purchase", account_id, amount_nano, source_id, description)
-
-
 async def balance_of(source: Tx | Store, account_id: str, *, lock: bool = False) -> int:
     """The balance in the database, in nano-credits; zero for an account that never had credits."""
     sql = "SELECT balance_nano FROM account_balances WHERE account_id = ?"

@@ -9,8 +9,9 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from tortoise.exceptions import IntegrityError
 
-from dwctl import clock, ids
+from dwctl import catalog, clock, ids
 from dwctl.accounts import NIL, Actor, new_secret, policy
+from dwctl.config import BodyMode
 from dwctl.errors import GatewayError, bad_request, conflict, forbidden, not_found
 from dwctl.operations.account_views import KEY_COLUMNS, ApiKeyInfoResponse, ApiKeyResponse, in_chunks, key_view
 from dwctl.operations.audit import audit
@@ -21,20 +22,17 @@ from dwctl.operations.users import delete_key_row, live_user, read_user
 from dwctl.store import Changes, Row, Tx
 from dwctl.store.tables import ApiKey, User
 
-Purpose = Literal["platform", "realtime", "inference", "batch", "playground"]
-Bodies = Literal["full", "preview", "none"]
-
 
 class ApiKeyCreate(msgspec.Struct, kw_only=True):
     """Body of POST /users/{id}/api-keys. ``inference`` is the old name of the purpose ``realtime``; ``expires_at`` is RFC 3339."""
 
     name: str
     description: str | None = None
-    purpose: Purpose = "realtime"
+    purpose: Literal[catalog.Purpose, "platform", "inference"] = "realtime"
     requests_per_second: float | None = None
     burst_size: int | None = None
     max_concurrency: int | None = None
-    bodies: Bodies | None = None
+    bodies: BodyMode | None = None
     always_stream_usage: bool = False
     expires_at: str | None = None
     member_id: str | None = None
@@ -50,7 +48,7 @@ class ApiKeyUpdate(msgspec.Struct, kw_only=True):
     requests_per_second: float | UnsetType | None = UNSET
     burst_size: int | UnsetType | None = UNSET
     max_concurrency: int | UnsetType | None = UNSET
-    bodies: Bodies | UnsetType | None = UNSET
+    bodies: BodyMode | UnsetType | None = UNSET
     always_stream_usage: bool | UnsetType | None = UNSET
     expires_at: str | UnsetType | None = UNSET
     spend_limit: Any = None

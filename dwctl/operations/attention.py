@@ -10,7 +10,7 @@ import msgspec
 from dwctl import clock
 from dwctl.accounts import NIL, Actor, policy
 from dwctl.operations.account_views import in_chunks
-from dwctl.operations.endpoints import credentials_of
+from dwctl.operations.endpoint_rows import credentials_of
 from dwctl.operations.services import Services
 from dwctl.sealing import SealingError
 from dwctl.store.tables import Endpoint

@@ -12,7 +12,7 @@ from dwctl.dialects.names import DialectName
 from dwctl.errors import bad_request
 from dwctl.operations import tariffs
 from dwctl.operations.account_views import GROUP_COLUMNS, GroupResponse, group_view, in_chunks
-from dwctl.operations.endpoints import live_endpoint
+from dwctl.operations.endpoint_rows import live_endpoint
 from dwctl.operations.models import live_groups, model_missing
 from dwctl.operations.rows import canonical
 from dwctl.operations.services import Services

@@ -20,7 +20,9 @@ from dwctl.operations import models
 from dwctl.operations.access import Named
 from dwctl.operations.bounds import check_text
 from dwctl.operations.catalog_views import DAY_HOURS, EndpointView, endpoint_view
-from dwctl.operations.endpoints import credentials_of, imported, live_endpoint, update_endpoint
+from dwctl.operations.endpoint_rows import credentials_of, live_endpoint
+from dwctl.operations.endpoint_sync import imported
+from dwctl.operations.endpoints import update_endpoint
 from dwctl.operations.services import Services
 from dwctl.sealing import SealingError
 from dwctl.store import Changes, Tx

@@ -9,23 +9,28 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
+import structlog
 from msgspec import UNSET, UnsetType
 from tortoise.exceptions import IntegrityError
 
 from dwctl import catalog, clock, ids
 from dwctl.accounts import Actor, policy
 from dwctl.dialects import conventions
-from dwctl.dialects.names import DEFAULT, DIALECTS, DialectName
-from dwctl.errors import GatewayError, bad_request, conflict, not_found
+from dwctl.dialects.names import DEFAULT, DIALECTS
+from dwctl.errors import GatewayError, bad_request, conflict
 from dwctl.operations import models
 from dwctl.operations.audit import audit
 from dwctl.operations.bounds import check_counts, check_description, check_text
-from dwctl.operations.rows import canonical, change_row, changes_of, check_revision
+from dwctl.operations.endpoint_rows import credentials_of, live_endpoint
+from dwctl.operations.endpoint_sync import alias_conflicts, fetch_models, imported, synchronize_endpoint
+from dwctl.operations.rows import change_row, changes_of, check_revision
 from dwctl.operations.services import Services
 from dwctl.outbound import check_url
-from dwctl.sealing import Sealer, Secret
+from dwctl.sealing import Secret
 from dwctl.store import Changes, Tx
 from dwctl.store.tables import DeployedModel, Endpoint
+
+_log = structlog.get_logger(__name__)
 
 MAX_CREDENTIAL = 8_192
 MAX_TIMEOUT = 86_400.0
@@ -114,21 +119,6 @@ class EndpointValidate(msgspec.Struct, kw_only=True):
     auth_header_prefix: str | None = None
 
 
-class SyncReport(msgspec.Struct, kw_only=True):
-    """What a synchronisation did. ``conflicts`` are models that were not created since their alias is taken."""
-
-    endpoint_id: str
-    changes_made: int
-    new_models_created: int
-    models_reactivated: int
-    models_deactivated: int
-    models_deleted: int
-    total_models_fetched: int
-    filtered_models_count: int
-    synced_at: str
-    conflicts: list[dict[str, str]] = []
-
-
 def check_columns(columns: Mapping[str, Any]) -> dict[str, Any]:
     """The columns, trimmed. Raises GatewayError 400 naming the first field that cannot be."""
     checked = dict(columns)
@@ -172,13 +162,13 @@ def _forwarded(name: str) -> str:
     return lowered
 
 
-def check_credential(text: str | None, field: str = "api_key") -> Secret | None:
+def check_credential(text: str | None) -> Secret | None:
     """A credential that fits into a header; None for none. Raises GatewayError 400, without repeating it."""
     credential = (text or "").strip()
     if not credential:
         return None
     if len(credential) > MAX_CREDENTIAL or not _HEADER_VALUE.fullmatch(credential):
-        raise bad_request(f"{field} must be printable ASCII of at most {MAX_CREDENTIAL} characters", param=field)
+        raise bad_request(f"api_key must be printable ASCII of at most {MAX_CREDENTIAL} characters", param="api_key")
     return Secret(credential)
 
 
@@ -247,25 +237,6 @@ def name_taken(name: str) -> GatewayError:
     return conflict(f"An endpoint named '{name}' already exists", param="name", resource="endpoint")
 
 
-def endpoint_missing(endpoint_id: str) -> GatewayError:
-    return not_found(f"Endpoint with ID {endpoint_id} not found")
-
-
-def credentials_of(row: Endpoint, sealer: Sealer) -> catalog.Credentials:
-    """How the endpoint's provider is authenticated with."""
-    secret = sealer.unseal(bytes(row.sealed_credential)) if row.sealed_credential else None
-    return catalog.Credentials(secret, row.auth_header_name, row.auth_header_prefix)
-
-
-async def live_endpoint(endpoint_id: str, tx: Tx | None = None) -> Endpoint:
-    """The endpoint, read outside a transaction unless one is given. Raises GatewayError 404."""
-    known = canonical(endpoint_id)
-    row = known and await Endpoint.get_or_none(id=known, deleted_at=None, using_db=tx.orm if tx else None)
-    if not row:
-        raise endpoint_missing(endpoint_id)
-    return row
-
-
 async def create_endpoint(services: Services, actor: Actor, body: EndpointCreate) -> str:
     """Create an endpoint and import its models; its id, once this node serves them.
 
@@ -306,7 +277,7 @@ async def create_endpoint(services: Services, actor: Actor, body: EndpointCreate
     async def write(tx: Tx) -> tuple[str, int]:
         row = await insert_endpoint(tx, actor, columns, sealed)
         wished = {name: check_text(mapping.get(name, name), "alias_mapping") for name in plan.create}
-        taken = await _conflicts(tx, wished)
+        taken = await alias_conflicts(tx, wished)
         if taken:
             raise conflict("Some aliases are already in use: choose others for these models", conflicts=taken)
         for name, alias in wished.items():
@@ -322,40 +293,6 @@ def _said(body: EndpointCreate | EndpointValidate) -> dict[str, Any]:
     """What a body says of the dialect and of the header for the key."""
     said = {"dialect": body.dialect, "auth_header_name": body.auth_header_name or None, "auth_header_prefix": body.auth_header_prefix}
     return {name: value for name, value in said.items() if value is not None}
-
-
-def imported(model: catalog.ProviderModel, alias: str) -> dict[str, Any]:
-    """Columns of a model of which only that is known what its provider says."""
-    columns = {"alias": alias, "model_name": model.id, "model_type": model.likely_type}
-    return {**columns, "capabilities": sorted(model.capabilities)} if model.capabilities else columns
-
-
-async def _conflicts(tx: Tx, wished: Mapping[str, str]) -> list[dict[str, str]]:
-    """Of model name -> alias, those whose alias is held by a live model or wished for twice."""
-    taken: list[dict[str, str]] = []
-    seen: set[str] = set()
-    for name, alias in wished.items():
-        if alias in seen or await DeployedModel.filter(live_alias=alias).using_db(tx.orm).exists():
-            taken.append({"model_name": name, "attempted_alias": alias})
-        seen.add(alias)
-    return taken
-
-
-async def fetch_models(
-    services: Services, url: str, credentials: catalog.Credentials, dialect: DialectName, connect_timeout: float | None = None
-) -> list[catalog.ProviderModel]:
-    """The provider's model list, and what it says of each. Raises GatewayError: 400 for an address that may not be called, else 500 with
-    the reason."""
-    try:
-        seconds = connect_timeout or services.config.timeouts.connect
-        listed = await catalog.discover(services.outbound, url, credentials, dialect, connect_timeout=seconds)
-        return await catalog.describe(services.outbound, url, credentials, dialect, listed, connect_timeout=seconds)
-    except catalog.DiscoveryError as error:
-        if error.kind in ("url", "denied"):
-            raise bad_request(error.message, param="url") from error
-        raise GatewayError(
-            500, "internal_error", f"provider_{error.kind}", f"Could not read the provider's models: {error.message}"
-        ) from error
 
 
 async def validate_endpoint(services: Services, actor: Actor, body: EndpointValidate) -> list[catalog.ProviderModel]:
@@ -389,67 +326,8 @@ def _origin(url: str) -> str:
     return "/".join(url.strip().lower().split("/")[:3])
 
 
-async def synchronize_endpoint(services: Services, actor: Actor, endpoint_id: str) -> SyncReport:
-    """Read the provider's list and follow it. Raises GatewayError 403, 404, 500; then nothing has changed."""
-    policy.require(actor, "Endpoints", "update_all")
-    row = await live_endpoint(endpoint_id)
-    listed = await fetch_models(services, row.url, credentials_of(row, services.sealer), row.dialect, row.connect_timeout)
-    by_name = {model.id: model for model in listed}
-
-    async def write(tx: Tx) -> tuple[SyncReport, int | None]:
-        fresh = await live_endpoint(endpoint_id, tx)
-        held = await DeployedModel.filter(endpoint_id=fresh.id).using_db(tx.orm)
-        plan = catalog.plan_resync(
-            by_name,
-            (catalog.HeldModel(str(row.id), row.model_name, row.status, row.deleted_at is not None) for row in held),
-            fresh.model_filter,
-        )
-        report = await _follow(tx, actor, fresh, held, plan, by_name)
-        if not report.changes_made:
-            return report, None
-        return report, await Changes.note(tx, "catalog", str(fresh.id))
-
-    report, seq = await services.store.write(write)
-    if seq is not None:
-        await services.changes.applied(seq)
-    return report
-
-
-async def _follow(
-    tx: Tx,
-    actor: Actor,
-    endpoint: Endpoint,
-    held: Sequence[DeployedModel],
-    plan: catalog.Resync,
-    listed: Mapping[str, catalog.ProviderModel],
-) -> SyncReport:
-    taken = await _conflicts(tx, {name: name for name in plan.create})
-    blocked = {entry["model_name"] for entry in taken}
-    created = [name for name in plan.create if name not in blocked]
-    for name in created:
-        await models.insert_model(tx, actor, str(endpoint.id), imported(listed[name], name))
-    by_id = {str(row.id): row for row in held}
-    for model_id in plan.reactivate:
-        await models.update_model(tx, actor, by_id[model_id], {"status": "active"})
-    for model_id in plan.deactivate:
-        await models.update_model(tx, actor, by_id[model_id], {"status": "inactive"})
-    await models.delete_models(tx, actor, [by_id[model_id] for model_id in plan.delete])
-    return SyncReport(
-        endpoint_id=str(endpoint.id),
-        changes_made=plan.changes - len(taken),
-        new_models_created=len(created),
-        models_reactivated=len(plan.reactivate),
-        models_deactivated=len(plan.deactivate),
-        models_deleted=len(plan.delete),
-        total_models_fetched=plan.fetched,
-        filtered_models_count=plan.within_filter,
-        synced_at=clock.to_rfc3339(clock.now_us()),
-        conflicts=taken,
-    )
-
-
 async def change_endpoint(services: Services, actor: Actor, endpoint_id: str, body: EndpointUpdate, *, revision: int | None = None) -> None:
-    """Change an endpoint; then, if what leads to its list has changed, follow the list (a failure of that is ignored).
+    """Change an endpoint; then, if what leads to its list has changed, follow the list (a failure of that is only logged).
 
     ``alias_mapping`` gives models of this endpoint other aliases. Raises GatewayError 400, 403, 404, 409, 412.
     """
@@ -480,8 +358,8 @@ async def change_endpoint(services: Services, actor: Actor, endpoint_id: str, bo
     if mapping is None and changed & RECONNECTING:
         try:
             await synchronize_endpoint(services, actor, endpoint_id)
-        except GatewayError:
-            return
+        except GatewayError as error:
+            _log.warning("provider_not_followed", endpoint_id=endpoint_id, reason=error.message)
 
 
 async def delete_endpoint(services: Services, actor: Actor, endpoint_id: str, *, revision: int | None = None) -> None:

@@ -13,7 +13,7 @@ from dwctl.operations import models, tariffs
 from dwctl.operations.access import Grant, Named
 from dwctl.operations.audit import AuditEntry, AuditFilter, list_audit
 from dwctl.operations.catalog_views import DAY_HOURS, groups_of
-from dwctl.operations.rows import among, canonical, check_revision, count_up, stale
+from dwctl.operations.rows import among, check_revision, count_up, stale
 from dwctl.operations.services import Services
 from dwctl.operations.users import like
 from dwctl.store import Changes, Tx
@@ -25,7 +25,6 @@ _LACKING: dict[Lacking, str] = {
     "price": "NOT EXISTS (SELECT 1 FROM model_tariffs t WHERE t.model_id = m.id AND t.valid_until IS NULL)",
     "provider": "m.status <> 'active'",
 }
-Purpose = Literal["realtime", "batch", "playground"]
 Obstacle = Literal["provider", "groups", "balance"]
 """Why somebody cannot call a model now: its provider does not list it, no group of theirs may call it, their balance is used up."""
 
@@ -59,7 +58,6 @@ async def managed_models(
     actor: Actor,
     *,
     search: str | None = None,
-    endpoint_id: str | None = None,
     lacking: Lacking | None = None,
     ids: Sequence[str] | None = None,
     skip: int,
@@ -73,9 +71,6 @@ async def managed_models(
     if search and search.strip():
         conditions.append("(LOWER(m.alias) LIKE ? ESCAPE '!' OR LOWER(m.model_name) LIKE ? ESCAPE '!')")
         args += [like(search)] * 2
-    if endpoint_id is not None and (known := canonical(endpoint_id)) is not None:
-        conditions.append("m.endpoint_id = ?")
-        args.append(known)
     if lacking is not None:
         conditions.append(_LACKING[lacking])
     if ids is not None:
@@ -152,7 +147,7 @@ async def set_model_groups(
     return before
 
 
-async def price_versions(services: Services, actor: Actor, model_id: str) -> list[PriceVersion]:
+async def price_versions(actor: Actor, model_id: str) -> list[PriceVersion]:
     """Every price that the model has or had: those in force first, then the newest. Raises GatewayError 403."""
     policy.require(actor, "Pricing", "read_all")
     rows = await Tariff.filter(model_id=model_id).order_by("-valid_from", "id")
@@ -163,7 +158,13 @@ async def price_versions(services: Services, actor: Actor, model_id: str) -> lis
 
 
 async def set_price(
-    services: Services, actor: Actor, model_id: str, purpose: Purpose, terms: catalog.TariffTerms | None, *, revision: int | None = None
+    services: Services,
+    actor: Actor,
+    model_id: str,
+    purpose: catalog.Purpose,
+    terms: catalog.TariffTerms | None,
+    *,
+    revision: int | None = None,
 ) -> bool:
     """Charge ``terms`` for keys of this purpose from now on (None: no price of their own); whether that changed anything.
 

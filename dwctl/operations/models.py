@@ -1,15 +1,16 @@
 """Models under their aliases: creating, changing and deleting them, and which groups may call them."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
 from tortoise.exceptions import IntegrityError
 
-from dwctl import catalog, clock, ids
+from dwctl import catalog, clock, ids, tokens
 from dwctl.accounts import Actor, policy
 from dwctl.accounts.principals import NIL
+from dwctl.config import BodyMode
 from dwctl.errors import bad_request, conflict, not_found
 from dwctl.operations import tariffs
 from dwctl.operations.audit import audit
@@ -20,13 +21,9 @@ from dwctl.operations.tariffs import TariffDefinition
 from dwctl.store import Changes, Tx
 from dwctl.store.tables import DeployedModel, Endpoint, Group, ModelGroup
 
-BODIES = ("full", "preview", "none")
-TOKENIZERS = ("cl100k_base", "o200k_base")
 MAX_METADATA_BYTES = 16_384
 MAX_EXTRA_KEYS = 50
 MAX_DESCRIPTION = 20_000
-ModelType = Literal["CHAT", "EMBEDDINGS", "RERANKER"]
-Bodies = Literal["full", "preview", "none"]
 
 
 class ModelCreate(msgspec.Struct, kw_only=True):
@@ -38,7 +35,7 @@ class ModelCreate(msgspec.Struct, kw_only=True):
     alias: str | None = None
     display_name: str | None = None
     description: str | None = None
-    model_type: ModelType | None = None
+    model_type: catalog.ModelType | None = None
     """None: guessed from the name."""
     capabilities: list[str] | None = None
     requests_per_second: float | None = None
@@ -48,7 +45,7 @@ class ModelCreate(msgspec.Struct, kw_only=True):
     throughput: float | None = None
     max_output_tokens: int | None = None
     tokenizer: str | None = None
-    bodies: Bodies | None = None
+    bodies: BodyMode | None = None
     always_stream_usage: bool = False
     metadata: dict[str, Any] | None = None
     tariffs: list[TariffDefinition] | None = None
@@ -64,7 +61,7 @@ class ModelUpdate(msgspec.Struct, kw_only=True):
     model_name: str | UnsetType | None = UNSET
     display_name: str | UnsetType | None = UNSET
     description: str | UnsetType | None = UNSET
-    model_type: ModelType | UnsetType | None = UNSET
+    model_type: catalog.ModelType | UnsetType | None = UNSET
     capabilities: list[str] | UnsetType | None = UNSET
     requests_per_second: float | UnsetType | None = UNSET
     burst_size: int | UnsetType | None = UNSET
@@ -73,7 +70,7 @@ class ModelUpdate(msgspec.Struct, kw_only=True):
     throughput: float | UnsetType | None = UNSET
     max_output_tokens: int | UnsetType | None = UNSET
     tokenizer: str | UnsetType | None = UNSET
-    bodies: Bodies | UnsetType | None = UNSET
+    bodies: BodyMode | UnsetType | None = UNSET
     always_stream_usage: bool | UnsetType | None = UNSET
     metadata: dict[str, Any] | UnsetType | None = UNSET
     tariffs: list[TariffDefinition] | UnsetType | None = UNSET
@@ -97,8 +94,8 @@ def check_columns(columns: dict[str, Any]) -> dict[str, Any]:
         checked["description"] = check_description(checked["description"], MAX_DESCRIPTION)
     check_rates(checked, ("requests_per_second", "throughput"))
     check_counts(checked, ("burst_size", "capacity", "batch_capacity", "max_output_tokens"))
-    if checked.get("tokenizer") not in (None, *TOKENIZERS):
-        raise bad_request(f"tokenizer must be one of {', '.join(TOKENIZERS)}, or null", param="tokenizer")
+    if checked.get("tokenizer") not in (None, *tokens.TOKENIZERS):
+        raise bad_request(f"tokenizer must be one of {', '.join(tokens.TOKENIZERS)}, or null", param="tokenizer")
     if checked.get("metadata") is not None:
         _check_metadata(checked["metadata"])
     if "capabilities" in checked:

@@ -8,7 +8,7 @@ which is read along, or looked into for each request that another index leads to
 named, since its planner knows too little; PostgreSQL chooses by its statistics.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -16,8 +16,6 @@ from dwctl.clock import HOUR
 from dwctl.ledger.records import ERRORS, OUTCOMES
 from dwctl.store import Row, Store
 from dwctl.store.tables.ledger import BY_ACCOUNT, BY_ENDPOINT, BY_FAILURE, BY_KEY, BY_MODEL
-
-StatusClass = Literal[2, 3, 4, 5]
 
 END = 2**63 - 1
 _TAGS = "request_tags"

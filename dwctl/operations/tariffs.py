@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -23,7 +23,7 @@ class TariffDefinition(msgspec.Struct, kw_only=True):
     cache_write_5m_price_per_token: Decimal | None = None
     cache_write_1h_price_per_token: Decimal | None = None
     per_request_price: Decimal = Decimal(0)
-    api_key_purpose: Literal["realtime", "batch", "playground"] | None = None
+    api_key_purpose: catalog.Purpose | None = None
     completion_window: str | None = None
 
 
@@ -46,9 +46,9 @@ class TariffView(msgspec.Struct, kw_only=True):
     is_active: bool
 
 
-def read_terms(definitions: Sequence[TariffDefinition], field: str = "tariffs") -> list[catalog.TariffTerms]:
+def read_terms(definitions: Sequence[TariffDefinition]) -> list[catalog.TariffTerms]:
     """Exact terms of the definitions. Raises GatewayError 400 naming the field of a price that is not whole in pico-credits."""
-    return [_terms(definition, f"{field}[{index}]") for index, definition in enumerate(definitions)]
+    return [_terms(definition, f"tariffs[{index}]") for index, definition in enumerate(definitions)]
 
 
 def _terms(definition: TariffDefinition, field: str) -> catalog.TariffTerms:

@@ -10,8 +10,7 @@ from tortoise.exceptions import IntegrityError
 
 from dwctl import clock, ids
 from dwctl.accounts import NIL, Actor, policy
-from dwctl.accounts.policy import Role
-from dwctl.config import is_email
+from dwctl.config import Role, is_email
 from dwctl.errors import GatewayError, bad_request, conflict, forbidden, not_found
 from dwctl.ledger import transactions
 from dwctl.operations.account_views import USER_COLUMNS, GroupResponse, UserResponse, groups_of_users, user_view
@@ -25,7 +24,7 @@ from dwctl.store.tables import ApiKey, User, UserGroup
 EMAIL_TAKEN = "An account with this email address already exists"
 USERNAME_TAKEN = "This username is already taken"
 
-_LATER = (
+_UNSUPPORTED = (
     "batch_notifications_enabled",
     "low_balance_threshold",
     "auto_topup_amount",
@@ -206,7 +205,7 @@ async def update_user(services: Services, actor: Actor, user_id: str, body: User
     Raises GatewayError 400, 403, 404, 412."""
     policy.require_for(actor, "Users", "update_all", user_id)
     changes = changes_of(body, null_keeps=("display_name", "avatar_url", "roles", "verified", "zero_data_retention"))
-    for name in _LATER:
+    for name in _UNSUPPORTED:
         if changes.pop(name, None):
             raise bad_request(f"{name} is not supported by this server", code="not_supported", param=name)
     if changes.keys() & {"roles", "verified"}:

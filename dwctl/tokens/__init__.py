@@ -9,7 +9,7 @@ its first use, which takes a quarter of a second and 50 to 80 MB; `load` does it
 """
 
 from dwctl.threads import in_thread
-from dwctl.tokens.encodings import DEFAULT, NAMES, is_loaded, load
+from dwctl.tokens.encodings import DEFAULT, TOKENIZERS, is_loaded, load
 
 ESTIMATE_ABOVE = 65_536
 """Bytes of UTF-8 above which `estimate` divides instead of counting."""
@@ -65,8 +65,8 @@ __all__ = [
     "COUNTED_UP_TO",
     "DEFAULT",
     "ESTIMATE_ABOVE",
-    "NAMES",
     "THREAD_ABOVE",
+    "TOKENIZERS",
     "bound",
     "count",
     "count_in_thread",

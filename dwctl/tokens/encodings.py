@@ -43,7 +43,7 @@ _DEFINITIONS = {
         r"""'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|\s+(?!\S)|\s""",
     ),
 }
-NAMES = tuple(_DEFINITIONS)
+TOKENIZERS = tuple(sorted(_DEFINITIONS))
 """The tokenizers that count exactly."""
 
 _loaded: dict[str, tiktoken.Encoding] = {}

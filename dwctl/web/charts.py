@@ -50,11 +50,11 @@ class Frame(msgspec.Struct, frozen=True):
     x_ticks: list[Tick]
 
 
-def nice_ticks(low: float, high: float, wanted: int = 3) -> list[float]:
-    """Round numbers (1, 2, 5 times a power of ten) that cover low..high, at least two."""
+def nice_ticks(low: float, high: float) -> list[float]:
+    """Round numbers (1, 2, 5 times a power of ten) that cover low..high in about three steps: at least two."""
     if high <= low:
         high = low + 1
-    raw = (high - low) / max(wanted, 1)
+    raw = (high - low) / 3
     power = 10 ** math.floor(math.log10(raw))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * 0.999999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)

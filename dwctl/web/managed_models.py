@@ -5,14 +5,16 @@ from typing import Any, Literal
 
 import msgspec
 
-from dwctl import clock, money
+from dwctl import clock, money, tokens
+from dwctl.catalog import ModelType, Purpose
+from dwctl.config import BodyMode
 from dwctl.doorway import Context, Needs, Route
 from dwctl.operations import catalog_views, explorer, model_management, models
 from dwctl.operations.access import set_grants
 from dwctl.operations.bounds import MAX_INT, check_text
 from dwctl.operations.catalog_views import ModelView
 from dwctl.operations.consequences import Sharing, consequences, sharing
-from dwctl.operations.model_management import Lacking, Purpose
+from dwctl.operations.model_management import Lacking
 from dwctl.web import several
 from dwctl.web.addresses import address
 from dwctl.web.deletion import DeleteForm, check_confirmed, sentences
@@ -42,7 +44,7 @@ class IdentityForm(msgspec.Struct, kw_only=True):
     model_name: str
     display_name: str | None = None
     description: str | None = None
-    model_type: models.ModelType
+    model_type: ModelType
     capabilities: str | None = None
     provider: str | None = None
     context_window: int | None = None
@@ -55,7 +57,7 @@ class LimitsForm(msgspec.Struct, kw_only=True):
     capacity: int | None = None
     max_output_tokens: int | None = None
     tokenizer: str | None = None
-    bodies: models.Bodies | None = None
+    bodies: BodyMode | None = None
     always_stream_usage: bool = False
     revision: int
 
@@ -223,7 +225,7 @@ async def save_identity(context: Context) -> Any:
 @page(ROUTES, "GET", f"{BASE}/<model_id>/limits", policy=_MANAGE, summary="Limits of a model")
 async def show_limits(context: Context) -> View:
     """How much it may be used, and how its answers are counted and kept."""
-    return await _section(context, "limits", await _model(context), tokenizers=[(name, name) for name in models.TOKENIZERS])
+    return await _section(context, "limits", await _model(context), tokenizers=[(name, name) for name in tokens.TOKENIZERS])
 
 
 @page(ROUTES, "POST", f"{BASE}/<model_id>/limits", policy=_MANAGE, form=LimitsForm, again=show_limits, summary="Limits of a model")
@@ -261,7 +263,7 @@ async def save_access(context: Context) -> Any:
 async def show_pricing(context: Context) -> View:
     """What it costs, and what it used to cost."""
     model = await _model(context)
-    versions = await model_management.price_versions(context.services, context.actor, model.id)
+    versions = await model_management.price_versions(context.actor, model.id)
     typed = context.form.value("purpose") if context.form is not None else context.query.purpose
     purpose = typed if typed in PURPOSES else "realtime"
     in_force = {version.terms.api_key_purpose: version for version in versions if version.valid_until is None}

@@ -78,17 +78,17 @@ def feed_address(words: dict[str, Any], after: int) -> str:
     return address("/events/requests", words | {"after": after})
 
 
-async def strip(context: Context, *, most: int = STRIP) -> Strip:
+async def strip(context: Context) -> Strip:
     """The newest requests of whoever asks, for Home."""
     chosen = RequestFilter()
     end = await request_search.end(context.services)
-    found = await request_search.search(context.services, context.actor, chosen, limit=most)
+    found = await request_search.search(context.services, context.actor, chosen, limit=STRIP)
     running = await live.in_flight(context.services, context.actor, chosen)
     return Strip(
         entries=found.entries,
         running=running[::-1],
         feed=feed_address({"strip": "true"}, end),
-        most=most,
+        most=STRIP,
         **_links(TailQuery(strip=True)),
     )
 

@@ -35,7 +35,6 @@ SHOWN_BYTES = 32 * 1024
 REPLAYED_BYTES = 8 * 1024
 """A longer body is not written into a command line."""
 STATUSES = ("2xx", "3xx", "4xx", "5xx", "400", "401", "402", "403", "404", "429", "499", "500", "502", "503", "504")
-Tab = Literal["summary", "bodies", "replay"]
 
 
 class RequestsQuery(Query, kw_only=True, rename={"start": "from", "end": "to", "opened": "open"}):

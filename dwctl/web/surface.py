@@ -194,10 +194,10 @@ def wants_page(request: Request) -> bool:
     return "hx-request" in request.headers or "text/html" in request.headers.get("accept", "")
 
 
-def safe_path(text: str | None, default: str = "/") -> str:
-    """A path on this server to go on to, from a query that anybody may have written."""
+def safe_path(text: str | None) -> str:
+    """A path on this server to go on to, from a query that anybody may have written; Home if it is none."""
     if not text or not text.startswith("/") or text.startswith(("//", "/\\")) or not text.isprintable() or "\\" in text:
-        return default
+        return "/"
     return text
 
 

@@ -7,7 +7,8 @@ import msgspec
 
 from dwctl.accounts import NIL
 from dwctl.accounts.passwords import generate
-from dwctl.accounts.policy import MEANINGS, UNUSED, Role
+from dwctl.accounts.policy import MEANINGS, UNUSED
+from dwctl.config import Role
 from dwctl.doorway import Context, Needs, Route
 from dwctl.operations import groups, sign_in, users
 from dwctl.operations.account_views import UserResponse

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from dwctl import simulator
 from dwctl.store import Tx
@@ -202,12 +203,16 @@ async def test_synchronize_follows_the_list_and_counts(server: Administration, p
     provider.answer = reply(b"{", "200 OK")
     assert (await server.admin("POST", f"{path}/synchronize")).status == 500
     assert await _aliases(server) == ["a", "b", "taken"]
-    # A new filter is followed by itself; a list that cannot be had does not undo the change.
+    # A new filter is followed by itself; a list that cannot be had is told in the log, and does not undo the change.
     provider.models("a", "b")
     assert (await server.admin("PATCH", path, json={"model_filter": ["b"]})).status == 200
     assert await _aliases(server) == ["b", "taken"]
     provider.answer = b""
-    assert (await server.admin("PATCH", path, json={"model_filter": None})).body["model_filter"] is None
+    with capture_logs() as logged:
+        assert (await server.admin("PATCH", path, json={"model_filter": None})).body["model_filter"] is None
+    [warning] = [entry for entry in logged if entry["log_level"] == "warning"]
+    assert (warning["event"], warning["endpoint_id"]) == ("provider_not_followed", path.removeprefix("/endpoints/"))
+    assert "Could not read the provider's models" in warning["reason"]
     assert await _aliases(server) == ["b", "taken"]
 
 

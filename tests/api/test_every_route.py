@@ -13,7 +13,8 @@ from sanic import Sanic
 from sanic.response import empty
 
 from dwctl import ids
-from dwctl.accounts.policy import OPERATIONS, RESOURCES, ROLES
+from dwctl.accounts.policy import OPERATIONS, RESOURCES
+from dwctl.config import ROLES
 from dwctl.doorway import Authenticated, InferenceKey, MetricsReader, Needs, Public, Route, declare, policy_of, route_table, verify
 from dwctl.errors import ConfigurationError
 from tests.administration import Administration, configuration, serving

@@ -3,7 +3,7 @@
 import pytest
 
 from dwctl.accounts import NIL
-from dwctl.accounts.policy import ROLES
+from dwctl.config import ROLES
 from tests.administration import ADMIN_EMAIL, Administration
 
 

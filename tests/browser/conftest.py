@@ -19,7 +19,7 @@ import pytest
 from argon2 import PasswordHasher
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Response, sync_playwright
 
-from dwctl.accounts.policy import ROLES
+from dwctl.config import ROLES
 from dwctl.web import TABLES
 from dwctl.web.pages import PageRoute
 from tests.appliance import ADMIN_EMAIL, ADMIN_PASSWORD, FROM_SOURCE, KEY, PRICE, Appliance, Simulator, model, running, setup, until

@@ -16,7 +16,8 @@ import pytest
 from playwright.sync_api import APIResponse, Response
 
 from dwctl.accounts import NIL
-from dwctl.accounts.policy import GRANTS, ROLES
+from dwctl.accounts.policy import GRANTS
+from dwctl.config import ROLES
 from dwctl.doorway import Needs, Public
 from dwctl.web.pages import PageRoute
 from tests.appliance import USER, model

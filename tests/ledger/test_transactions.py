@@ -8,7 +8,7 @@ import pytest
 from dwctl import ids
 from dwctl.errors import GatewayError
 from dwctl.ledger import Ledger
-from dwctl.ledger.transactions import KINDS, Filter, Page, balance_of, get, grant, page, post, purchase, remove
+from dwctl.ledger.transactions import KINDS, Filter, Page, balance_of, get, grant, page, post, remove
 from dwctl.money import MAX_STORED
 from dwctl.store import Store
 from tests.ledger.making import ACCOUNT, OTHER, make_record
@@ -22,7 +22,7 @@ async def add(store: Store, kind: Any, amount: int, account: str = ACCOUNT, **mo
 async def test_grants_purchases_and_removals_change_the_balance(store: Store) -> None:
     assert await balance_of(store, ACCOUNT) == 0
     await store.write(lambda tx: grant(tx, ACCOUNT, 500, "g"))
-    await store.write(lambda tx: purchase(tx, ACCOUNT, 250, "p", "Paid by card"))
+    await store.write(lambda tx: post(tx, "purchase", ACCOUNT, 250, "p", "Paid by card"))
     removal = await store.write(lambda tx: remove(tx, ACCOUNT, 1_000, "r"))
     assert await balance_of(store, ACCOUNT) == -250
     assert removal.signed_nano == -1_000

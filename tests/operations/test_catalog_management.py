@@ -152,9 +152,7 @@ async def test_only_what_nobody_had_is_shared_and_priced(server: Administration,
     held, total = await model_management.managed_models(services, SYSTEM, skip=0, limit=10)
     assert total == 2
     assert [(model.alias, model.groups, model.price) for model in held] == [("alpha", 1, None), ("beta", 1, TERMS)]
-    found, total = await model_management.managed_models(
-        services, SYSTEM, search="ALPH", lacking="price", endpoint_id=one, skip=0, limit=10
-    )
+    found, total = await model_management.managed_models(services, SYSTEM, search="ALPH", lacking="price", skip=0, limit=10)
     assert ([model.alias for model in found], total) == (["alpha"], 1)
     assert (await model_management.managed_models(services, SYSTEM, lacking="groups", skip=0, limit=10))[1] == 0
     assert (await model_management.managed_models(services, SYSTEM, lacking="provider", skip=0, limit=10))[1] == 0
@@ -211,7 +209,7 @@ async def test_a_price_is_a_version_and_two_at_once_are_told(server: Administrat
     with pytest.raises(GatewayError) as stale:
         await model_management.set_price(services, SYSTEM, model.id, "realtime", TERMS, revision=1)
     assert stale.value.status == 412
-    versions = await model_management.price_versions(services, SYSTEM, model.id)
+    versions = await model_management.price_versions(SYSTEM, model.id)
     assert [version.terms for version in versions] == [dearer, free, TERMS]
     assert [version.valid_until is None for version in versions] == [True, True, False]
     assert versions[2].valid_until == versions[0].valid_from

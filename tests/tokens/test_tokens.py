@@ -51,14 +51,14 @@ def official(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tik
         yield {name: tiktoken.get_encoding(name) for name in CACHE_KEYS}
 
 
-@pytest.mark.parametrize("name", tokens.NAMES)
+@pytest.mark.parametrize("name", tokens.TOKENIZERS)
 def test_counts_equal_tiktokens_own(official: dict[str, tiktoken.Encoding], name: str) -> None:
     for text in TEXTS:
         assert tokens.load(name).encode_ordinary(text) == official[name].encode(text, disallowed_special=())
         assert tokens.count(text, name) == len(official[name].encode(text, disallowed_special=()))
 
 
-@pytest.mark.parametrize("name", tokens.NAMES)
+@pytest.mark.parametrize("name", tokens.TOKENIZERS)
 @settings(max_examples=300, deadline=None)
 @given(text=st.text())
 def test_any_text_counts_as_tiktoken_and_within_the_bound(official: dict[str, tiktoken.Encoding], name: str, text: str) -> None:
@@ -98,7 +98,7 @@ def test_awkward_long_texts_end(text: str) -> None:
     assert time.process_time() - began < 10
 
 
-@pytest.mark.parametrize("name", tokens.NAMES)
+@pytest.mark.parametrize("name", tokens.TOKENIZERS)
 @pytest.mark.parametrize("blank", [" ", "\t", "\n", "\u3000"])
 def test_a_long_run_of_blanks_is_counted(name: str, blank: str) -> None:
     assert 0 < tokens.count(blank * 1_100_000 + "x", name) < 1_100_000

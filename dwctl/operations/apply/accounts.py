@@ -7,7 +7,7 @@ from msgspec import UNSET, UnsetType
 
 from dwctl import clock, ids, money
 from dwctl.accounts import NIL, hash_secret, hint_of, new_secret
-from dwctl.accounts.policy import ROLES
+from dwctl.config import ROLES
 from dwctl.ledger import transactions
 from dwctl.operations import api_keys, groups, users
 from dwctl.operations.apply.document import GrantEntry, GroupEntry, KeyEntry, UserEntry

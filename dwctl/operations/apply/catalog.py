@@ -11,6 +11,7 @@ from dwctl.operations import endpoints, models
 from dwctl.operations.apply.document import EndpointEntry, ModelEntry, PriceEntry
 from dwctl.operations.apply.work import Outcome, Work, sent
 from dwctl.operations.bounds import check_text
+from dwctl.operations.endpoint_rows import credentials_of
 from dwctl.operations.rows import count_up
 from dwctl.sealing import Secret
 from dwctl.store import Changes, Tx
@@ -53,7 +54,7 @@ async def endpoint(work: Work, tx: Tx, entry: EndpointEntry) -> Outcome:
 
 def _holds(work: Work, row: Endpoint, secret: Secret | UnsetType | None) -> bool:
     """Whether the row's credential is ``secret``."""
-    held = endpoints.credentials_of(row, work.sealer).secret
+    held = credentials_of(row, work.sealer).secret
     if held is None or not isinstance(secret, Secret):
         return held is None and secret is None
     return held.reveal() == secret.reveal()

@@ -13,6 +13,8 @@ import msgspec
 import yaml
 from msgspec import UNSET, UnsetType
 
+from dwctl import catalog
+from dwctl.config import BodyMode
 from dwctl.errors import ConfigurationError
 
 Written = str | int | float
@@ -58,7 +60,7 @@ class EndpointEntry(_Entry):
 class PriceEntry(_Entry):
     """Credits per million tokens (or per request), for keys of one purpose."""
 
-    purpose: Literal["realtime", "batch", "playground"] = "realtime"
+    purpose: catalog.Purpose = "realtime"
     name: str | UnsetType = UNSET
     input_per_million: Written = "0"
     output_per_million: Written = "0"
@@ -74,7 +76,7 @@ class ModelEntry(_Entry):
     model_name: str | UnsetType = UNSET
     display_name: str | UnsetType | None = UNSET
     description: str | UnsetType | None = UNSET
-    model_type: Literal["CHAT", "EMBEDDINGS", "RERANKER"] | UnsetType = UNSET
+    model_type: catalog.ModelType | UnsetType = UNSET
     capabilities: list[str] | UnsetType = UNSET
     requests_per_second: float | UnsetType | None = UNSET
     burst_size: int | UnsetType | None = UNSET
@@ -83,7 +85,7 @@ class ModelEntry(_Entry):
     throughput: float | UnsetType | None = UNSET
     max_output_tokens: int | UnsetType | None = UNSET
     tokenizer: str | UnsetType | None = UNSET
-    bodies: Literal["full", "preview", "none"] | UnsetType | None = UNSET
+    bodies: BodyMode | UnsetType | None = UNSET
     always_stream_usage: bool | UnsetType = UNSET
     metadata: dict[str, Any] | UnsetType = UNSET
     groups: list[str] | UnsetType = UNSET
@@ -113,7 +115,7 @@ class KeyEntry(_Entry):
     requests_per_second: float | UnsetType | None = UNSET
     burst_size: int | UnsetType | None = UNSET
     max_concurrency: int | UnsetType | None = UNSET
-    bodies: Literal["full", "preview", "none"] | UnsetType | None = UNSET
+    bodies: BodyMode | UnsetType | None = UNSET
     always_stream_usage: bool | UnsetType = UNSET
     expires_at: str | UnsetType | None = UNSET
 
