@@ -10,11 +10,11 @@ from dwctl.doorway.answers import SECURITY_HEADERS, Answer, respond, respond_err
 from dwctl.doorway.context import Context, Page, PageQuery, parse_uuid
 from dwctl.doorway.decode import UNSTORABLE, decode_body, decode_query
 from dwctl.doorway.feeds import Message, feed
-from dwctl.doorway.framing import StrictHttp
 from dwctl.doorway.identity import Keys, ProxySignIn, session_cookie, session_cookie_name
 from dwctl.doorway.install import Doorkeeper, add_route, install, route_table, verify
 from dwctl.doorway.peers import Peer, TrustedProxies
 from dwctl.doorway.policies import Authenticated, InferenceKey, MetricsReader, Needs, Policy, Public, declare, policy_of
+from dwctl.doorway.protocol import PatientProtocol
 from dwctl.doorway.routes import Route, route
 from dwctl.doorway.surfaces import Surface
 
@@ -32,12 +32,12 @@ __all__ = [
     "Needs",
     "Page",
     "PageQuery",
+    "PatientProtocol",
     "Peer",
     "Policy",
     "ProxySignIn",
     "Public",
     "Route",
-    "StrictHttp",
     "Surface",
     "TrustedProxies",
     "add_route",
