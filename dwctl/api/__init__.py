@@ -4,6 +4,8 @@ Each module of the administrative surfaces has a list ``ROUTES``; ``register`` p
 health have handlers of their own, which their modules add.
 """
 
+from functools import partial
+
 from sanic import Sanic
 
 from dwctl import doorway
@@ -44,4 +46,4 @@ TABLES: tuple[list[Route], ...] = (
 
 def register(app: Sanic, services: Services) -> None:
     """Add every administrative route to ``app``."""
-    doorway.install(app, services, [route for table in TABLES for route in table], proxy_sign_in=proxy_sign_in)
+    doorway.install(app, services, [route for table in TABLES for route in table], proxy_sign_in=partial(proxy_sign_in, services))

@@ -5,7 +5,8 @@ from typing import Literal
 import msgspec
 
 from dwctl import catalog
-from dwctl.doorway import Answer, Context, Needs, PageQuery, Route, route
+from dwctl.api.context import Context
+from dwctl.doorway import Answer, Needs, PageQuery, Route, route
 from dwctl.operations import catalog_views, endpoints
 from dwctl.operations.catalog_views import EndpointView
 

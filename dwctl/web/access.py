@@ -5,12 +5,13 @@ from typing import Any
 import msgspec
 
 from dwctl.accounts import NIL
-from dwctl.doorway import Context, Needs, Route
+from dwctl.doorway import Needs, Route
 from dwctl.errors import GatewayError
 from dwctl.operations import groups, users
 from dwctl.operations.access import AccessExplanation, Named, access_matrix, explain_access, set_grants
 from dwctl.operations.rows import canonical
 from dwctl.web.addresses import address
+from dwctl.web.context import Context
 from dwctl.web.forms import FormState, decode_fields, wrong
 from dwctl.web.pages import Nav, PageNumber, View, go, page, view
 from dwctl.web.undo import undoable

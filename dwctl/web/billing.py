@@ -7,7 +7,7 @@ import msgspec
 
 from dwctl import clock, ids, money
 from dwctl.accounts import policy
-from dwctl.doorway import Authenticated, Context, Needs, Route
+from dwctl.doorway import Authenticated, Needs, Route
 from dwctl.errors import GatewayError, not_found
 from dwctl.ledger.transactions import Filter
 from dwctl.operations import transactions, usage, users
@@ -15,6 +15,7 @@ from dwctl.operations.csv_text import Exact
 from dwctl.operations.requests import account_named, emails_of
 from dwctl.operations.transactions import TransactionCreate, TransactionView
 from dwctl.web.addresses import address
+from dwctl.web.context import Context
 from dwctl.web.days import days
 from dwctl.web.exports import csv_download
 from dwctl.web.forms import wrong

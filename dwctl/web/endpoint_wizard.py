@@ -11,11 +11,12 @@ from typing import Any
 import msgspec
 
 from dwctl.accounts import NIL
-from dwctl.doorway import Context, Needs, Route
+from dwctl.doorway import Needs, Route
 from dwctl.errors import GatewayError
 from dwctl.operations import endpoint_setup, endpoints
 from dwctl.operations.endpoint_setup import Comparison
 from dwctl.operations.model_management import obstacles
+from dwctl.web.context import Context
 from dwctl.web.endpoint_forms import BLANK, BY_KEY, PRESETS, SPEAKS, ConnectionForm, PriceFields, split_words
 from dwctl.web.endpoints import BASE, connection, endpoint_of
 from dwctl.web.forms import FormError, wrong

@@ -4,10 +4,11 @@ from typing import Any
 
 import msgspec
 
-from dwctl.doorway import Context, Needs, Route
+from dwctl.doorway import Needs, Route
 from dwctl.operations import catalog_views, endpoint_setup, endpoints
 from dwctl.operations.catalog_views import EndpointView
 from dwctl.operations.endpoint_setup import Failure
+from dwctl.web.context import Context
 from dwctl.web.deletion import add_deletion
 from dwctl.web.endpoint_forms import DIALECTS, SPEAKS, ConnectionForm, chosen_header
 from dwctl.web.pages import Nav, PageNumber, View, go, page, view

@@ -5,11 +5,12 @@ from typing import Any
 import msgspec
 
 from dwctl.accounts import NIL, policy
-from dwctl.doorway import Context, Needs, Route
+from dwctl.doorway import Needs, Route
 from dwctl.operations import groups, users
 from dwctl.operations.access import access_matrix, set_grants
 from dwctl.operations.account_views import UserResponse
 from dwctl.operations.groups import GroupCreate, GroupUpdate
+from dwctl.web.context import Context
 from dwctl.web.deletion import add_deletion
 from dwctl.web.forms import wrong
 from dwctl.web.pages import Nav, PageNumber, View, go, page, view

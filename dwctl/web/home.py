@@ -11,7 +11,7 @@ from sanic.response import HTTPResponse
 
 from dwctl import __version__
 from dwctl.accounts import policy
-from dwctl.doorway import Authenticated, Context, Message, Public, Route, feed
+from dwctl.doorway import Authenticated, Message, Public, Route, feed
 from dwctl.operations import attention
 from dwctl.operations.calls import first_model, models_for
 from dwctl.operations.checklist import Step, checklist
@@ -20,6 +20,7 @@ from dwctl.operations.live import follow
 from dwctl.operations.request_log import RequestFilter
 from dwctl.operations.snippets import snippets
 from dwctl.operations.users import read_user
+from dwctl.web.context import Context
 from dwctl.web.pages import Nav, go, page, view
 from dwctl.web.request_tail import reads_everybodys, strip
 from dwctl.web.surface import wants_page

@@ -8,7 +8,7 @@ from msgspec import UNSET, UnsetType
 
 from dwctl import clock
 from dwctl.accounts.policy import allows, require
-from dwctl.doorway import Context, Needs, Route
+from dwctl.doorway import Needs, Route
 from dwctl.operations import api_keys, key_list
 from dwctl.operations.calls import Answer, CallableModel, first_model, models_for, try_key
 from dwctl.operations.consequences import consequences
@@ -17,6 +17,7 @@ from dwctl.operations.snippets import Snippet, administration_snippet, snippets
 from dwctl.operations.users import read_user
 from dwctl.web import several
 from dwctl.web.addresses import address
+from dwctl.web.context import Context
 from dwctl.web.forms import wrong
 from dwctl.web.pages import Nav, PageNumber, View, go, page, view
 from dwctl.web.several import SeveralForm

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import msgspec
 
 from dwctl import clock, money
-from dwctl.doorway import Context, Needs, Route
+from dwctl.doorway import Needs, Route
 from dwctl.operations import catalog_views, explorer, model_management, models
 from dwctl.operations.access import set_grants
 from dwctl.operations.catalog_views import ModelView
@@ -14,6 +14,7 @@ from dwctl.operations.consequences import Sharing, consequences, sharing
 from dwctl.operations.model_management import Lacking, Purpose
 from dwctl.web import several
 from dwctl.web.addresses import address
+from dwctl.web.context import Context
 from dwctl.web.deletion import DeleteForm, check_confirmed, sentences
 from dwctl.web.endpoint_forms import PriceFields, per_million, split_words
 from dwctl.web.forms import FormError, wrong

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from dwctl.doorway import Context, Policy, Route
+from dwctl.doorway import Policy, Route
+from dwctl.web.context import Context
 from dwctl.web.signing import Flash
 
 PageNumber = Annotated[int, msgspec.Meta(ge=1, le=10**6)]

@@ -4,9 +4,10 @@ from typing import Any
 
 import msgspec
 
-from dwctl.doorway import Authenticated, Context, Route
+from dwctl.doorway import Authenticated, Route
 from dwctl.errors import GatewayError
 from dwctl.operations import sign_in
+from dwctl.web.context import Context
 from dwctl.web.forms import wrong
 from dwctl.web.pages import View, go, page, view
 

@@ -11,9 +11,10 @@ from urllib.parse import urlencode
 import msgspec
 from sanic.response import HTTPResponse
 
-from dwctl.doorway import Context, Needs, Route
+from dwctl.doorway import Needs, Route
 from dwctl.operations.calls import Answer, Run, embed, models_for, session_principal, similarity, stop_run
 from dwctl.operations.snippets import QUESTION, Kind, Snippet, snippets
+from dwctl.web.context import Context
 from dwctl.web.formats import MOST_WORK, markdown_work
 from dwctl.web.forms import FormError, decode_fields, wrong
 from dwctl.web.pages import Feed, Nav, Update, View, go, page, view

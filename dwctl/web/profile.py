@@ -4,9 +4,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from dwctl.doorway import Authenticated, Context, Public, Route
+from dwctl.doorway import Authenticated, Public, Route
 from dwctl.operations import users
 from dwctl.operations.sessions import end_other_sessions, end_own_session, own_sessions
+from dwctl.web.context import Context
 from dwctl.web.pages import Nav, View, go, page, view
 from dwctl.web.preferences import read_preferences
 from dwctl.web.surface import safe_path

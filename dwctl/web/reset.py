@@ -4,8 +4,9 @@ from typing import Any
 
 import msgspec
 
-from dwctl.doorway import Context, Public, Route
+from dwctl.doorway import Public, Route
 from dwctl.operations import password_reset
+from dwctl.web.context import Context
 from dwctl.web.forms import wrong
 from dwctl.web.pages import View, go, page, view
 

@@ -5,8 +5,9 @@ from typing import Any
 import msgspec
 
 from dwctl.accounts.sessions import hash_token
-from dwctl.doorway import Context, Public, Route, session_cookie, session_cookie_name
+from dwctl.doorway import Public, Route, session_cookie, session_cookie_name
 from dwctl.operations import sign_in
+from dwctl.web.context import Context
 from dwctl.web.pages import View, go, page, view
 from dwctl.web.surface import PASSWORD_PAGE, safe_path
 

@@ -18,8 +18,9 @@ from sanic.request import Request
 from sanic.response import HTTPResponse, ResponseStream
 
 from dwctl.clock import now_us
-from dwctl.doorway import Context, Keys, Message, Route, feed, respond_error, session_cookie_name
+from dwctl.doorway import Keys, Message, Route, feed, respond_error, session_cookie_name
 from dwctl.errors import GatewayError, forbidden
+from dwctl.web.context import Context
 from dwctl.web.forms import decode_fields, state_of
 from dwctl.web.navigation import roles_named
 from dwctl.web.pages import Feed, Go, PageRoute, View

@@ -6,12 +6,13 @@ from typing import Annotated, Any
 import msgspec
 
 from dwctl.accounts import Actor
-from dwctl.doorway import Context, Needs, Route
+from dwctl.doorway import Needs, Route
 from dwctl.errors import not_found
 from dwctl.operations import audit, system, transactions, users
 from dwctl.operations.audit import AuditFilter
 from dwctl.operations.rows import canonical
 from dwctl.web.addresses import address
+from dwctl.web.context import Context
 from dwctl.web.days import days
 from dwctl.web.exports import csv_download
 from dwctl.web.forms import wrong

@@ -11,10 +11,11 @@ from typing import Any, Literal
 import msgspec
 
 from dwctl import clock
-from dwctl.doorway import Context, Needs, Route
+from dwctl.doorway import Needs, Route
 from dwctl.errors import conflict
 from dwctl.operations.access import set_grants
 from dwctl.operations.groups import set_memberships
+from dwctl.web.context import Context
 from dwctl.web.forms import wrong
 from dwctl.web.pages import View, go, page, view
 from dwctl.web.signing import Flash, Signer

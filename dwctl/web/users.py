@@ -7,13 +7,14 @@ import msgspec
 from dwctl.accounts import NIL
 from dwctl.accounts.passwords import generate
 from dwctl.accounts.policy import MEANINGS, Role
-from dwctl.doorway import Context, Needs, Route
+from dwctl.doorway import Needs, Route
 from dwctl.operations import groups, sign_in, users
 from dwctl.operations.account_views import UserResponse
 from dwctl.operations.consequences import consequences, joining
 from dwctl.operations.users import UserCreate, UserUpdate
 from dwctl.web import several
 from dwctl.web.addresses import address
+from dwctl.web.context import Context
 from dwctl.web.deletion import add_deletion, sentences
 from dwctl.web.formats import role_words
 from dwctl.web.forms import wrong
