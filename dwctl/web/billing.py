@@ -4,6 +4,7 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 import msgspec
+from sanic.response import ResponseStream
 
 from dwctl import clock, ids, money
 from dwctl.accounts import policy
@@ -19,7 +20,7 @@ from dwctl.web.context import Context
 from dwctl.web.days import days
 from dwctl.web.exports import csv_download
 from dwctl.web.forms import wrong
-from dwctl.web.pages import Nav, View, go, page, view
+from dwctl.web.pages import Go, Nav, View, go, page, view
 
 ROUTES: list[Route] = []
 SIZE = 50
@@ -128,7 +129,7 @@ async def show(context: Context) -> View:
 
 
 @page(ROUTES, "GET", "/billing.csv", policy=Authenticated(), query=BillingQuery, summary="Transactions as CSV")
-async def download(context: Context) -> Any:
+async def download(context: Context) -> ResponseStream:
     """What the page lists, all of it."""
     query: BillingQuery = context.query
     account = await _account(context, query)
@@ -163,7 +164,7 @@ async def download(context: Context) -> Any:
 
 
 @page(ROUTES, "POST", "/billing", policy=Needs("Credits", "create_all"), form=BookForm, again=show, summary="Give or take credits")
-async def book(context: Context) -> Any:
+async def book(context: Context) -> Go:
     """Book it; the same form sent twice books once."""
     form: BookForm = context.body
     if len(form.reason) > 255:
