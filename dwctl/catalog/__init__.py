@@ -10,7 +10,6 @@ from dwctl.catalog.model_types import MODEL_TYPES, guess_model_type
 from dwctl.catalog.resync import HeldModel, Resync, plan_resync
 from dwctl.catalog.tariffs import (
     InForce,
-    TariffChange,
     TariffTerms,
     plan_tariffs,
     price_per_million,
@@ -27,7 +26,6 @@ __all__ = [
     "ProviderModel",
     "Resync",
     "Rights",
-    "TariffChange",
     "TariffTerms",
     "describe",
     "discover",
