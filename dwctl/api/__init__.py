@@ -1,5 +1,8 @@
 """The HTTP surfaces: administration under ``/admin/api/v1``, sign-in under ``/authentication``, inference under ``/ai/v1``.
 
+Administration and sign-in are compatible with Doubleword's control layer (https://github.com/doublewordai/control-layer) in paths,
+fields and status codes.
+
 Each module of the administrative surfaces has a list ``ROUTES``; ``register`` puts them all into an application. Inference and
 health have handlers of their own, which their modules add.
 """

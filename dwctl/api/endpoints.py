@@ -1,4 +1,4 @@
-"""REST of endpoints: ``/admin/api/v1/endpoints``. Compatible with the reference in paths, fields and status codes."""
+"""REST of endpoints: ``/admin/api/v1/endpoints``. Compatible with Doubleword's control layer in paths, fields and status codes."""
 
 from typing import Literal
 

@@ -86,7 +86,7 @@ class Context(Generic[PartsT_co]):
         return self._actor
 
     def page(self) -> Page:
-        """The page asked for by a ``PageQuery``; the limit is brought into 1..100, as the reference does."""
+        """The page asked for by a ``PageQuery``; the limit is brought into 1..100, as Doubleword's control layer does."""
         query = self.query
         skip = getattr(query, "skip", 0)
         if not 0 <= skip <= 2**62:
