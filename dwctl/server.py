@@ -16,25 +16,23 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import structlog
 import uvloop
 from sanic import Sanic
 from sanic.application.state import ApplicationServerInfo
 from sanic.constants import HTTP_METHODS
-from sanic.exceptions import RequestCancelled, RequestTimeout, SanicException
+from sanic.exceptions import RequestCancelled, SanicException
 from sanic.handlers import ErrorHandler
-from sanic.http.constants import HTTP, Stage
+from sanic.http.constants import HTTP
 from sanic.request import Request
 from sanic.response import HTTPResponse
 from sanic.server import AsyncioServer
-from sanic.server.protocols.http_protocol import HttpProtocol
 
 from dwctl import api, doorway, ids, web
 from dwctl.accounts.principals import Keyring
 from dwctl.api import health, inference
-from dwctl.clock import MICROSECONDS, monotonic, now_us
+from dwctl.clock import MICROSECONDS, now_us
 from dwctl.config import Config, secret_key
 from dwctl.demo import Demo
 from dwctl.errors import ConfigurationError, GatewayError, internal_error
@@ -71,39 +69,6 @@ def run(config: Config, *, origins: Mapping[str, str] | None = None, demo: bool 
         print(f"dwctl: the database does not answer: {error}", file=sys.stderr)
         return EXIT_DATABASE
     return 0
-
-
-class PatientProtocol(HttpProtocol):
-    """Sanic's protocol, with a deadline that trickling bytes do not push back (slow-loris): for the head of every request, and for a
-    body that Sanic reads itself. Bodies of model calls have the gateway's own deadline."""
-
-    HTTP_CLASS = doorway.StrictHttp
-
-    def data_received(self, data: bytes) -> None:
-        since = self._time
-        http = self.http
-        awaited = http is not None and (http.stage is Stage.REQUEST or _reads_body(http))
-        super().data_received(data)
-        if awaited:
-            self._time = since
-
-    def check_timeouts(self) -> None:
-        """Called by a timer. A request whose body is late is refused; when the refusal is out and the body still missing, cut off."""
-        http = self.http
-        now = monotonic()
-        if self._task and http is not None and _reads_body(http) and now - self._time > self.request_timeout:
-            if http.stage is Stage.HANDLER:
-                http.exception = RequestTimeout()
-            self._time = now
-            self._callback_check_timeouts = self.loop.call_later(self.request_timeout / 2, self.check_timeouts)
-            self._task.cancel()
-        else:
-            super().check_timeouts()
-
-
-def _reads_body(http: Any) -> bool:
-    """Whether bytes of a body are to come that no streaming handler asked for; Sanic lifts the size limit for those that do."""
-    return bool(getattr(http, "request_body", None)) and http.request_max_size != float("inf")
 
 
 class Errors(ErrorHandler):
@@ -208,6 +173,61 @@ def _tls(config: Config) -> ssl.SSLContext | None:
     return context
 
 
+async def build_services(config: Config, store: Store, *, node: str, origins: Mapping[str, str]) -> tuple[Services, Gateway]:
+    """Every part behind the surfaces, loaded from the database, and following what other nodes change there.
+
+    Raises ConfigurationError for a wrong secret key, and StoreUnavailable.
+    """
+    sealer = await open_sealer(store, config.data_dir, secret_key(config))
+    outbound = Outbound()
+    ledger = Ledger(
+        store,
+        config.data_dir,
+        node,
+        sync=config.journal.sync,
+        max_bytes=config.journal.max_bytes,
+        segment_bytes=config.journal.segment_bytes,
+        anonymous_per_second=config.records.anonymous_per_second,
+        holds=config.billing.holds,
+    )
+    changes = Changes(store)
+    # Taken before anything is loaded: what changes while we load is applied again afterwards.
+    since = await changes.head()
+    await ledger.start()
+    keyring = Keyring(config.auth.rate_limits)
+    bodies = BodyStore(store)
+    await keyring.load(store)
+    gateway = Gateway(config, await load_snapshot(since, sealer, config.timeouts), keyring, ledger, outbound, bodies, node)
+    services = Services(
+        config=config,
+        store=store,
+        changes=changes,
+        sealer=sealer,
+        outbound=outbound,
+        ledger=ledger,
+        bodies=bodies,
+        keyring=keyring,
+        snapshot=lambda: gateway.snapshot,
+        events=gateway.events,
+        in_flight=gateway.in_flight,
+        call=partial(InsideCall, gateway),
+        origins=origins,
+    )
+    changes.start(lambda rows: _follow(services, gateway, rows), since)
+    keyring.start(store)
+    return services, gateway
+
+
+async def close_services(services: Services, seconds: float) -> None:
+    """Take down what ``build_services`` has built, with so much time for records to reach the database."""
+    await services.ledger.close(seconds)
+    await services.changes.close()
+    await services.keyring.close()
+    await services.bodies.close()
+    await services.outbound.close()
+    services.mail.close()
+
+
 def build_app(config: Config, services: Services, gateway: Gateway, state: health.State) -> Sanic:
     """The Sanic application with every route. Raises ConfigurationError for a route without a policy."""
     Sanic._app_registry.clear()
@@ -232,7 +252,7 @@ def build_app(config: Config, services: Services, gateway: Gateway, state: healt
     return app
 
 
-async def _follow(services: Services, gateway: Gateway, config: Config, rows: Sequence[ChangeRow]) -> None:
+async def _follow(services: Services, gateway: Gateway, rows: Sequence[ChangeRow]) -> None:
     """Bring this node to what others have changed."""
     areas = {row.area for row in rows}
     if areas & {"key", "user"}:
@@ -242,7 +262,7 @@ async def _follow(services: Services, gateway: Gateway, config: Config, rows: Se
     for account in {row.entity_id for row in rows if row.area == "balance" and row.entity_id}:
         await services.ledger.reload_balance(account)
     if "catalog" in areas:
-        gateway.snapshot = await load_snapshot(rows[-1].seq, services.sealer, config.timeouts)
+        gateway.snapshot = await load_snapshot(rows[-1].seq, services.sealer, services.config.timeouts)
 
 
 async def _retain(services: Services, config: Config) -> None:
@@ -285,50 +305,14 @@ async def _serve_in(
     listener = _listen(config)
     database = config.database
     store = await Store.open(database.url, config.data_dir, direct_url=database.direct_url, wait=DATABASE_WAIT_SECONDS, copy=copy)
-    sealer = await open_sealer(store, config.data_dir, secret_key(config))
-    outbound = Outbound()
-    ledger = Ledger(
-        store,
-        config.data_dir,
-        directory.node,
-        sync=config.journal.sync,
-        max_bytes=config.journal.max_bytes,
-        segment_bytes=config.journal.segment_bytes,
-        anonymous_per_second=config.records.anonymous_per_second,
-        holds=config.billing.holds,
-    )
-    changes = Changes(store)
-    # Taken before anything is loaded: what changes while we load is applied again afterwards.
-    since = await changes.head()
-    await ledger.start()
-    keyring = Keyring(config.auth.rate_limits)
-    bodies = BodyStore(store)
-    await keyring.load(store)
-    gateway = Gateway(config, await load_snapshot(since, sealer, config.timeouts), keyring, ledger, outbound, bodies, directory.node)
-    services = Services(
-        config,
-        store,
-        changes,
-        sealer,
-        outbound,
-        ledger,
-        bodies,
-        keyring,
-        lambda: gateway.snapshot,
-        gateway.events,
-        gateway.in_flight,
-        partial(InsideCall, gateway),
-    )
-    services.origins = origins
-    changes.start(lambda rows: _follow(services, gateway, config, rows), since)
-    keyring.start(store)
+    services, gateway = await build_services(config, store, node=directory.node, origins=origins)
     state = health.State()
     password = await ensure_administrator(services)
     app = build_app(config, services, gateway, state)
     measure.watch(gateway)
     CatalogCollector(lambda: gateway.snapshot, REGISTRY)
     server = await app.create_server(
-        sock=listener, ssl=tls, protocol=PatientProtocol, backlog=4096, asyncio_server_kwargs={"start_serving": False}
+        sock=listener, ssl=tls, protocol=doorway.PatientProtocol, backlog=4096, asyncio_server_kwargs={"start_serving": False}
     )
     assert server is not None
     # With one server of one HTTP version Sanic leaves out its empty alt-svc header.
@@ -361,12 +345,7 @@ async def _serve_in(
     retention.cancel()
     if demonstration is not None:
         await demonstration.close()
-    await ledger.close(config.shutdown.drain_timeout)
-    await changes.close()
-    await keyring.close()
-    await bodies.close()
-    await outbound.close()
-    services.mail.close()
+    await close_services(services, config.shutdown.drain_timeout)
     await store.close()
     await _flushed(server)
     log.info("stopped")

@@ -3,7 +3,6 @@
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +11,15 @@ import msgspec
 from sanic import Sanic
 
 from dwctl import ids
-from dwctl.accounts import SYSTEM, Keyring
+from dwctl.accounts import SYSTEM
 from dwctl.api.health import State
 from dwctl.config import Config
 from dwctl.config.schema import Auth, Native, Password
-from dwctl.gateway import Gateway, InsideCall
-from dwctl.ledger import Ledger
 from dwctl.operations import api_keys, users
 from dwctl.operations.first_start import ensure_administrator
 from dwctl.operations.services import Services
-from dwctl.outbound import Outbound
-from dwctl.routing import load_snapshot
-from dwctl.server import build_app
-from dwctl.store import BodyStore, Changes, Store, open_sealer
+from dwctl.server import build_app, build_services, close_services
+from dwctl.store import Store
 
 ADMIN_EMAIL = "admin@example.com"
 ADMIN_PASSWORD = "correct horse battery"
@@ -143,8 +138,14 @@ class Administration:
 def configuration(data_dir: Path, database_url: str | None, **changes: Any) -> Config:
     """A configuration with quick password hashing."""
     auth = changes.pop("auth", None) or Auth(native=Native(password=QUICK))
-    settings = {"admin_email": ADMIN_EMAIL, "admin_password": ADMIN_PASSWORD, "data_dir": data_dir, "auth": auth} | changes
-    return Config(**settings)
+    settings = {
+        "admin_email": ADMIN_EMAIL,
+        "admin_password": ADMIN_PASSWORD,
+        "secret_key": "a secret key for tests only",
+        "data_dir": data_dir,
+        "auth": auth,
+    }
+    return Config(**settings | changes)
 
 
 @contextlib.asynccontextmanager
@@ -153,46 +154,8 @@ async def serving(database_url: str | None, config: Config, prepare: Prepare | N
     store = await Store.open(database_url, config.data_dir)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(store.close)
-        sealer = await open_sealer(store, config.data_dir, "a secret key for tests only")
-        outbound = Outbound()
-        stack.push_async_callback(outbound.close)
-        ledger = Ledger(store, config.data_dir, ids.new_text())
-        await ledger.start()
-        stack.push_async_callback(ledger.close, 5)
-        bodies = BodyStore(store)
-        stack.push_async_callback(bodies.close)
-        keyring = Keyring(config.auth.rate_limits)
-        changes = Changes(store)
-        stack.push_async_callback(changes.close)
-        since = await changes.head()
-        await keyring.load(store)
-        gateway = Gateway(config, await load_snapshot(since, sealer, config.timeouts), keyring, ledger, outbound, bodies, "test")
-        services = Services(
-            config,
-            store,
-            changes,
-            sealer,
-            outbound,
-            ledger,
-            bodies,
-            keyring,
-            lambda: gateway.snapshot,
-            gateway.events,
-            gateway.in_flight,
-            partial(InsideCall, gateway),
-        )
-
-        async def follow(rows: Any) -> None:
-            for row in rows:
-                if row.area == "balance":
-                    await ledger.reload_balance(row.entity_id)
-            await keyring.apply(store, rows)
-            services.access.ring()
-            gateway.snapshot = await load_snapshot(rows[-1].seq, sealer, config.timeouts)
-
-        changes.start(follow, since)
-        keyring.start(store)
-        stack.push_async_callback(keyring.close)
+        services, gateway = await build_services(config, store, node=ids.new_text(), origins={})
+        stack.push_async_callback(close_services, services, 5)
         await ensure_administrator(services)
         app = build_app(config, services, gateway, State(ready=True))
         if prepare is not None:

@@ -4,9 +4,9 @@ In: API key secrets, session tokens, passwords. Out: a ``Principal`` (on whose b
 (who administers), and the policy table's yes or no. Editing of users, groups and keys is in ``dwctl.operations``.
 """
 
-from dwctl.accounts.actors import CLI, SYSTEM, Actor, ProxyUser, Via
+from dwctl.accounts.actors import CLI, SYSTEM, Actor, ProxyUser
 from dwctl.accounts.policy import allows, allows_for, require, require_for
-from dwctl.accounts.principals import NIL, Keyring, Person, Principal, hash_secret, hint_of, new_secret
+from dwctl.accounts.principals import NIL, Keyring, hash_secret, hint_of, new_secret
 
 __all__ = [
     "CLI",
@@ -14,10 +14,7 @@ __all__ = [
     "SYSTEM",
     "Actor",
     "Keyring",
-    "Person",
-    "Principal",
     "ProxyUser",
-    "Via",
     "allows",
     "allows_for",
     "hash_secret",

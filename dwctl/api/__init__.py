@@ -1,8 +1,13 @@
 """The HTTP surfaces: administration under ``/admin/api/v1``, sign-in under ``/authentication``, inference under ``/ai/v1``.
 
+Administration and sign-in are compatible with Doubleword's control layer (https://github.com/doublewordai/control-layer) in paths,
+fields and status codes.
+
 Each module of the administrative surfaces has a list ``ROUTES``; ``register`` puts them all into an application. Inference and
 health have handlers of their own, which their modules add.
 """
+
+from functools import partial
 
 from sanic import Sanic
 
@@ -44,4 +49,4 @@ TABLES: tuple[list[Route], ...] = (
 
 def register(app: Sanic, services: Services) -> None:
     """Add every administrative route to ``app``."""
-    doorway.install(app, services, [route for table in TABLES for route in table], proxy_sign_in=proxy_sign_in)
+    doorway.install(app, services, [route for table in TABLES for route in table], proxy_sign_in=partial(proxy_sign_in, services))

@@ -2,8 +2,9 @@
 
 import msgspec
 
+from dwctl.api.context import Context
 from dwctl.api.paging import Paginated
-from dwctl.doorway import Context, Needs, PageQuery, Route, parse_uuid, route
+from dwctl.doorway import Needs, PageQuery, Route, parse_uuid, route
 from dwctl.operations import api_keys
 from dwctl.operations.account_views import ApiKeyInfoResponse, ApiKeyResponse
 

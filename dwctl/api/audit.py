@@ -3,7 +3,8 @@
 import msgspec
 
 from dwctl import clock
-from dwctl.doorway import Context, Needs, Route, parse_uuid, route
+from dwctl.api.context import Context
+from dwctl.doorway import Needs, Route, parse_uuid, route
 from dwctl.errors import bad_request
 from dwctl.operations import audit
 

@@ -3,7 +3,8 @@
 import msgspec
 
 from dwctl.accounts.sessions import hash_token
-from dwctl.doorway import Answer, Authenticated, Context, Public, Route, route, session_cookie, session_cookie_name
+from dwctl.api.context import Context
+from dwctl.doorway import Answer, Authenticated, Public, Route, route, session_cookie, session_cookie_name
 from dwctl.errors import bad_request
 from dwctl.operations import password_reset, sign_in
 from dwctl.operations.account_views import UserResponse

@@ -3,7 +3,8 @@
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from dwctl.doorway import Authenticated, Context, Route, route
+from dwctl.api.context import Context
+from dwctl.doorway import Authenticated, Route, route
 
 ROUTES: list[Route] = []
 

@@ -1,11 +1,12 @@
-"""REST of endpoints: ``/admin/api/v1/endpoints``. Compatible with the reference in paths, fields and status codes."""
+"""REST of endpoints: ``/admin/api/v1/endpoints``. Compatible with Doubleword's control layer in paths, fields and status codes."""
 
 from typing import Literal
 
 import msgspec
 
 from dwctl import catalog
-from dwctl.doorway import Answer, Context, Needs, PageQuery, Route, route
+from dwctl.api.context import Context
+from dwctl.doorway import Answer, Needs, PageQuery, Route, route
 from dwctl.operations import catalog_views, endpoint_sync, endpoints
 from dwctl.operations.catalog_views import EndpointView
 

@@ -1,7 +1,8 @@
 """``/admin/api/v1/groups``: groups and their members. Which models they may call is in ``dwctl.api.models``."""
 
+from dwctl.api.context import Context
 from dwctl.api.paging import Paginated, included
-from dwctl.doorway import Context, Needs, PageQuery, Route, route
+from dwctl.doorway import Needs, PageQuery, Route, route
 from dwctl.operations import groups
 from dwctl.operations.account_views import GroupResponse
 

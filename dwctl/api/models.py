@@ -3,8 +3,9 @@
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from dwctl.api.context import Context
 from dwctl.api.paging import included
-from dwctl.doorway import Answer, Authenticated, Context, Needs, PageQuery, Route, parse_uuid, route
+from dwctl.doorway import Answer, Authenticated, Needs, PageQuery, Route, parse_uuid, route
 from dwctl.errors import bad_request
 from dwctl.operations import catalog_views, models
 from dwctl.operations.catalog_views import Facets, ModelView

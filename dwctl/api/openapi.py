@@ -11,7 +11,8 @@ import msgspec
 
 import dwctl
 from dwctl.api import inference_reference
-from dwctl.doorway import Authenticated, Context, Needs, PageQuery, Policy, Public, Route, route, route_table
+from dwctl.api.context import Context
+from dwctl.doorway import Authenticated, Needs, PageQuery, Policy, Public, Route, route, route_table
 from dwctl.errors import not_found
 
 ROUTES: list[Route] = []

@@ -1,4 +1,4 @@
-"""Lists in pages, as the reference sends them."""
+"""Lists in pages, as Doubleword's control layer sends them."""
 
 from collections.abc import Collection
 from typing import Generic, TypeVar

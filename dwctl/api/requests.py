@@ -4,7 +4,8 @@ from typing import Annotated
 
 import msgspec
 
-from dwctl.doorway import Context, Needs, PageQuery, Route, parse_uuid, route
+from dwctl.api.context import Context
+from dwctl.doorway import Needs, PageQuery, Route, parse_uuid, route
 from dwctl.operations import requests, usage
 from dwctl.operations.request_log import RequestFilter
 from dwctl.operations.requests import RequestDetail, RequestEntry

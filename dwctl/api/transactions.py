@@ -1,6 +1,7 @@
 """REST of credits: ``/admin/api/v1/transactions``."""
 
-from dwctl.doorway import Authenticated, Context, Needs, PageQuery, Route, route
+from dwctl.api.context import Context
+from dwctl.doorway import Authenticated, Needs, PageQuery, Route, route
 from dwctl.operations import transactions
 from dwctl.operations.transactions import TransactionCreate, TransactionList, TransactionView
 

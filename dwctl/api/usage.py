@@ -2,7 +2,8 @@
 
 import msgspec
 
-from dwctl.doorway import Authenticated, Context, Route, route
+from dwctl.api.context import Context
+from dwctl.doorway import Authenticated, Route, route
 from dwctl.operations import usage
 from dwctl.operations.transactions import instant
 from dwctl.operations.usage import UsageView

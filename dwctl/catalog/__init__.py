@@ -11,7 +11,6 @@ from dwctl.catalog.resync import HeldModel, Resync, plan_resync
 from dwctl.catalog.tariffs import (
     InForce,
     Purpose,
-    TariffChange,
     TariffTerms,
     plan_tariffs,
     price_per_million,
@@ -30,7 +29,6 @@ __all__ = [
     "Purpose",
     "Resync",
     "Rights",
-    "TariffChange",
     "TariffTerms",
     "describe",
     "discover",

@@ -6,39 +6,32 @@ application with a route that has no policy. The API and the pages are two ``Sur
 same door. Handlers that are added with ``add_route`` state theirs with ``declare``.
 """
 
-from dwctl.doorway.answers import SECURITY_HEADERS, Answer, respond, respond_error
-from dwctl.doorway.context import Context, Page, PageQuery, parse_uuid
+from dwctl.doorway.answers import Answer, respond_error
+from dwctl.doorway.context import Context, PageQuery, parse_uuid
 from dwctl.doorway.decode import UNSTORABLE, decode_body, decode_query
 from dwctl.doorway.feeds import Message, feed
-from dwctl.doorway.framing import StrictHttp
-from dwctl.doorway.identity import Keys, ProxySignIn, session_cookie, session_cookie_name
-from dwctl.doorway.install import Doorkeeper, add_route, install, route_table, verify
-from dwctl.doorway.peers import Peer, TrustedProxies
+from dwctl.doorway.identity import Keys, session_cookie, session_cookie_name
+from dwctl.doorway.install import add_route, install, route_table, verify
+from dwctl.doorway.peers import TrustedProxies
 from dwctl.doorway.policies import Authenticated, InferenceKey, MetricsReader, Needs, Policy, Public, declare, policy_of
+from dwctl.doorway.protocol import PatientProtocol
 from dwctl.doorway.routes import Route, route
-from dwctl.doorway.surfaces import Surface
 
 __all__ = [
-    "SECURITY_HEADERS",
     "UNSTORABLE",
     "Answer",
     "Authenticated",
     "Context",
-    "Doorkeeper",
     "InferenceKey",
     "Keys",
     "Message",
     "MetricsReader",
     "Needs",
-    "Page",
     "PageQuery",
-    "Peer",
+    "PatientProtocol",
     "Policy",
-    "ProxySignIn",
     "Public",
     "Route",
-    "StrictHttp",
-    "Surface",
     "TrustedProxies",
     "add_route",
     "declare",
@@ -48,7 +41,6 @@ __all__ = [
     "install",
     "parse_uuid",
     "policy_of",
-    "respond",
     "respond_error",
     "route",
     "route_table",

@@ -1,7 +1,7 @@
 """What goes back: JSON, an ETag where there is a revision, and errors in one shape.
 
 An error is ``{"message": ..., "error": {"type", "code", "message", "param"}}`` with the error's further fields beside
-``message``; where the reference sends bare text, ``message`` is that text.
+``message``; where Doubleword's control layer sends bare text, ``message`` is that text.
 """
 
 from typing import Any

@@ -1,15 +1,20 @@
 """What a handler gets: the parts of the program, who asks, and what they ask, already checked and decoded."""
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
 import msgspec
 from sanic.request import Request
 
 from dwctl.accounts.actors import Actor
+from dwctl.accounts.principals import Keyring
+from dwctl.config import Config
 from dwctl.doorway.peers import Peer
 from dwctl.errors import GatewayError, bad_request
+from dwctl.store import Store
+from dwctl.telemetry.bell import Bell
 
 MAX_LIMIT = 101
 """A page of 100, and the one row more by which a client sees that there is a next page."""
@@ -29,12 +34,30 @@ class Page(msgspec.Struct, frozen=True):
     limit: int
 
 
-class Context:
+class Parts(Protocol):
+    """What the doorway itself needs of the program. Handlers get more: the API and the pages say what."""
+
+    @property
+    def config(self) -> Config: ...
+    @property
+    def store(self) -> Store: ...
+    @property
+    def keyring(self) -> Keyring: ...
+    @property
+    def access(self) -> Bell: ...
+    @property
+    def listening(self) -> Counter[str]: ...
+
+
+PartsT_co = TypeVar("PartsT_co", bound=Parts, covariant=True)
+
+
+class Context(Generic[PartsT_co]):
     """One administrative request."""
 
     __slots__ = ("_actor", "body", "form", "parameters", "peer", "query", "readmit", "request", "services")
 
-    def __init__(self, services: Any, request: Request, peer: Peer, parameters: Mapping[str, str]) -> None:
+    def __init__(self, services: PartsT_co, request: Request, peer: Peer, parameters: Mapping[str, str]) -> None:
         self.services = services
         self.request = request
         self.peer = peer
@@ -64,7 +87,7 @@ class Context:
         return self._actor
 
     def page(self) -> Page:
-        """The page asked for by a ``PageQuery``; the limit is brought into 1..``MAX_LIMIT``, as the reference does."""
+        """The page asked for by a ``PageQuery``; the limit is brought into 1..``MAX_LIMIT``, as Doubleword's control layer does."""
         query = self.query
         skip = getattr(query, "skip", 0)
         if not 0 <= skip <= 2**62:

@@ -6,7 +6,6 @@ so often besides that it holds within a minute, as for a session whose time has 
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -14,7 +13,7 @@ import msgspec
 from sanic.response import ResponseStream
 
 from dwctl.clock import monotonic
-from dwctl.doorway.context import Context
+from dwctl.doorway.context import Context, Parts
 from dwctl.errors import GatewayError
 from dwctl.store import StoreUnavailable
 
@@ -37,12 +36,12 @@ class Message(msgspec.Struct, frozen=True):
         return f"id: {self.id}\n{lines}\n"
 
 
-def feed(context: Context, messages: Callable[[str | None], AsyncIterator[Message]]) -> ResponseStream:
+def feed(context: Context[Parts], messages: Callable[[str | None], AsyncIterator[Message]]) -> ResponseStream:
     """A page's feed. ``messages`` is called with the id of the last message that the page has seen, None at first.
     Raises GatewayError 429."""
     # An answer to a form is no feed that somebody keeps open: it ends by itself.
     listener = context.visitor.user_id if context.visitor is not None and context.request.method == "GET" else None
-    listening: Counter[str] = context.services.listening
+    listening = context.services.listening
     if listener is not None and listening[listener] >= MOST_FEEDS:
         raise GatewayError(
             429,
@@ -98,11 +97,11 @@ def feed(context: Context, messages: Callable[[str | None], AsyncIterator[Messag
     return ResponseStream(stream, headers=_HEADERS, content_type="text/event-stream; charset=utf-8")
 
 
-def _next_change(context: Context) -> "asyncio.Task[bool]":
+def _next_change(context: Context[Parts]) -> "asyncio.Task[bool]":
     return asyncio.ensure_future(context.services.access.next().wait())
 
 
-async def _still_admitted(context: Context) -> bool:
+async def _still_admitted(context: Context[Parts]) -> bool:
     try:
         await context.readmit()
     except GatewayError:

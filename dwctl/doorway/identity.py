@@ -5,16 +5,17 @@ nobody is told which one failed.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal
+from typing import Literal
 
 from sanic.request import Request
 
 from dwctl.accounts.actors import Actor, ProxyUser
 from dwctl.accounts.sessions import find_session
 from dwctl.clock import now_us
+from dwctl.doorway.context import Parts
 from dwctl.doorway.peers import Peer
 
-ProxySignIn = Callable[[Any, ProxyUser], Awaitable[Actor | None]]
+ProxySignIn = Callable[[ProxyUser], Awaitable[Actor | None]]
 """Finds or makes the account of a proxy's user; None if there is none and none may be made."""
 
 
@@ -22,7 +23,7 @@ Keys = Literal["none", "platform", "every"]
 """Which API keys count as an identity."""
 
 
-async def identify(services: Any, request: Request, peer: Peer, *, keys: Keys, proxy_sign_in: ProxySignIn | None) -> Actor | None:
+async def identify(services: Parts, request: Request, peer: Peer, *, keys: Keys, proxy_sign_in: ProxySignIn | None) -> Actor | None:
     """The actor, or None. Raises StoreUnavailable."""
     return (
         _by_key(services, request, peer, keys)
@@ -31,7 +32,7 @@ async def identify(services: Any, request: Request, peer: Peer, *, keys: Keys, p
     )
 
 
-def _by_key(services: Any, request: Request, peer: Peer, keys: Keys) -> Actor | None:
+def _by_key(services: Parts, request: Request, peer: Peer, keys: Keys) -> Actor | None:
     if keys == "none":
         return None
     scheme, _, secret = request.headers.get("authorization", "").partition(" ")
@@ -59,13 +60,13 @@ def _by_key(services: Any, request: Request, peer: Peer, keys: Keys) -> Actor | 
     )
 
 
-def session_cookie_name(services: Any, peer: Peer) -> str:
+def session_cookie_name(services: Parts, peer: Peer) -> str:
     """The cookie's name: with the ``__Host-`` prefix (RFC 6265bis) exactly when the browser sees https."""
-    name: str = services.config.auth.native.session.cookie_name
+    name = services.config.auth.native.session.cookie_name
     return f"__Host-{name}" if peer.scheme == "https" else name
 
 
-def session_cookie(services: Any, peer: Peer, token: str | None) -> str:
+def session_cookie(services: Parts, peer: Peer, token: str | None) -> str:
     """``Set-Cookie`` of a session; None ends it."""
     session = services.config.auth.native.session
     lifetime = int(session.timeout) if token else 0
@@ -75,7 +76,7 @@ def session_cookie(services: Any, peer: Peer, token: str | None) -> str:
     return f"{name}={token or ''}; Path=/; HttpOnly{secure}; SameSite={same_site}; Max-Age={lifetime}"
 
 
-async def _by_session(services: Any, request: Request, peer: Peer) -> Actor | None:
+async def _by_session(services: Parts, request: Request, peer: Peer) -> Actor | None:
     if not services.config.auth.native.enabled:
         return None
     token = request.cookies.get(session_cookie_name(services, peer))
@@ -98,7 +99,7 @@ async def _by_session(services: Any, request: Request, peer: Peer) -> Actor | No
     )
 
 
-async def _by_proxy(services: Any, request: Request, peer: Peer, proxy_sign_in: ProxySignIn | None) -> Actor | None:
+async def _by_proxy(services: Parts, request: Request, peer: Peer, proxy_sign_in: ProxySignIn | None) -> Actor | None:
     settings = services.config.auth.proxy_header
     if not settings.enabled or not peer.trusted or proxy_sign_in is None:
         return None
@@ -115,7 +116,6 @@ async def _by_proxy(services: Any, request: Request, peer: Peer, proxy_sign_in: 
         listed = (name.strip() for name in _header(request, settings.groups_field_name).split(","))
         groups = tuple(sorted({name for name in listed if name and name not in settings.blacklisted_sso_groups}))
     return await proxy_sign_in(
-        services,
         ProxyUser(
             external_id=external_id,
             email=_header(request, settings.email_header_name) or external_id,

@@ -17,7 +17,7 @@ from sanic.response import HTTPResponse, ResponseStream
 from tortoise.exceptions import IntegrityError
 
 from dwctl.accounts.policy import require, require_for
-from dwctl.doorway.context import Context
+from dwctl.doorway.context import Context, Parts
 from dwctl.doorway.cors import CrossOrigin
 from dwctl.doorway.cross_site import refuse_cross_site
 from dwctl.doorway.identity import ProxySignIn, identify
@@ -39,7 +39,7 @@ AMBIENT = ("session", "proxy_header")
 class Doorkeeper:
     """What every route's wrapper needs: who may be believed, and the parts that identify callers."""
 
-    services: Any
+    services: Parts
     proxies: TrustedProxies
     cross_origin: CrossOrigin
     proxy_sign_in: ProxySignIn | None
@@ -75,7 +75,7 @@ class Doorkeeper:
 
 
 def install(
-    app: Sanic, services: Any, routes: Iterable[Route], *, proxy_sign_in: ProxySignIn | None = None, surface: Surface | None = None
+    app: Sanic, services: Parts, routes: Iterable[Route], *, proxy_sign_in: ProxySignIn | None = None, surface: Surface | None = None
 ) -> Doorkeeper:
     """Add every route to ``app``, by default as parts of the API; who keeps its door. ``proxy_sign_in`` finds the account of a
     proxy's user."""

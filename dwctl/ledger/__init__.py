@@ -6,9 +6,8 @@ journal (``journal``), so that neither a crash nor an absent database loses or d
 policy in words.
 """
 
-from dwctl.ledger.balances import Balances, Hold
+from dwctl.ledger.balances import Hold
 from dwctl.ledger.facade import Ledger, LedgerState
-from dwctl.ledger.prices import Price, charge, cost, hold, select
 from dwctl.ledger.records import Attempt, Begin, Charge, Record
 
-__all__ = ["Attempt", "Balances", "Begin", "Charge", "Hold", "Ledger", "LedgerState", "Price", "Record", "charge", "cost", "hold", "select"]
+__all__ = ["Attempt", "Begin", "Charge", "Hold", "Ledger", "LedgerState", "Record"]

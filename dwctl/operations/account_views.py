@@ -1,4 +1,4 @@
-"""Users, groups and API keys as callers see them: the reference's fields, plus ``revision`` for If-Match."""
+"""Users, groups and API keys as callers see them: the fields of Doubleword's control layer, plus ``revision`` for If-Match."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

@@ -357,5 +357,5 @@ def _name_taken() -> GatewayError:
 
 
 def key_missing(key_id: str) -> GatewayError:
-    """404 in the reference's words."""
+    """404 in the words of Doubleword's control layer."""
     return not_found(f"API key with ID {key_id} not found")

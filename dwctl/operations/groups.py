@@ -348,5 +348,5 @@ def _name_taken() -> GatewayError:
 
 
 def group_missing(group_id: str) -> GatewayError:
-    """404 in the reference's words."""
+    """404 in the words of Doubleword's control layer."""
     return not_found(f"Group with ID {group_id} not found")

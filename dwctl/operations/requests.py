@@ -28,7 +28,7 @@ RESPONSE_TYPES = {
     ("text_completion", True): "completion_stream",
     ("embeddings", False): "embedding",
 }
-"""(operation, streamed) -> the reference's response type; anything else is ``other``."""
+"""(operation, streamed) -> the response type in Doubleword's control layer; anything else is ``other``."""
 
 
 Tags = Annotated[list[str], msgspec.Meta(description="Words that the caller gave the request in the header x-dwctl-tags.")]

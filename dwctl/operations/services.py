@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -43,7 +43,7 @@ class Services:
     events: "Hub"
     in_flight: "Callable[[], Sequence[Begin]]"
     call: "Callable[[Principal, str, bytes, str | None], InsideCall]"
-    origins: Mapping[str, str] = field(default_factory=dict)
+    origins: Mapping[str, str]
     """Where each value of the configuration came from, by its dotted path; those that are not named are defaults."""
 
     def degraded(self) -> list[str]:

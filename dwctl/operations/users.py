@@ -31,7 +31,7 @@ _UNSUPPORTED = (
     "auto_topup_threshold",
     "auto_topup_monthly_limit",
 )
-"""Fields of the reference's PATCH that this server has no use for: accepted when they ask for nothing."""
+"""Fields of PATCH in Doubleword's control layer that this server has no use for: accepted when they ask for nothing."""
 
 
 class UserCreate(msgspec.Struct, kw_only=True):
@@ -313,7 +313,7 @@ async def live_user(tx: Tx, user_id: str) -> User:
 
 
 def user_missing(user_id: str) -> GatewayError:
-    """404 in the reference's words."""
+    """404 in the words of Doubleword's control layer."""
     return not_found(f"User with ID {user_id} not found")
 
 

@@ -5,6 +5,6 @@ which it was admitted. Rates and counters are kept in ``Limits`` under stable id
 """
 
 from dwctl.routing.limits import Limits, Slot
-from dwctl.routing.snapshot import Candidate, EndpointEntry, ModelEntry, Snapshot, compile_snapshot, load_snapshot
+from dwctl.routing.snapshot import Candidate, ModelEntry, Snapshot, load_snapshot
 
-__all__ = ["Candidate", "EndpointEntry", "Limits", "ModelEntry", "Slot", "Snapshot", "compile_snapshot", "load_snapshot"]
+__all__ = ["Candidate", "Limits", "ModelEntry", "Slot", "Snapshot", "load_snapshot"]

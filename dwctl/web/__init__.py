@@ -6,6 +6,7 @@ all into an application. What is done, is done by ``operations``: a page holds n
 """
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import cast
 
 from sanic import Sanic
@@ -81,7 +82,7 @@ def register(app: Sanic, services: Services) -> Callable[[Request, GatewayError]
     assets = Assets()
     assets.register(app)
     pages = Pages(Renderer(services.config, assets, routes), services.sealer.signing_key)
-    keeper = doorway.install(app, services, routes, proxy_sign_in=proxy_sign_in, surface=pages)
+    keeper = doorway.install(app, services, routes, proxy_sign_in=partial(proxy_sign_in, services), surface=pages)
 
     async def refusal_page(request: Request, error: GatewayError) -> HTTPResponse:
         return await pages.refuse(await keeper.stranger(request), error)

@@ -1,18 +1,17 @@
 """``/admin/access``: which group may call which model, as a table to tick, and why a user may call a model or what is missing."""
 
-from typing import Any
-
 import msgspec
 
 from dwctl.accounts import NIL
-from dwctl.doorway import Context, Needs, Route
+from dwctl.doorway import Needs, Route
 from dwctl.errors import GatewayError
 from dwctl.operations import groups, users
 from dwctl.operations.access import AccessExplanation, Named, access_matrix, explain_access, set_grants
 from dwctl.operations.rows import canonical
 from dwctl.web.addresses import address
+from dwctl.web.context import Context
 from dwctl.web.forms import FormState, decode_fields, wrong
-from dwctl.web.pages import Nav, PageNumber, View, go, page, view
+from dwctl.web.pages import Go, Nav, PageNumber, View, go, page, view
 from dwctl.web.undo import undoable
 
 ROUTES: list[Route] = []
@@ -71,7 +70,7 @@ async def show(context: Context) -> View:
 
 
 @page(ROUTES, "POST", "/admin/access", policy=Needs("Groups", "update_all"), form=MatrixForm, again=show, summary="Set who may call what")
-async def save(context: Context) -> Any:
+async def save(context: Context) -> View | Go:
     """Change what differs from what was shown."""
     form: MatrixForm = context.body
     wanted = {}
@@ -153,7 +152,7 @@ async def explain(context: Context) -> View:
     again=explain,
     summary="Grant what is missing",
 )
-async def fix(context: Context) -> Any:
+async def fix(context: Context) -> Go:
     """Grant access by one group, and show that it is granted."""
     form: FixForm = context.body
     services, actor = context.services, context.actor

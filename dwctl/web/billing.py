@@ -4,10 +4,11 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 import msgspec
+from sanic.response import ResponseStream
 
 from dwctl import clock, ids, money
 from dwctl.accounts import policy
-from dwctl.doorway import Authenticated, Context, Needs, Route
+from dwctl.doorway import Authenticated, Needs, Route
 from dwctl.errors import GatewayError, not_found
 from dwctl.ledger.transactions import Filter
 from dwctl.operations import transactions, usage, users
@@ -15,10 +16,11 @@ from dwctl.operations.csv_text import Exact
 from dwctl.operations.requests import account_named, emails_of
 from dwctl.operations.transactions import TransactionCreate, TransactionView
 from dwctl.web.addresses import address
+from dwctl.web.context import Context
 from dwctl.web.days import days
 from dwctl.web.exports import csv_download
 from dwctl.web.forms import wrong
-from dwctl.web.pages import Nav, View, go, page, view
+from dwctl.web.pages import Go, Nav, View, go, page, view
 
 ROUTES: list[Route] = []
 SIZE = 50
@@ -127,7 +129,7 @@ async def show(context: Context) -> View:
 
 
 @page(ROUTES, "GET", "/billing.csv", policy=Authenticated(), query=BillingQuery, summary="Transactions as CSV")
-async def download(context: Context) -> Any:
+async def download(context: Context) -> ResponseStream:
     """What the page lists, all of it."""
     query: BillingQuery = context.query
     account = await _account(context, query)
@@ -162,7 +164,7 @@ async def download(context: Context) -> Any:
 
 
 @page(ROUTES, "POST", "/billing", policy=Needs("Credits", "create_all"), form=BookForm, again=show, summary="Give or take credits")
-async def book(context: Context) -> Any:
+async def book(context: Context) -> Go:
     """Book it; the same form sent twice books once."""
     form: BookForm = context.body
     if len(form.reason) > 255:

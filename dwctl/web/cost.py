@@ -13,13 +13,14 @@ from sanic.response import HTTPResponse
 
 from dwctl.accounts import NIL, policy
 from dwctl.clock import HOUR, MICROSECONDS, now_us
-from dwctl.doorway import Context, Needs, Route
+from dwctl.doorway import Needs, Route
 from dwctl.errors import GatewayError
 from dwctl.money import format_amount
 from dwctl.operations import explorer
 from dwctl.operations.explorer import BYS, By, Exploration, Group, Metric, Question, Sums
 from dwctl.operations.request_words import Words, understand
 from dwctl.web.addresses import Chip, Query, address, refuse, tidied
+from dwctl.web.context import Context
 from dwctl.web.exports import attached
 from dwctl.web.formats import tick_text, with_symbol
 from dwctl.web.pages import Nav, View, page, view

@@ -7,9 +7,10 @@ from typing import Protocol
 import msgspec
 
 from dwctl.accounts import Actor
-from dwctl.doorway import Context, Needs, Route
+from dwctl.doorway import Needs, Route
 from dwctl.operations.consequences import Consequences, Kind, consequences
 from dwctl.operations.services import Services
+from dwctl.web.context import Context
 from dwctl.web.forms import wrong
 from dwctl.web.pages import Go, View, go, page, view
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from dwctl.doorway import Authenticated, Context, Route
+from dwctl.doorway import Authenticated, Route
 from dwctl.errors import not_found
+from dwctl.web.context import Context
 from dwctl.web.formats import highlight
 from dwctl.web.pages import View, page, view
 

@@ -11,16 +11,17 @@ from typing import Any
 import msgspec
 
 from dwctl.accounts import NIL
-from dwctl.doorway import Context, Needs, Route
+from dwctl.doorway import Needs, Route
 from dwctl.errors import GatewayError
 from dwctl.operations import endpoint_setup, endpoints
 from dwctl.operations.endpoint_setup import Comparison
 from dwctl.operations.model_management import obstacles
+from dwctl.web.context import Context
 from dwctl.web.endpoint_forms import BLANK, BY_KEY, PRESETS, SPEAKS, ConnectionForm, PriceFields, split_words
 from dwctl.web.endpoints import BASE, connection, endpoint_of
 from dwctl.web.forms import FormError, wrong
 from dwctl.web.groups import group_choices
-from dwctl.web.pages import View, go, page, view
+from dwctl.web.pages import Go, View, go, page, view
 
 ROUTES: list[Route] = []
 TICKED_AT_ONCE = 25
@@ -88,7 +89,7 @@ async def show_new(context: Context) -> View:
     again=show_new,
     summary="Add an endpoint",
 )
-async def create(context: Context) -> Any:
+async def create(context: Context) -> Go:
     """Store it without models, and go on to see what it has."""
     endpoint_id = await endpoints.create_endpoint(context.services, context.actor, context.body.creation())
     return go(f"{BASE}/{endpoint_id}/models")
@@ -132,7 +133,7 @@ async def show_by_hand(context: Context) -> View:
     again=show_models,
     summary="Take in models of a provider",
 )
-async def choose(context: Context) -> Any:
+async def choose(context: Context) -> Go:
     """Take in what was chosen, and stop serving what somebody agrees is gone."""
     endpoint = await endpoint_of(context)
     form: ChoiceForm = context.body
@@ -158,7 +159,7 @@ async def choose(context: Context) -> Any:
     again=show_by_hand,
     summary="Name models of a provider",
 )
-async def name_models(context: Context) -> Any:
+async def name_models(context: Context) -> Go:
     """Take in models by name: a line each, with another alias after an equals sign."""
     endpoint = await endpoint_of(context)
     take: dict[str, str] = {}
@@ -179,7 +180,7 @@ async def name_models(context: Context) -> Any:
 
 
 @page(ROUTES, "GET", f"{BASE}/<endpoint_id>/share", policy=Needs("Models", "update_all"), summary="Share an endpoint's models")
-async def show_share(context: Context) -> Any:
+async def show_share(context: Context) -> View | Go:
     """Step 3: who may use the models that nobody may use yet."""
     endpoint = await endpoint_of(context)
     unshared = await endpoint_setup.unshared_models(context.services, context.actor, endpoint.id)
@@ -199,7 +200,7 @@ async def show_share(context: Context) -> Any:
     again=show_share,
     summary="Share an endpoint's models",
 )
-async def share(context: Context) -> Any:
+async def share(context: Context) -> Go:
     """Let the chosen groups use them, at the price if there is one."""
     endpoint = await endpoint_of(context)
     form: ShareForm = context.body

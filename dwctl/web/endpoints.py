@@ -1,16 +1,15 @@
 """``/admin/endpoints``: the providers, how each is reached, and what goes with one that is deleted."""
 
-from typing import Any
-
 import msgspec
 
-from dwctl.doorway import Context, Needs, Route
+from dwctl.doorway import Needs, Route
 from dwctl.operations import catalog_views, endpoint_setup, endpoints
 from dwctl.operations.catalog_views import EndpointView
 from dwctl.operations.endpoint_setup import Failure
+from dwctl.web.context import Context
 from dwctl.web.deletion import add_deletion
 from dwctl.web.endpoint_forms import DIALECTS, SPEAKS, ConnectionForm, chosen_header
-from dwctl.web.pages import Nav, PageNumber, View, go, page, view
+from dwctl.web.pages import Go, Nav, PageNumber, View, go, page, view
 
 ROUTES: list[Route] = []
 BASE = "/admin/endpoints"
@@ -81,7 +80,7 @@ def connection(endpoint: EndpointView, *, failure: Failure | None = None, advice
     again=edit_endpoint,
     summary="Change an endpoint",
 )
-async def change_endpoint(context: Context) -> Any:
+async def change_endpoint(context: Context) -> Go:
     """Save; an endpoint that has no models yet goes on to them."""
     form: ConnectionForm = context.body
     stored = await endpoint_of(context)

@@ -1,18 +1,17 @@
 """``/admin/groups``: who belongs together, and which models they may call."""
 
-from typing import Any
-
 import msgspec
 
 from dwctl.accounts import NIL, policy
-from dwctl.doorway import Context, Needs, Route
+from dwctl.doorway import Needs, Route
 from dwctl.operations import groups, users
 from dwctl.operations.access import access_matrix, set_grants
 from dwctl.operations.account_views import UserResponse
 from dwctl.operations.groups import GroupCreate, GroupUpdate
+from dwctl.web.context import Context
 from dwctl.web.deletion import add_deletion
 from dwctl.web.forms import wrong
-from dwctl.web.pages import Nav, PageNumber, View, go, page, view
+from dwctl.web.pages import Go, Nav, PageNumber, View, go, page, view
 from dwctl.web.undo import undoable
 
 ROUTES: list[Route] = []
@@ -79,7 +78,7 @@ async def new_page(context: Context) -> View:
 @page(
     ROUTES, "POST", "/admin/groups/new", policy=Needs("Groups", "create_all"), form=NewGroupForm, again=new_page, summary="Create a group"
 )
-async def create(context: Context) -> Any:
+async def create(context: Context) -> Go:
     """Create it, without members and models."""
     form: NewGroupForm = context.body
     group = await groups.create_group(context.services, context.actor, GroupCreate(name=form.name, description=form.description))
@@ -118,7 +117,7 @@ async def show(context: Context) -> View:
 @page(
     ROUTES, "POST", "/admin/groups/<group_id>", policy=Needs("Groups", "update_all"), form=GroupForm, again=show, summary="Change a group"
 )
-async def change(context: Context) -> Any:
+async def change(context: Context) -> Go:
     """Change name and description."""
     form: GroupForm = context.body
     body = GroupUpdate(name=form.name, description=form.description or "")
@@ -135,7 +134,7 @@ async def change(context: Context) -> Any:
     again=show,
     summary="Add a member to a group",
 )
-async def add_member(context: Context) -> Any:
+async def add_member(context: Context) -> Go:
     """Make somebody a member, by their e-mail address."""
     group_id = context.uuid("group_id")
     user = await users.find_user(context.services, context.actor, context.body.email)
@@ -154,7 +153,7 @@ async def add_member(context: Context) -> Any:
     again=show,
     summary="Remove a member from a group",
 )
-async def remove_member(context: Context) -> Any:
+async def remove_member(context: Context) -> Go:
     """End a membership."""
     group_id = context.uuid("group_id")
     user = await users.read_user(context.services, context.body.user)
@@ -172,7 +171,7 @@ async def remove_member(context: Context) -> Any:
     again=show,
     summary="Let a group call a model, or no longer",
 )
-async def change_model(context: Context) -> Any:
+async def change_model(context: Context) -> Go:
     """Set whether the group may call one model."""
     group_id, form = context.uuid("group_id"), context.body
     before = await set_grants(context.services, context.actor, {(group_id, form.model): form.allowed})

@@ -4,14 +4,14 @@ addresses as JSON.
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
-from sanic.response import HTTPResponse
+from sanic.response import HTTPResponse, ResponseStream
 
 from dwctl import __version__
 from dwctl.accounts import policy
-from dwctl.doorway import Authenticated, Context, Message, Public, Route, feed
+from dwctl.doorway import Authenticated, Message, Public, Route, feed
 from dwctl.operations import attention
 from dwctl.operations.calls import first_model, models_for
 from dwctl.operations.checklist import Step, checklist
@@ -20,7 +20,8 @@ from dwctl.operations.live import follow
 from dwctl.operations.request_log import RequestFilter
 from dwctl.operations.snippets import snippets
 from dwctl.operations.users import read_user
-from dwctl.web.pages import Nav, go, page, view
+from dwctl.web.context import Context
+from dwctl.web.pages import Go, Nav, View, go, page, view
 from dwctl.web.request_tail import reads_everybodys, strip
 from dwctl.web.surface import wants_page
 
@@ -84,7 +85,7 @@ class Shown(msgspec.Struct, frozen=True):
 
 
 @page(ROUTES, "GET", "/", policy=Public(), query=HomeQuery, summary="Home", nav=Nav("Observe", "Home", "house", 0, key="h"))
-async def home(context: Context) -> Any:
+async def home(context: Context) -> View | Go | HTTPResponse:
     """What a person sees first."""
     if not wants_page(context.request):
         about = {"name": "dwctl", "version": __version__, "inference": "/ai/v1", "administration": "/admin/api/v1"}
@@ -121,14 +122,14 @@ async def home(context: Context) -> Any:
 @page(
     ROUTES, "POST", "/checklist", policy=Authenticated(), form=HideForm, again=home, summary="Hide the set-up checklist, or show it again"
 )
-async def hide(context: Context) -> Any:
+async def hide(context: Context) -> Go:
     """Keep the choice in this browser."""
     value, age = ("hidden", _YEAR) if context.body.hidden else ("", 0)
     return go("/", cookies=[f"{HIDDEN_COOKIE}={value}; Path=/; HttpOnly; SameSite=Lax; Max-Age={age}"])
 
 
 @page(ROUTES, "GET", "/events/first-request", policy=Authenticated(), summary="Ends when a first request was answered")
-async def first_request(context: Context) -> Any:
+async def first_request(context: Context) -> ResponseStream:
     """The feed ends when the step is done, and the page then asks for the list again."""
     services, actor = context.services, context.actor
 

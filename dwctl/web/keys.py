@@ -8,7 +8,7 @@ from msgspec import UNSET, UnsetType
 
 from dwctl import clock
 from dwctl.accounts.policy import allows, require
-from dwctl.doorway import Context, Needs, Route
+from dwctl.doorway import Needs, Route
 from dwctl.operations import api_keys, key_list
 from dwctl.operations.calls import Answer, CallableModel, first_model, models_for, try_key
 from dwctl.operations.consequences import consequences
@@ -17,8 +17,9 @@ from dwctl.operations.snippets import Snippet, administration_snippet, snippets
 from dwctl.operations.users import read_user
 from dwctl.web import several
 from dwctl.web.addresses import address
+from dwctl.web.context import Context
 from dwctl.web.forms import wrong
-from dwctl.web.pages import Nav, PageNumber, View, go, page, view
+from dwctl.web.pages import Go, Nav, PageNumber, View, go, page, view
 from dwctl.web.several import SeveralForm
 
 ROUTES: list[Route] = []
@@ -149,7 +150,7 @@ async def ask_delete_several(context: Context) -> View:
     again=ask_delete_several,
     summary="Delete API keys",
 )
-async def delete_several(context: Context) -> Any:
+async def delete_several(context: Context) -> Go:
     """Delete them all, or none."""
     chosen = await _chosen(context)
     several.check(context.body, chosen, typed=True)
@@ -217,7 +218,7 @@ async def _key_page(context: Context, answer: Answer | None = None) -> View:
     again=key_page,
     summary="Change an API key",
 )
-async def change(context: Context) -> Any:
+async def change(context: Context) -> Go:
     """Change its name, limits or end."""
     form: ChangedKey = context.body
     key = await _key(context)
@@ -292,7 +293,7 @@ async def delete_page(context: Context) -> View:
     again=delete_page,
     summary="Delete an API key",
 )
-async def delete(context: Context) -> Any:
+async def delete(context: Context) -> Go:
     """Delete it; it ends at once."""
     key = await _key(context)
     deletion = await key_list.deletion_of(context.services, context.actor, key)

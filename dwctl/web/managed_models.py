@@ -8,7 +8,7 @@ import msgspec
 from dwctl import clock, money, tokens
 from dwctl.catalog import ModelType, Purpose
 from dwctl.config import BodyMode
-from dwctl.doorway import Context, Needs, Route
+from dwctl.doorway import Needs, Route
 from dwctl.operations import catalog_views, explorer, model_management, models
 from dwctl.operations.access import set_grants
 from dwctl.operations.bounds import MAX_INT, check_text
@@ -17,12 +17,13 @@ from dwctl.operations.consequences import Sharing, consequences, sharing
 from dwctl.operations.model_management import Lacking
 from dwctl.web import several
 from dwctl.web.addresses import address
+from dwctl.web.context import Context
 from dwctl.web.deletion import DeleteForm, check_confirmed, sentences
 from dwctl.web.endpoint_forms import PriceFields, per_million, split_words
 from dwctl.web.forms import FormError, wrong
 from dwctl.web.groups import group_choices
 from dwctl.web.models import PURPOSES
-from dwctl.web.pages import Nav, PageNumber, View, go, page, view
+from dwctl.web.pages import Go, Nav, PageNumber, View, go, page, view
 from dwctl.web.several import SeveralForm
 from dwctl.web.undo import undoable
 
@@ -93,7 +94,7 @@ async def _section(context: Context, name: str, model: ModelView, **values: Any)
     return view(f"managed_models/{name}.html", model=model, change=change, **values)
 
 
-def _saved(model_id: str, section: str, text: str) -> Any:
+def _saved(model_id: str, section: str, text: str) -> Go:
     return go(f"{BASE}/{model_id}/{section}", text)
 
 
@@ -149,7 +150,7 @@ async def ask_share(context: Context) -> View:
     again=ask_share,
     summary="Share models with a group",
 )
-async def share_several(context: Context) -> Any:
+async def share_several(context: Context) -> Go:
     """Let the group call them all, or none."""
     return await _set_grants(context, allowed=True)
 
@@ -170,7 +171,7 @@ async def ask_take(context: Context) -> View:
     again=ask_take,
     summary="Take models from a group",
 )
-async def take_several(context: Context) -> Any:
+async def take_several(context: Context) -> Go:
     """Let the group call none of them."""
     return await _set_grants(context, allowed=False)
 
@@ -184,7 +185,7 @@ async def _asking(context: Context, verb: str, word: str, told: Callable[[Sharin
     return several.asking(chosen, verb, told(found, len(chosen.ids)), trail=trail, rest=f"{word} {found.group}")
 
 
-async def _set_grants(context: Context, *, allowed: bool) -> Any:
+async def _set_grants(context: Context, *, allowed: bool) -> Go:
     chosen, group_id = await _chosen(context), several.chosen_of(context).needed_group
     several.check(context.body, chosen)
     before = await set_grants(context.services, context.actor, {(group_id, model_id): allowed for model_id in chosen.ids})
@@ -198,7 +199,7 @@ async def show_identity(context: Context) -> View:
 
 
 @page(ROUTES, "POST", f"{BASE}/<model_id>/identity", policy=_MANAGE, form=IdentityForm, again=show_identity, summary="Identity of a model")
-async def save_identity(context: Context) -> Any:
+async def save_identity(context: Context) -> Go:
     """Save it."""
     form: IdentityForm = context.body
     model = await _model(context)
@@ -229,7 +230,7 @@ async def show_limits(context: Context) -> View:
 
 
 @page(ROUTES, "POST", f"{BASE}/<model_id>/limits", policy=_MANAGE, form=LimitsForm, again=show_limits, summary="Limits of a model")
-async def save_limits(context: Context) -> Any:
+async def save_limits(context: Context) -> Go:
     """Save them; they hold from the next request on."""
     form: LimitsForm = context.body
     model_id = context.uuid("model_id")
@@ -250,7 +251,7 @@ async def show_access(context: Context) -> View:
 
 
 @page(ROUTES, "POST", f"{BASE}/<model_id>/access", policy=_MANAGE, form=AccessForm, again=show_access, summary="Access to a model")
-async def save_access(context: Context) -> Any:
+async def save_access(context: Context) -> Go:
     """Make the chosen groups the ones that may call it."""
     form: AccessForm = context.body
     model_id = context.uuid("model_id")
@@ -286,7 +287,7 @@ async def show_pricing(context: Context) -> View:
 
 
 @page(ROUTES, "POST", f"{BASE}/<model_id>/pricing", policy=_MANAGE, form=PriceForm, again=show_pricing, summary="Price a model")
-async def save_price(context: Context) -> Any:
+async def save_price(context: Context) -> Go:
     """Begin a new version of the price."""
     form: PriceForm = context.body
     model_id = context.uuid("model_id")
@@ -300,7 +301,7 @@ async def save_price(context: Context) -> Any:
 
 
 @page(ROUTES, "POST", f"{BASE}/<model_id>/pricing/end", policy=_MANAGE, form=EndForm, again=show_pricing, summary="End a price")
-async def end_price(context: Context) -> Any:
+async def end_price(context: Context) -> Go:
     """Charge nothing by this price any more."""
     form: EndForm = context.body
     model_id = context.uuid("model_id")
@@ -353,7 +354,7 @@ async def ask_deletion(context: Context) -> View:
     again=ask_deletion,
     summary="Delete a model",
 )
-async def delete_model(context: Context) -> Any:
+async def delete_model(context: Context) -> Go:
     """Delete it, once its alias has been typed."""
     model = await _model(context)
     check_confirmed(context.body, model.alias)

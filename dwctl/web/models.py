@@ -5,11 +5,12 @@ from typing import Any, Literal
 import msgspec
 
 from dwctl.catalog import Purpose
-from dwctl.doorway import Authenticated, Context, Route
+from dwctl.doorway import Authenticated, Route
 from dwctl.operations import catalog_views, model_management
 from dwctl.operations.catalog_views import ModelFilter, ModelView, Sort
 from dwctl.operations.model_management import Obstacle
 from dwctl.operations.snippets import model_kind, snippets
+from dwctl.web.context import Context
 from dwctl.web.pages import Nav, PageNumber, View, page, view
 
 ROUTES: list[Route] = []

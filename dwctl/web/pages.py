@@ -5,11 +5,13 @@ A page is a handler of the doorway with a policy, like a route of the API. What 
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
+from sanic.response import HTTPResponse, ResponseStream
 
-from dwctl.doorway import Context, Policy, Route
+from dwctl.doorway import Policy, Route
+from dwctl.web.context import Context
 from dwctl.web.signing import Flash
 
 PageNumber = Annotated[int, msgspec.Meta(ge=1, le=10**6)]
@@ -67,11 +69,13 @@ class PageRoute(Route, frozen=True):
     """A page, or what a form of a page is sent to."""
 
     form: type[msgspec.Struct] | None = None
-    again: "Callable[[Context], Awaitable[Any]] | None" = None
+    again: "PageHandler | None" = None
     nav: Nav | None = None
 
 
-PageHandler = Callable[[Context], Awaitable[Any]]
+PageAnswer = View | Go | Feed | HTTPResponse | ResponseStream
+PageHandler = Callable[[Context], Awaitable[PageAnswer]]
+_Handler = TypeVar("_Handler", bound=PageHandler)
 
 
 def view(template: str, /, *, status: int = 200, once: bool = False, **values: Any) -> View:
@@ -96,16 +100,16 @@ def page(
     again: PageHandler | None = None,
     nav: Nav | None = None,
     needs_own_password: bool = True,
-) -> Callable[[PageHandler], PageHandler]:
+) -> Callable[[_Handler], _Handler]:
     """Add the decorated handler to ``table``.
 
-    The handler gets a Context whose ``query`` and ``body`` are decoded to ``query`` and ``form``, and returns a View, a Go or a
-    Sanic response. A GatewayError raised in answer to a form shows the form again by ``again``, with what was typed and the message.
+    The handler gets a Context whose ``query`` and ``body`` are decoded to ``query`` and ``form``. A GatewayError raised in answer to
+    a form shows the form again by ``again``, with what was typed and the message.
     """
     if method == "POST" and again is None and form is not None:
         raise TypeError(f"POST {path} has a form, and must say which handler shows it again")
 
-    def add(handler: PageHandler) -> PageHandler:
+    def add(handler: _Handler) -> _Handler:
         table.append(
             PageRoute(
                 method,

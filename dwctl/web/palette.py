@@ -4,8 +4,9 @@ from typing import Any
 
 import msgspec
 
-from dwctl.doorway import Authenticated, Context, Route
+from dwctl.doorway import Authenticated, Route
 from dwctl.operations.palette import Hit, find
+from dwctl.web.context import Context
 from dwctl.web.pages import View, page, view
 
 ROUTES: list[Route] = []

@@ -1,14 +1,13 @@
 """``/password``: a new password, for oneself while signed in; the first thing for whoever was given one by somebody else."""
 
-from typing import Any
-
 import msgspec
 
-from dwctl.doorway import Authenticated, Context, Route
+from dwctl.doorway import Authenticated, Route
 from dwctl.errors import GatewayError
 from dwctl.operations import sign_in
+from dwctl.web.context import Context
 from dwctl.web.forms import wrong
-from dwctl.web.pages import View, go, page, view
+from dwctl.web.pages import Go, View, go, page, view
 
 ROUTES: list[Route] = []
 
@@ -30,7 +29,7 @@ async def show(context: Context) -> View:
 @page(
     ROUTES, "POST", "/password", policy=Authenticated(), form=PasswordForm, again=show, summary="Change password", needs_own_password=False
 )
-async def change(context: Context) -> Any:
+async def change(context: Context) -> Go:
     """Set it; every other session ends."""
     form = context.body
     if form.new_password != form.repeated_password:

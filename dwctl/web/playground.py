@@ -11,12 +11,13 @@ from urllib.parse import urlencode
 import msgspec
 from sanic.response import HTTPResponse
 
-from dwctl.doorway import Context, Needs, Route
+from dwctl.doorway import Needs, Route
 from dwctl.operations.calls import Answer, Run, embed, models_for, session_principal, similarity, stop_run
 from dwctl.operations.snippets import QUESTION, Kind, Snippet, snippets
+from dwctl.web.context import Context
 from dwctl.web.formats import MOST_WORK, markdown_work
 from dwctl.web.forms import FormError, decode_fields, wrong
-from dwctl.web.pages import Feed, Nav, Update, View, go, page, view
+from dwctl.web.pages import Feed, Go, Nav, Update, View, go, page, view
 
 ROUTES: list[Route] = []
 POLICY = Needs("Models", "read_own")
@@ -174,7 +175,7 @@ async def stop(context: Context) -> HTTPResponse:
 
 
 @page(ROUTES, "POST", "/playground/code", policy=POLICY, form=Setup, again=chat_page, summary="The code of a setup")
-async def show_code(context: Context) -> Any:
+async def show_code(context: Context) -> View | Go:
     """The setup as code, and as an address that opens it again."""
     form: Setup = context.body
     if "hx-request" not in context.request.headers:

@@ -1,13 +1,14 @@
 """``/me``: one's name, password and sessions, and how pages look."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
-from dwctl.doorway import Authenticated, Context, Public, Route
+from dwctl.doorway import Authenticated, Public, Route
 from dwctl.operations import users
 from dwctl.operations.sessions import end_other_sessions, end_own_session, own_sessions
-from dwctl.web.pages import Nav, View, go, page, view
+from dwctl.web.context import Context
+from dwctl.web.pages import Go, Nav, View, go, page, view
 from dwctl.web.preferences import read_preferences
 from dwctl.web.surface import safe_path
 
@@ -40,7 +41,7 @@ async def profile(context: Context) -> View:
 
 
 @page(ROUTES, "POST", "/me/name", policy=Authenticated(), form=NameForm, again=profile, summary="Change one's name")
-async def rename(context: Context) -> Any:
+async def rename(context: Context) -> Go:
     """Change the name that others see."""
     change = users.UserUpdate(display_name=context.body.display_name or "")
     await users.update_user(context.services, context.actor, context.actor.user_id, change, revision=context.body.revision)
@@ -48,25 +49,25 @@ async def rename(context: Context) -> Any:
 
 
 @page(ROUTES, "POST", "/me/sessions/end", policy=Authenticated(), form=SessionForm, again=profile, summary="End a session")
-async def end_session(context: Context) -> Any:
+async def end_session(context: Context) -> Go:
     """Sign out somewhere else."""
     await end_own_session(context.services, context.actor, context.body.session)
     return go("/me", "That session has ended.")
 
 
 @page(ROUTES, "POST", "/me/sessions/end-others", policy=Authenticated(), summary="End all other sessions")
-async def end_others(context: Context) -> Any:
+async def end_others(context: Context) -> Go:
     """Sign out everywhere else."""
     await end_other_sessions(context.services, context.actor)
     return go("/me", "You are signed out everywhere else.")
 
 
-async def _again(context: Context) -> Any:
+async def _again(context: Context) -> View | Go:
     return await profile(context) if context.visitor is not None else go("/login")
 
 
 @page(ROUTES, "POST", "/preferences", policy=Public(), form=PreferencesForm, again=_again, summary="Choose how pages look")
-async def choose(context: Context) -> Any:
+async def choose(context: Context) -> Go:
     """Keep the choice in this browser."""
     form = context.body
     before = read_preferences(context.request)

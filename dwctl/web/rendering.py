@@ -15,9 +15,9 @@ from dwctl import __version__
 from dwctl.accounts.actors import Actor
 from dwctl.accounts.policy import allows
 from dwctl.config import Config
-from dwctl.doorway import Context
 from dwctl.web import charts, formats
 from dwctl.web.assets import Assets
+from dwctl.web.context import Context
 from dwctl.web.forms import FormState
 from dwctl.web.navigation import Entry, Navigation
 from dwctl.web.pages import PageRoute
@@ -84,8 +84,7 @@ class Shell:
         """The balance of whoever is signed in, in nano-credits."""
         if self.actor is None:
             return None
-        nano: int = self._context.services.ledger.balances.balance(self.actor.user_id)
-        return nano
+        return self._context.services.ledger.balances.balance(self.actor.user_id)
 
     def static(self, name: str) -> str:
         return self._renderer.assets.url(name)

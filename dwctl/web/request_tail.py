@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from dwctl.accounts import policy
-from dwctl.doorway import Context, Needs, Route
+from dwctl.doorway import Needs, Route
 from dwctl.errors import bad_request
 from dwctl.operations import live, request_search
 from dwctl.operations.live import InFlight
@@ -20,6 +20,7 @@ from dwctl.operations.request_log import RequestFilter
 from dwctl.operations.request_search import LoggedRequest
 from dwctl.operations.request_words import Words, understand
 from dwctl.web.addresses import address
+from dwctl.web.context import Context
 from dwctl.web.pages import Feed, Update, page
 
 ROUTES: list[Route] = []

@@ -11,7 +11,7 @@ from msgspec import UNSET
 from sanic.response import HTTPResponse, ResponseStream
 
 from dwctl.clock import now_us
-from dwctl.doorway import Context, Needs, Route
+from dwctl.doorway import Needs, Route
 from dwctl.errors import GatewayError
 from dwctl.operations import catalog_views, inspector, live, palette, request_search, snippets
 from dwctl.operations.catalog_views import ModelFilter
@@ -21,6 +21,7 @@ from dwctl.operations.request_log import OUTCOME_WORDS, RequestFilter
 from dwctl.operations.request_search import Bar, Summary
 from dwctl.operations.request_words import Understood, Words, understand
 from dwctl.web.addresses import Chip, Query, address, refuse, tidied
+from dwctl.web.context import Context
 from dwctl.web.exports import attached, csv_stream
 from dwctl.web.pages import Nav, View, page, view
 from dwctl.web.ranges import PRESETS, Range, read_range, written

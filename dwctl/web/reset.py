@@ -1,13 +1,12 @@
 """``/forgot`` and ``/reset``: a new password by way of a link in a mail."""
 
-from typing import Any
-
 import msgspec
 
-from dwctl.doorway import Context, Public, Route
+from dwctl.doorway import Public, Route
 from dwctl.operations import password_reset
+from dwctl.web.context import Context
 from dwctl.web.forms import wrong
-from dwctl.web.pages import View, go, page, view
+from dwctl.web.pages import Go, View, go, page, view
 
 ROUTES: list[Route] = []
 
@@ -51,7 +50,7 @@ async def _again(context: Context) -> View:
 
 
 @page(ROUTES, "POST", "/reset", policy=Public(), form=ResetForm, again=_again, summary="Set the new password", needs_own_password=False)
-async def reset(context: Context) -> Any:
+async def reset(context: Context) -> Go:
     """Set it; every session of the account ends."""
     form = context.body
     if form.new_password != form.repeated_password:

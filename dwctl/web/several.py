@@ -9,10 +9,10 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from dwctl.doorway import Context
 from dwctl.errors import bad_request, conflict
 from dwctl.operations.consequences import Joining, Sharing
 from dwctl.operations.rows import canonical
+from dwctl.web.context import Context
 from dwctl.web.deletion import check_confirmed
 from dwctl.web.forms import decode_fields
 from dwctl.web.pages import View, view

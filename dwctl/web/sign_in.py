@@ -1,13 +1,12 @@
 """``/login`` and ``/logout``."""
 
-from typing import Any
-
 import msgspec
 
 from dwctl.accounts.sessions import hash_token
-from dwctl.doorway import Context, Public, Route, session_cookie, session_cookie_name
+from dwctl.doorway import Public, Route, session_cookie, session_cookie_name
 from dwctl.operations import sign_in
-from dwctl.web.pages import View, go, page, view
+from dwctl.web.context import Context
+from dwctl.web.pages import Go, View, go, page, view
 from dwctl.web.surface import PASSWORD_PAGE, safe_path
 
 ROUTES: list[Route] = []
@@ -27,7 +26,7 @@ class Credentials(msgspec.Struct, kw_only=True):
 
 
 @page(ROUTES, "GET", "/login", policy=Public(), query=LoginQuery, summary="Sign in", needs_own_password=False)
-async def show_login(context: Context) -> Any:
+async def show_login(context: Context) -> View | Go:
     """The form, or on to where somebody who is signed in already wanted to go."""
     query = context.query or LoginQuery(next=context.form.value("next") if context.form else None)
     if context.visitor is not None and context.form is None:
@@ -40,7 +39,7 @@ async def _again(context: Context) -> View:
 
 
 @page(ROUTES, "POST", "/login", policy=Public(), form=Credentials, again=_again, summary="Sign in", needs_own_password=False)
-async def login(context: Context) -> Any:
+async def login(context: Context) -> Go:
     """Begin a session and go on."""
     client = sign_in.Client(context.peer.ip, context.request.headers.get("user-agent"))
     user, token = await sign_in.sign_in(context.services, context.body.email, context.body.password, client)
@@ -49,7 +48,7 @@ async def login(context: Context) -> Any:
 
 
 @page(ROUTES, "POST", "/logout", policy=Public(), summary="Sign out", needs_own_password=False)
-async def logout(context: Context) -> Any:
+async def logout(context: Context) -> Go:
     """End the session of the cookie."""
     token = context.request.cookies.get(session_cookie_name(context.services, context.peer))
     if token:

@@ -11,7 +11,8 @@ from typing import Literal
 
 import msgspec
 
-from dwctl.doorway import Context, session_cookie_name
+from dwctl.doorway import session_cookie_name
+from dwctl.web.context import Context
 
 TOKEN_FIELD = "_csrf"
 TOKEN_HEADER = "x-csrf-token"

@@ -11,18 +11,18 @@ What a browser gets (docs: one table for every page)
 """
 
 from collections.abc import AsyncIterator
-from typing import Any
 from urllib.parse import quote, urlsplit
 
 from sanic.request import Request
 from sanic.response import HTTPResponse, ResponseStream
 
 from dwctl.clock import now_us
-from dwctl.doorway import Context, Keys, Message, Route, feed, respond_error, session_cookie_name
+from dwctl.doorway import Keys, Message, Route, feed, respond_error, session_cookie_name
 from dwctl.errors import GatewayError, forbidden
+from dwctl.web.context import Context
 from dwctl.web.forms import decode_fields, state_of
 from dwctl.web.navigation import roles_named
-from dwctl.web.pages import Feed, Go, PageRoute, View
+from dwctl.web.pages import Feed, Go, PageAnswer, PageRoute, View
 from dwctl.web.rendering import RESUME, Renderer
 from dwctl.web.signing import TOKEN_FIELD, TOKEN_HEADER, Flash, Keepsakes, Signer
 
@@ -118,16 +118,14 @@ class Pages:
                 code="form_expired",
             )
 
-    def _answer(self, context: Context, result: Any) -> HTTPResponse | ResponseStream:
+    def _answer(self, context: Context, result: PageAnswer) -> HTTPResponse | ResponseStream:
         if isinstance(result, View):
             return self._show(context, result)
         if isinstance(result, Go):
             return self._go(context, result)
         if isinstance(result, Feed):
             return self._follow(context, result)
-        if isinstance(result, HTTPResponse | ResponseStream):
-            return result
-        raise TypeError(f"{context.request.path}: a page's handler returned {type(result).__name__}")
+        return result
 
     def _show(self, context: Context, shown: View) -> HTTPResponse:
         keepsakes = Keepsakes(self._signer, context)

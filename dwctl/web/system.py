@@ -4,14 +4,16 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 import msgspec
+from sanic.response import ResponseStream
 
 from dwctl.accounts import Actor
-from dwctl.doorway import Context, Needs, Route
+from dwctl.doorway import Needs, Route
 from dwctl.errors import not_found
 from dwctl.operations import audit, system, transactions, users
 from dwctl.operations.audit import AuditFilter
 from dwctl.operations.rows import canonical
 from dwctl.web.addresses import address
+from dwctl.web.context import Context
 from dwctl.web.days import days
 from dwctl.web.exports import csv_download
 from dwctl.web.forms import wrong
@@ -91,7 +93,7 @@ async def show_audit(context: Context) -> View:
 
 
 @page(ROUTES, "GET", "/admin/system/audit.csv", policy=_RIGHT, query=AuditQuery, summary="Audit log as CSV")
-async def download_audit(context: Context) -> Any:
+async def download_audit(context: Context) -> ResponseStream:
     """What the page lists, all of it."""
     chosen = await _filter(context, context.query)
     head = ("time", "actor", "via", "client_ip", "action", "resource", "resource_id", "before", "after")

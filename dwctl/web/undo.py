@@ -6,17 +6,18 @@ an offer up is the act itself the other way round, with the same rights, the sam
 
 import base64
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
 from dwctl import clock
-from dwctl.doorway import Context, Needs, Route
+from dwctl.doorway import Needs, Route
 from dwctl.errors import conflict
 from dwctl.operations.access import set_grants
 from dwctl.operations.groups import set_memberships
+from dwctl.web.context import Context
 from dwctl.web.forms import wrong
-from dwctl.web.pages import View, go, page, view
+from dwctl.web.pages import Go, View, go, page, view
 from dwctl.web.signing import Flash, Signer
 
 ROUTES: list[Route] = []
@@ -76,7 +77,7 @@ async def refused(context: Context) -> View:
 
 
 @page(ROUTES, "POST", PATH, policy=Needs("Groups", "update_all"), form=UndoForm, again=refused, summary="Undo")
-async def undo(context: Context) -> Any:
+async def undo(context: Context) -> Go:
     """Make it as it was."""
     offer = _opened(context, context.body.offer)
     if offer is None:

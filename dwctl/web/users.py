@@ -1,7 +1,7 @@
 """``/admin/users``: who there is, what they may do, which groups they are in; inviting, resetting a password, deleting."""
 
 from collections.abc import Collection
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -9,18 +9,19 @@ from dwctl.accounts import NIL
 from dwctl.accounts.passwords import generate
 from dwctl.accounts.policy import MEANINGS, UNUSED
 from dwctl.config import Role
-from dwctl.doorway import Context, Needs, Route
+from dwctl.doorway import Needs, Route
 from dwctl.operations import groups, sign_in, users
 from dwctl.operations.account_views import UserResponse
 from dwctl.operations.consequences import consequences, joining
 from dwctl.operations.users import UserCreate, UserUpdate
 from dwctl.web import several
 from dwctl.web.addresses import address
+from dwctl.web.context import Context
 from dwctl.web.deletion import add_deletion, sentences
 from dwctl.web.formats import role_words
 from dwctl.web.forms import wrong
 from dwctl.web.groups import group_choices
-from dwctl.web.pages import Nav, PageNumber, View, go, page, view
+from dwctl.web.pages import Go, Nav, PageNumber, View, go, page, view
 from dwctl.web.several import SeveralForm
 from dwctl.web.undo import undoable
 
@@ -120,7 +121,7 @@ async def ask_delete_several(context: Context) -> View:
     again=ask_delete_several,
     summary="Delete users",
 )
-async def delete_several(context: Context) -> Any:
+async def delete_several(context: Context) -> Go:
     """Delete them all, or none."""
     chosen = await _chosen(context)
     several.check(context.body, chosen, typed=True)
@@ -148,7 +149,7 @@ async def ask_join(context: Context) -> View:
     again=ask_join,
     summary="Add users to a group",
 )
-async def join(context: Context) -> Any:
+async def join(context: Context) -> Go:
     """Make them all members, or none."""
     chosen, group_id = await _chosen(context), several.chosen_of(context).needed_group
     several.check(context.body, chosen)
@@ -164,7 +165,7 @@ async def new_page(context: Context) -> View:
 
 
 @page(ROUTES, "POST", "/admin/users/new", policy=Needs("Users", "create_all"), form=NewUserForm, again=new_page, summary="Create a user")
-async def create(context: Context) -> Any:
+async def create(context: Context) -> View | Go:
     """Create the user; a password is shown once, with a text to send."""
     form: NewUserForm = context.body
     if form.way == "typed" and form.password is None:
@@ -196,7 +197,7 @@ async def show(context: Context) -> View:
 
 
 @page(ROUTES, "POST", "/admin/users/<user_id>", policy=Needs("Users", "update_all"), form=UserForm, again=show, summary="Change a user")
-async def change(context: Context) -> Any:
+async def change(context: Context) -> Go:
     """Change name and roles."""
     form: UserForm = context.body
     body = UserUpdate(
@@ -218,7 +219,7 @@ async def change(context: Context) -> Any:
     again=show,
     summary="Change a user's groups",
 )
-async def change_groups(context: Context) -> Any:
+async def change_groups(context: Context) -> Go:
     """Make the ticked groups the user's."""
     user_id = context.uuid("user_id")
     before = await groups.set_groups_of(context.services, context.actor, user_id, context.body.groups, revision=context.body.revision)

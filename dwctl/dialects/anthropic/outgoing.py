@@ -1,6 +1,6 @@
 """The canonical request as a body for a provider's /v1/messages, by the rules that Anthropic's own API enforces.
 
-The rules that the reference does not have a place for: turns begin with the user's, and follow each other in turn; results of
+The rules that Anthropic's reference has no place for: turns begin with the user's, and follow each other in turn; results of
 tools come first in the turn after the calls; no text is empty or white space alone; ids of calls are letters, digits, ``_`` and
 ``-``, each once; a turn with thoughts begins with one and ends with none; a tool that must be called and thinking exclude each other.
 """

@@ -1,0 +1,6 @@
+"""What a handler of the API gets."""
+
+from dwctl import doorway
+from dwctl.operations.services import Services
+
+Context = doorway.Context[Services]

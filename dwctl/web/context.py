@@ -1,0 +1,6 @@
+"""What a page's handler gets."""
+
+from dwctl import doorway
+from dwctl.operations.services import Services
+
+Context = doorway.Context[Services]
