@@ -46,6 +46,7 @@ from dwctl.routing.metrics import CatalogCollector
 from dwctl.store import BodyStore, Changes, Store, StoreUnavailable, open_sealer
 from dwctl.store.changes import ChangeRow
 from dwctl.telemetry import logging as dwctl_logging
+from dwctl.telemetry.alarms import alarm
 from dwctl.telemetry.metrics import REGISTRY
 
 log = structlog.get_logger(__name__)
@@ -239,7 +240,7 @@ async def _retain(services: Services, config: Config) -> None:
             await services.bodies.purge(now_us() - int(config.bodies.retention * MICROSECONDS))
             await services.changes.prune()
         except (StoreUnavailable, OSError) as error:
-            log.warning("retention_postponed", reason=str(error))
+            alarm("retention", "postponed", "warning", reason=str(error))
         await asyncio.sleep(_RETENTION_PERIOD_SECONDS)
 
 
