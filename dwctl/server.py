@@ -42,12 +42,10 @@ from dwctl.operations.first_start import ensure_administrator
 from dwctl.operations.services import Services
 from dwctl.outbound import Outbound
 from dwctl.routing import load_snapshot
-from dwctl.routing.metrics import CatalogCollector
 from dwctl.store import BodyStore, Changes, Store, StoreUnavailable, open_sealer
 from dwctl.store.changes import ChangeRow
 from dwctl.telemetry import logging as dwctl_logging
 from dwctl.telemetry.alarms import alarm
-from dwctl.telemetry.metrics import REGISTRY
 
 log = structlog.get_logger(__name__)
 
@@ -315,7 +313,6 @@ async def _serve_in(
     password = await ensure_administrator(services)
     app = build_app(config, services, gateway, state)
     measure.watch(gateway)
-    CatalogCollector(lambda: gateway.snapshot, REGISTRY)
     server = await app.create_server(
         sock=listener, ssl=tls, protocol=PatientProtocol, backlog=4096, asyncio_server_kwargs={"start_serving": False}
     )
