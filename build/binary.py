@@ -16,7 +16,7 @@ STAMP = ROOT / "dist" / "dwctl.built-from"
 def sources() -> list[Path]:
     """Every file that goes into the binary, or decides how it is made."""
     single = ["app.py", "appliance.spec", "requirements-dev.lock", "requirements.lock", "build/binary.py", "build/dwctl.unpacked"]
-    single += ["build/vendor.json"]
+    single += ["build/vendor.json", "build/licences.py", "LICENSE"]
     folders = [path for name in ("dwctl", "templates", "static", "docs") for path in (ROOT / name).rglob("*")]
     return sorted([*(ROOT / name for name in single), *(path for path in folders if path.is_file() and "__pycache__" not in path.parts)])
 

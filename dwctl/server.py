@@ -42,11 +42,10 @@ from dwctl.operations.first_start import ensure_administrator
 from dwctl.operations.services import Services
 from dwctl.outbound import Outbound
 from dwctl.routing import load_snapshot
-from dwctl.routing.metrics import CatalogCollector
 from dwctl.store import BodyStore, Changes, Store, StoreUnavailable, open_sealer
 from dwctl.store.changes import ChangeRow
 from dwctl.telemetry import logging as dwctl_logging
-from dwctl.telemetry.metrics import REGISTRY
+from dwctl.telemetry.alarms import alarm
 
 log = structlog.get_logger(__name__)
 
@@ -271,7 +270,7 @@ async def _retain(services: Services, config: Config) -> None:
             await services.bodies.purge(now_us() - int(config.bodies.retention * MICROSECONDS))
             await services.changes.prune()
         except (StoreUnavailable, OSError) as error:
-            log.warning("retention_postponed", reason=str(error))
+            alarm("retention", "postponed", "warning", reason=str(error))
         await asyncio.sleep(_RETENTION_PERIOD_SECONDS)
 
 
@@ -310,7 +309,6 @@ async def _serve_in(
     password = await ensure_administrator(services)
     app = build_app(config, services, gateway, state)
     measure.watch(gateway)
-    CatalogCollector(lambda: gateway.snapshot, REGISTRY)
     server = await app.create_server(
         sock=listener, ssl=tls, protocol=doorway.PatientProtocol, backlog=4096, asyncio_server_kwargs={"start_serving": False}
     )

@@ -6,10 +6,8 @@ Both are for people to look at. They may be late by the interval, are lost by a 
 import asyncio
 from typing import TYPE_CHECKING
 
-import structlog
-
 from dwctl.clock import MICROSECONDS, now_us
-from dwctl.telemetry.metrics import BACKGROUND_ERRORS
+from dwctl.telemetry.alarms import alarm
 
 if TYPE_CHECKING:
     from dwctl.store import Store, Tx
@@ -21,7 +19,6 @@ LOGIN_REFRESH_US = 300 * MICROSECONDS
 """How stale a user's last sign-in may get while they are active."""
 
 _CHUNK = 500
-_log = structlog.get_logger("dwctl.accounts")
 
 _KEYS_SQL = "UPDATE api_keys SET last_used_at = ? WHERE id = ? AND (last_used_at IS NULL OR last_used_at < ?)"
 _USERS_SQL = "UPDATE users SET last_login_at = ? WHERE id = ? AND (last_login_at IS NULL OR last_login_at < ?)"
@@ -64,8 +61,7 @@ class Touches:
             await self.flush()
         except Exception as error:
             # A database that is away is reported by the ledger; these times are kept until it is back.
-            BACKGROUND_ERRORS.labels("accounts", "last_used", "warning").inc()
-            _log.warning("last use could not be written", error=type(error).__name__)
+            alarm("accounts", "last_use_not_written", "warning", error=type(error).__name__)
 
     async def flush(self) -> None:
         """Write everything noted so far. Raises what the store raises; what was not written stays noted."""

@@ -8,8 +8,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-import structlog
-
 from dwctl import errors, ids
 from dwctl.clock import monotonic, now_us
 from dwctl.dialects.surfaces import native, surface_of
@@ -23,6 +21,7 @@ from dwctl.gateway.relay import relay
 from dwctl.gateway.settle import prepare, settle
 from dwctl.gateway.sink import Sink
 from dwctl.gateway.translate import answered_here
+from dwctl.telemetry.alarms import alarm
 
 if TYPE_CHECKING:
     from multidict import MultiMapping
@@ -42,8 +41,6 @@ if TYPE_CHECKING:
     from dwctl.ledger.records import Attempt
     from dwctl.outbound import OutboundResponse
     from dwctl.routing import Candidate, ModelEntry, Slot, Snapshot
-
-log = structlog.get_logger(__name__)
 
 HEARTBEAT_SECONDS = 15.0
 
@@ -224,7 +221,7 @@ class Exchange:
             else:
                 await self.fail(overstayed(self.expired))
         except Exception as error:
-            log.error("exchange_failed", request_id=self.id, exc_info=error)
+            alarm("gateway", "exchange_failed", request_id=self.id, exc_info=error)
             await self.fail(errors.internal_error())
         finally:
             try:

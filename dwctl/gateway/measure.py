@@ -7,6 +7,7 @@ from prometheus_client import Counter, Gauge
 
 from dwctl.clock import MICROSECONDS
 from dwctl.ledger.records import Record
+from dwctl.routing import metrics as catalog
 from dwctl.telemetry.distributions import Distribution, Distributions
 from dwctl.telemetry.metrics import REGISTRY
 
@@ -63,10 +64,11 @@ _bound: dict[tuple[str | None, ...], _Bound] = {}
 
 
 def watch(gateway: "Gateway") -> None:
-    """Let the gauges of what is in flight read the gateway when they are scraped."""
+    """Let the gauges of what is in flight, and of the catalog, read the gateway when they are scraped."""
     _live.set_function(lambda: len(gateway.live))
     _slots.set_function(gateway.limits.total_active)
     _tasks.set_function(lambda: len(asyncio.all_tasks()))
+    catalog.watch(lambda: gateway.snapshot)
 
 
 def _children(record: Record) -> _Bound:

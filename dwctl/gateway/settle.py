@@ -18,6 +18,7 @@ from dwctl.gateway.admit import estimate_input
 from dwctl.gateway.provider_answer import concealed
 from dwctl.ledger import prices
 from dwctl.ledger.records import Record
+from dwctl.telemetry.alarms import alarm
 
 if TYPE_CHECKING:
     from dwctl.gateway.exchange import Exchange
@@ -165,7 +166,7 @@ def _counted(exchange: "Exchange") -> Usage:
     try:
         return _estimate(exchange)
     except Exception as error:
-        log.error("estimate_failed", request_id=exchange.id, exc_info=error)
+        alarm("gateway", "estimate_failed", request_id=exchange.id, exc_info=error)
         return Usage(uncached_input=len(exchange.body) // 4, output=exchange.response_bytes // 4, estimated=True)
 
 

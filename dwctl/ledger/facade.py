@@ -22,6 +22,7 @@ from dwctl.ledger.records import Begin, Record
 from dwctl.ledger.recovery import recover, tidy
 from dwctl.ledger.rows import NIL
 from dwctl.store import Store
+from dwctl.telemetry.alarms import alarm
 
 log = structlog.get_logger(__name__)
 
@@ -139,7 +140,7 @@ class Ledger:
         try:
             self._end(record)
         except Exception:
-            log.critical("ledger.end_failed", request_id=record.id, exc_info=True)
+            alarm("ledger", "end_failed", "critical", request_id=record.id, exc_info=True)
         finally:
             if hold is not None:
                 hold.release()
@@ -150,7 +151,7 @@ class Ledger:
         if charge is not None and (account is None or account == NIL):
             record.charge = charge = None
         if not clean(record):
-            log.critical("ledger.implausible", request_id=record.id, note="usage or charge was cut to the largest that is believed")
+            alarm("ledger", "implausible", "critical", request_id=record.id, note="usage or charge was cut to the largest that is believed")
             charge = record.charge
         try:
             payload = _encode(record)

@@ -19,12 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import structlog
-
 from dwctl.clock import monotonic
 from dwctl.ledger.framing import frame
-
-log = structlog.get_logger(__name__)
+from dwctl.telemetry.alarms import alarm
 
 Sync = Literal["interval", "always"]
 
@@ -202,7 +199,7 @@ class Journal:
     def insist(self, request_id: str, payload: bytes) -> None:
         """Write a reduced end now, or as soon as the disk takes it again."""
         if not self.end(request_id, payload):
-            log.critical("journal.unwritten", request_id=request_id, note="kept in memory and tried again")
+            alarm("journal", "unwritten", "critical", request_id=request_id, note="kept in memory and tried again")
             self._unwritten.append((request_id, payload))
 
     def _room(self, size: int, open_after: int) -> bool:
@@ -230,7 +227,7 @@ class Journal:
         try:
             written = os.pwrite(self._fd, data, offset)
         except OSError as error:
-            log.error("journal.write_failed", error=str(error))
+            alarm("journal", "write_failed", error=str(error))
             written = -1
         if written != size:
             self._undo()
@@ -311,7 +308,7 @@ class Journal:
 
     def _no_room(self, error: OSError) -> None:
         if not self._no_room_until:
-            log.error("journal.no_room", error=str(error))
+            alarm("journal", "no_room", error=str(error))
         self._no_room_until = monotonic() + TICK_S
 
     def _accept_spare(self, segment: Segment, fd: int) -> None:
@@ -343,7 +340,7 @@ class Journal:
         elif isinstance(error, OSError):
             self._no_room(error)
         else:
-            log.error("journal.allocation_failed", exc_info=error)
+            alarm("journal", "allocation_failed", exc_info=error)
 
     def delete(self, number: int) -> None:
         """Remove a segment that nobody needs."""
@@ -351,7 +348,7 @@ class Journal:
         try:
             segment.path.unlink(missing_ok=True)
         except OSError as error:
-            log.error("journal.delete_failed", segment=number, error=str(error))
+            alarm("journal", "delete_failed", segment=number, error=str(error))
             self.segments[number] = segment
             return
         self._allocated -= segment.allocated
@@ -396,7 +393,7 @@ class Journal:
                 await loop.run_in_executor(self._executor, _sync, sealed, self._fd)
             except OSError as error:
                 # The kernel may have dropped what it could not write; what comes now goes to another file.
-                log.critical("journal.sync_failed", error=str(error))
+                alarm("journal", "sync_failed", "critical", error=str(error))
                 self.sync_failed = True
                 self._limit = self._offset
             else:
@@ -421,7 +418,7 @@ class Journal:
         try:
             await asyncio.get_running_loop().run_in_executor(executor, _sync, sealed, None)
         except OSError as error:
-            log.critical("journal.sync_failed", error=str(error))
+            alarm("journal", "sync_failed", "critical", error=str(error))
         if self._preparing is not None:
             await asyncio.wait([self._preparing])
         executor.shutdown(wait=True)

@@ -4,20 +4,18 @@ import contextlib
 from pathlib import Path
 
 import msgspec
-import structlog
 
 from dwctl.ledger.journal import Position
 from dwctl.ledger.metrics import QUARANTINED
 from dwctl.ledger.reading import Damage
 from dwctl.ledger.records import Record
-
-log = structlog.get_logger(__name__)
+from dwctl.telemetry.alarms import alarm
 
 
 def set_aside_record(directory: Path, record: Record, place: Position) -> None:
     """Keep a record that the database refuses, as JSON."""
     QUARANTINED.labels("record").inc()
-    log.critical("recorder.quarantined", request_id=record.id, segment=place.segment, offset=place.offset)
+    alarm("recorder", "quarantined", "critical", request_id=record.id, segment=place.segment, offset=place.offset)
     content = msgspec.json.format(msgspec.json.encode(msgspec.structs.asdict(record)), indent=2)
     _save(directory, _record_name(place), content)
 
@@ -35,7 +33,7 @@ def _record_name(place: Position) -> str:
 def set_aside(directory: Path, damage: Damage) -> None:
     """Keep bytes that are no record, as they are."""
     QUARANTINED.labels("damage").inc()
-    log.critical("journal.damaged", segment=damage.segment, offset=damage.offset, bytes=len(damage.content))
+    alarm("journal", "damaged", "critical", segment=damage.segment, offset=damage.offset, bytes=len(damage.content))
     _save(directory, f"{damage.segment:016d}-{damage.offset:010d}.damaged", damage.content)
 
 
@@ -60,4 +58,4 @@ def _save(directory: Path, name: str, content: bytes) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         (directory / name).write_bytes(content)
     except OSError as error:
-        log.critical("quarantine.failed", name=name, error=str(error))
+        alarm("quarantine", "failed", "critical", name=name, error=str(error))

@@ -33,6 +33,7 @@ from dwctl.ledger.reading import Group, Reader
 from dwctl.ledger.records import Record
 from dwctl.ledger.rows import Applied, apply, balances_of
 from dwctl.store import Store, StoreUnavailable, Tx
+from dwctl.telemetry.alarms import alarm
 
 log = structlog.get_logger(__name__)
 
@@ -159,7 +160,7 @@ class Recorder:
                 await self._drain()
                 backoff = FIRST_BACKOFF_S
             except Exception:
-                log.exception("recorder.failed", note="trying again")
+                alarm("recorder", "failed", exc_info=True, note="trying again")
                 self._wake.set()
                 await asyncio.sleep(backoff)
                 backoff = min(2 * backoff, LONGEST_BACKOFF_S)
@@ -195,10 +196,10 @@ class Recorder:
             try:
                 return self._reader.read(GROUP_RECORDS)
             except OSError as error:
-                log.error("recorder.read_failed", error=str(error))
+                alarm("recorder", "read_failed", error=str(error))
                 await asyncio.sleep(FIRST_BACKOFF_S * 2**attempt)
         skipped = self._reader.skip_segment()
-        log.critical("recorder.segment_unreadable", segment=skipped, note="what it held is not in the database")
+        alarm("recorder", "segment_unreadable", "critical", segment=skipped, note="what it held is not in the database")
         QUARANTINED.labels("damage").inc()
         return Group(self._reader.position)
 
@@ -228,7 +229,7 @@ class Recorder:
         try:
             return await self._persist(lambda tx: apply(tx, records, now_us(), self._node, mark))
         except Exception as error:
-            log.error("recorder.refused", records=len(records), first=records[0].id if records else None, error=str(error)[:500])
+            alarm("recorder", "refused", records=len(records), first=records[0].id if records else None, error=str(error)[:500])
             return None
 
     async def _persist(self, operation: Callable[[Tx], Awaitable[T]]) -> T:
@@ -272,7 +273,7 @@ class Recorder:
                 break
             await asyncio.sleep(backoff)
             backoff = min(2 * backoff, LONGEST_BACKOFF_S)
-        log.critical("recorder.charge_not_recorded", request_id=record.id, account_id=record.account_id)
+        alarm("recorder", "charge_not_recorded", "critical", request_id=record.id, account_id=record.account_id)
         return await self._write([], place) or Applied()
 
     def _settle(self, records: list[Record], applied: Applied) -> None:
@@ -314,7 +315,7 @@ class Recorder:
         try:
             await self._persist(lambda tx: apply_anonymous(tx, rows, counts, now_us()))
         except Exception as error:
-            log.error("recorder.anonymous_refused", rows=len(rows), counts=len(counts), error=str(error)[:500])
+            alarm("recorder", "anonymous_refused", rows=len(rows), counts=len(counts), error=str(error)[:500])
 
 
 def _bare(record: Record) -> Record:

@@ -6,8 +6,6 @@ Whoever asks learns nothing about who has an account: the answer is the same, an
 import asyncio
 import secrets
 
-import structlog
-
 from dwctl import clock
 from dwctl.accounts import Actor
 from dwctl.accounts.sessions import end_sessions_of, hash_token
@@ -18,8 +16,7 @@ from dwctl.operations.services import Services
 from dwctl.operations.sign_in import count_attempt
 from dwctl.outbound import MailError
 from dwctl.store import StoreUnavailable, Tx
-
-_log = structlog.get_logger("dwctl.operations")
+from dwctl.telemetry.alarms import alarm
 
 EXPIRED = "This link has been used, or is too old. Ask for a new one."
 
@@ -73,7 +70,7 @@ async def _send(services: Services, address: str, client_ip: str) -> None:
             )
             await services.mail.send(to, f"{title}: choose a new password", text)
     except (StoreUnavailable, MailError) as error:
-        _log.error("password_reset_not_sent", reason=str(error))
+        alarm("mail", "password_reset_not_sent", reason=str(error))
 
 
 async def usable(services: Services, token: str) -> bool:

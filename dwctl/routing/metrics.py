@@ -10,25 +10,26 @@ from dwctl.clock import now_us
 from dwctl.ledger import prices
 from dwctl.money import PICO
 from dwctl.routing.snapshot import Snapshot
+from dwctl.telemetry.metrics import REGISTRY
 
 
-class CatalogCollector(Collector):
-    """Gauges of every model of the snapshot that ``current`` returns."""
+class _Catalog(Collector):
+    """Gauges of every model of the snapshot that ``current`` returns; none until it is set."""
 
-    def __init__(self, current: Callable[[], Snapshot], registry: CollectorRegistry) -> None:
-        self._current = current
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.current: Callable[[], Snapshot] | None = None
         registry.register(self)
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
-        return iter(())
+        yield GaugeMetricFamily("dwctl_model_info", "Models that can be called.", labels=["model", "endpoint", "upstream_model"])
+        yield GaugeMetricFamily("dwctl_model_rate_limit_rps", "Requests per second that a model allows.", labels=["model"])
+        yield GaugeMetricFamily("dwctl_model_concurrency_limit", "Concurrent requests that a model allows.", labels=["model"])
+        yield GaugeMetricFamily("dwctl_model_group_info", "Groups whose members may call a model.", labels=["model", "group_id"])
+        yield GaugeMetricFamily("dwctl_model_tariff", "Realtime price in force, in credits per token.", labels=["model", "direction"])
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        info = GaugeMetricFamily("dwctl_model_info", "Models that can be called.", labels=["model", "endpoint", "upstream_model"])
-        rate = GaugeMetricFamily("dwctl_model_rate_limit_rps", "Requests per second that a model allows.", labels=["model"])
-        capacity = GaugeMetricFamily("dwctl_model_concurrency_limit", "Concurrent requests that a model allows.", labels=["model"])
-        groups = GaugeMetricFamily("dwctl_model_group_info", "Groups whose members may call a model.", labels=["model", "group_id"])
-        tariff = GaugeMetricFamily("dwctl_model_tariff", "Realtime price in force, in credits per token.", labels=["model", "direction"])
-        for model in self._current().models.values():
+        info, rate, capacity, groups, tariff = families = tuple(self.describe())
+        for model in self.current().listing if self.current is not None else ():
             for candidate in model.candidates:
                 info.add_metric([model.alias, candidate.endpoint.name, candidate.model_name], 1)
             if model.requests_per_second is not None:
@@ -37,8 +38,16 @@ class CatalogCollector(Collector):
                 capacity.add_metric([model.alias], model.capacity)
             for group in sorted(model.groups):
                 groups.add_metric([model.alias, group], 1)
-            price = prices.select(model.prices, "realtime", now_us())
+            price = prices.select(model.prices, prices.REALTIME, now_us())
             if price is not None:
                 tariff.add_metric([model.alias, "input"], price.input_pico / PICO)
                 tariff.add_metric([model.alias, "output"], price.output_pico / PICO)
-        yield from (info, rate, capacity, groups, tariff)
+        return iter(families)
+
+
+_catalog = _Catalog(REGISTRY)
+
+
+def watch(current: Callable[[], Snapshot]) -> None:
+    """Let the gauges read what ``current`` returns when they are scraped."""
+    _catalog.current = current

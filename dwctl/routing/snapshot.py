@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
-import structlog
 from aiohttp import ClientTimeout
 from tortoise.expressions import Q
 from yarl import URL
@@ -19,8 +18,7 @@ from dwctl.outbound import check_url, connect_bound, join
 from dwctl.sealing import Sealer, SealingError, Secret
 from dwctl.store import StoreUnavailable
 from dwctl.store.tables import DeployedModel, Endpoint, ModelGroup, Tariff
-
-log = structlog.get_logger(__name__)
+from dwctl.telemetry.alarms import alarm
 
 _CACHED_URLS = 64
 
@@ -144,7 +142,7 @@ def compile_snapshot(
                 total_timeout=row.total_timeout or timeouts.total,
             )
         except (ValueError, SealingError) as error:
-            log.error("endpoint_unusable", endpoint=row.name, reason=str(error))
+            alarm("catalog", "endpoint_unusable", endpoint=row.name, reason=str(error))
     groups: dict[str, set[str]] = {}
     for grant in grants:
         groups.setdefault(str(grant.model_id), set()).add(str(grant.group_id))

@@ -29,6 +29,7 @@ from dwctl.clock import MICROSECONDS
 from dwctl.store.failures import StoreUnavailable
 from dwctl.store.store import Store
 from dwctl.store.transaction import Tx
+from dwctl.telemetry.alarms import alarm
 from dwctl.telemetry.metrics import REGISTRY
 
 T = TypeVar("T")
@@ -179,7 +180,7 @@ class _DayFiles:
                         connection.execute(_insert_into("bodies", len(block)), list(chain.from_iterable(_stored(block))))
             except (sqlite3.Error, OSError) as error:
                 DROPPED.inc(len(of_day))
-                log.warning("bodies_dropped", file=path.name, number=len(of_day), error=str(error))
+                alarm("bodies", "dropped", "warning", file=path.name, number=len(of_day), error=str(error))
                 self._close(path.name)
 
     def read(self, request_id: str, at_us: int) -> Bodies | None:
@@ -205,7 +206,7 @@ class _DayFiles:
                     continue
                 removed += connection.execute("SELECT count(*) FROM bodies").fetchone()[0]
             except sqlite3.Error as error:
-                log.warning("bodies_file_damaged", file=path.name, error=str(error))
+                alarm("bodies", "file_damaged", "warning", file=path.name, error=str(error))
                 if day_us + DAY > before_us:
                     continue
             self._close(path.name)
@@ -354,7 +355,7 @@ class BodyStore:
                     return False
                 except Exception as error:
                     DROPPED.inc(len(batch))
-                    log.warning("bodies_dropped", number=len(batch), error=str(error))
+                    alarm("bodies", "dropped", "warning", number=len(batch), error=str(error))
             for entry in batch:
                 self._queue.popleft()
                 self._queued_bytes -= entry.size

@@ -22,6 +22,7 @@ from dwctl.store.failures import StoreUnavailable
 from dwctl.store.postgresql import CONNECT_SECONDS, PostgresDatabase
 from dwctl.store.store import Store
 from dwctl.store.transaction import Tx
+from dwctl.telemetry.alarms import alarm
 
 Area = Literal["catalog", "key", "user", "session", "balance"]
 
@@ -150,7 +151,7 @@ class Changes:
                         break
             except Exception as error:
                 failures += 1
-                log.warning("changes_not_applied", error=str(error), exc_info=not isinstance(error, StoreUnavailable))
+                alarm("changes", "not_applied", "warning", error=str(error), exc_info=not isinstance(error, StoreUnavailable))
                 await asyncio.sleep(min(5.0, 0.1 * 2 ** min(failures, 6)))
                 self._wake.set()
             else:

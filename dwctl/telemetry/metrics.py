@@ -1,6 +1,6 @@
 """The one prometheus registry. Each room defines its own metrics against it; labels come from configuration, never from callers."""
 
-from prometheus_client import CollectorRegistry, Counter, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -9,13 +9,6 @@ REGISTRY = CollectorRegistry(auto_describe=True)
 ProcessCollector(registry=REGISTRY)
 PlatformCollector(registry=REGISTRY)
 GCCollector(registry=REGISTRY)
-
-BACKGROUND_ERRORS = Counter(
-    "dwctl_background_errors_total",
-    "Failures of work that no request waits for, by part, what it did, and how grave it is.",
-    ["component", "operation", "severity"],
-    registry=REGISTRY,
-)
 
 
 def render() -> bytes:

@@ -9,6 +9,7 @@ from sanic.request import Request
 from sanic.response import HTTPResponse
 
 from dwctl.errors import bad_request
+from dwctl.web.context import Context
 
 
 class Query(msgspec.Struct, kw_only=True):
@@ -37,6 +38,16 @@ def address(path: str, words: Mapping[str, Any]) -> str:
     """``/requests?model=a``; empty words are left out."""
     kept = [(name, str(value)) for name, value in words.items() if value not in (None, "")]
     return f"{path}?{urlencode(kept)}" if kept else path
+
+
+def origin(context: Context) -> str:
+    """Where the visitor has these pages from: scheme and host."""
+    return f"{context.peer.scheme}://{context.peer.host}"
+
+
+def api_base(context: Context) -> str:
+    """The base URL of the inference API that visitors are told: ``metadata.ai_api_base_url``, else at the host of these pages."""
+    return context.services.config.metadata.ai_api_base_url or f"{origin(context)}/ai/v1"
 
 
 def tidied(request: Request) -> HTTPResponse | None:

@@ -20,6 +20,7 @@ from dwctl.operations.live import follow
 from dwctl.operations.request_log import RequestFilter
 from dwctl.operations.snippets import snippets
 from dwctl.operations.users import read_user
+from dwctl.web.addresses import api_base
 from dwctl.web.context import Context
 from dwctl.web.pages import Go, Nav, View, go, page, view
 from dwctl.web.request_tail import reads_everybodys, strip
@@ -167,8 +168,7 @@ async def _first(context: Context) -> First | None:
     model = first_model(await models_for(services, services.keyring.principal_of_person(context.actor.user_id, "realtime")))
     if model is None:
         return None
-    base = services.config.metadata.ai_api_base_url or f"{context.peer.scheme}://{context.peer.host}/ai/v1"
-    return First(snippets(base, model.alias, model.kind)[0].code, model.alias, model.unpaid)
+    return First(snippets(api_base(context), model.alias, model.kind)[0].code, model.alias, model.unpaid)
 
 
 def _shown(tiles: HomeTiles, span: str, everybody: bool) -> list[Shown]:

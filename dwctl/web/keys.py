@@ -16,7 +16,7 @@ from dwctl.operations.key_list import KeyFilter, ListedKey, Sort, State
 from dwctl.operations.snippets import Snippet, administration_snippet, snippets
 from dwctl.operations.users import read_user
 from dwctl.web import several
-from dwctl.web.addresses import address
+from dwctl.web.addresses import address, api_base, origin
 from dwctl.web.context import Context
 from dwctl.web.forms import wrong
 from dwctl.web.pages import Go, Nav, PageNumber, View, go, page, view
@@ -331,13 +331,12 @@ def _ended(requests: int, keys: int) -> list[str]:
 
 def _usage(context: Context, key: ListedKey, models: list[CallableModel], secret: str | None) -> dict[str, Any]:
     """What the pages say about how a key is used. First a model to talk to is tried, if there is one."""
-    root = f"{context.peer.scheme}://{context.peer.host}"
     model = first_model(models)
     examples: list[Snippet] = []
     if key.purpose == "platform":
-        examples = [administration_snippet(root, secret=secret)]
+        examples = [administration_snippet(origin(context), secret=secret)]
     elif model is not None:
-        examples = snippets(f"{root}/ai/v1", model.alias, model.kind, secret=secret)
+        examples = snippets(api_base(context), model.alias, model.kind, secret=secret)
     return {
         "examples": examples,
         "choices": [(each.alias, each.alias) for each in models],

@@ -10,6 +10,7 @@ from dwctl.operations import catalog_views, model_management
 from dwctl.operations.catalog_views import ModelFilter, ModelView, Sort
 from dwctl.operations.model_management import Obstacle
 from dwctl.operations.snippets import model_kind, snippets
+from dwctl.web.addresses import api_base
 from dwctl.web.context import Context
 from dwctl.web.pages import Nav, PageNumber, View, page, view
 
@@ -80,12 +81,11 @@ async def show_model(context: Context) -> View:
     """What it is, what it costs, how it is called, and what keeps the visitor from calling it."""
     model = await catalog_views.get_model(context.services, context.actor, context.uuid("model_id"), include=("pricing",))
     obstacles = await model_management.obstacles(context.services, context.actor, model.id)
-    base = f"{context.peer.scheme}://{context.peer.host}/ai/v1"
     return view(
         "models/page.html",
         model=model,
         obstacles=[(what, OBSTACLES[what]) for what in obstacles],
-        code=snippets(base, model.alias, model_kind(model.model_type)),
+        code=snippets(api_base(context), model.alias, model_kind(model.model_type)),
         limits=_limits(model),
         purposes=PURPOSES,
     )

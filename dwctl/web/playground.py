@@ -14,6 +14,7 @@ from sanic.response import HTTPResponse
 from dwctl.doorway import Needs, Route
 from dwctl.operations.calls import Answer, Run, embed, models_for, session_principal, similarity, stop_run
 from dwctl.operations.snippets import QUESTION, Kind, Snippet, snippets
+from dwctl.web.addresses import api_base, origin
 from dwctl.web.context import Context
 from dwctl.web.formats import MOST_WORK, markdown_work
 from dwctl.web.forms import FormError, decode_fields, wrong
@@ -200,8 +201,7 @@ async def compare(context: Context) -> View:
     if answer.error is None and len(vectors) != len(texts):
         answer.error = "The provider did not send a vector for each text."
     rows = [[similarity(one, other) for other in vectors] for one in vectors] if answer.error is None else []
-    root = f"{context.peer.scheme}://{context.peer.host}"
-    code = snippets(f"{root}/ai/v1", form.model, "embeddings", request={"input": texts})
+    code = snippets(api_base(context), form.model, "embeddings", request={"input": texts})
     return await _embeddings(context, form.model, form.texts, answer=answer, compared=texts, rows=rows, code=code)
 
 
@@ -268,12 +268,11 @@ def _address(form: Setup) -> str:
 
 
 def _code(context: Context, form: Setup) -> dict[str, Any]:
-    root = f"{context.peer.scheme}://{context.peer.host}"
     turns = _turns(form.history)
     kind: Kind = "stream"
 
     def of(number: int) -> list[Snippet]:
         body = _body(form, turns, number)
-        return snippets(f"{root}/ai/v1", body.pop("model"), kind, request={name: body[name] for name in body if name != "stream"})
+        return snippets(api_base(context), body.pop("model"), kind, request={name: body[name] for name in body if name != "stream"})
 
-    return {"link": root + _address(form), "examples": [(alias, of(number)) for number, alias in enumerate(_models(form))]}
+    return {"link": origin(context) + _address(form), "examples": [(alias, of(number)) for number, alias in enumerate(_models(form))]}

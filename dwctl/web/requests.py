@@ -20,7 +20,7 @@ from dwctl.operations.inspector import Inspection
 from dwctl.operations.request_log import OUTCOME_WORDS, RequestFilter
 from dwctl.operations.request_search import Bar, Summary
 from dwctl.operations.request_words import Understood, Words, understand
-from dwctl.web.addresses import Chip, Query, address, refuse, tidied
+from dwctl.web.addresses import Chip, Query, address, api_base, refuse, tidied
 from dwctl.web.context import Context
 from dwctl.web.exports import attached, csv_stream
 from dwctl.web.pages import Nav, View, page, view
@@ -228,7 +228,6 @@ def inspected(context: Context, found: Inspection, tab: str | None, to_tab: Any)
     detail = found.detail
     bodies = None if detail.bodies is UNSET else detail.bodies
     kept = bodies.request if bodies is not None and not bodies.truncated else None
-    base = context.services.config.metadata.ai_api_base_url or f"{context.peer.scheme}://{context.peer.host}/ai/v1"
     usable = kept is not None and len(kept) <= REPLAYED_BYTES and not kept.startswith("base64:")
     return {
         "inspected": found,
@@ -243,7 +242,7 @@ def inspected(context: Context, found: Inspection, tab: str | None, to_tab: Any)
             _part("response", bodies.response, answered(bodies.response or "", detail.uri)),
         ],
         "truncated": bodies is not None and bodies.truncated,
-        "replay": snippets.replay(base, detail.uri, kept if usable else None, detail.model or ""),
+        "replay": snippets.replay(api_base(context), detail.uri, kept if usable else None, detail.model or ""),
         "replays_body": usable,
         "playground": None if detail.model is None else address("/playground", {"model": detail.model}),
     }

@@ -15,7 +15,7 @@ from dwctl.operations.account_views import UserResponse
 from dwctl.operations.consequences import consequences, joining
 from dwctl.operations.users import UserCreate, UserUpdate
 from dwctl.web import several
-from dwctl.web.addresses import address
+from dwctl.web.addresses import address, origin
 from dwctl.web.context import Context
 from dwctl.web.deletion import add_deletion, sentences
 from dwctl.web.formats import role_words
@@ -261,7 +261,7 @@ def _secret_view(context: Context, user: UserResponse, password: str, *, created
     text = (
         f"Hello {user.display_name or user.username},\n\n"
         f"{f'you have an account at {title} now' if created else f'you have a new password at {title}'}. Sign in at\n\n"
-        f"    {context.peer.scheme}://{context.peer.host}/login\n\n"
+        f"    {origin(context)}/login\n\n"
         f"with {user.email} and the password\n\n    {password}\n\nYou will be asked for a password of your own then.\n"
     )
     return view("users/password.html", once=True, user=user, password=password, text=text, created=created)

@@ -80,7 +80,7 @@ def signs_in(appliance: Appliance, email: str, password: str) -> bool:
 
 def not_sent(appliance: Appliance) -> str:
     """What the log says of the mail that was not sent."""
-    [entry] = until(lambda: appliance.events("password_reset_not_sent"), 10, "the failure is in the log")
+    [entry] = until(lambda: appliance.events("mail.password_reset_not_sent"), 10, "the failure is in the log")
     return str(entry["reason"])
 
 
@@ -133,7 +133,7 @@ def test_a_server_that_refuses_the_recipient_or_repeats_the_message(start: Start
         assert "no such mailbox" in not_sent(appliance)
         box.refuse, box.reject = None, "554 5.7.1 looks like spam: {}"
         ask(appliance, PEOPLE[0])
-        until(lambda: len(appliance.events("password_reset_not_sent")) == 2, 10, "the second failure is in the log")
+        until(lambda: len(appliance.events("mail.password_reset_not_sent")) == 2, 10, "the second failure is in the log")
         check_log(appliance)
         box.reject = None
         whole_way(appliance, box)

@@ -5,6 +5,7 @@ import base64
 import contextlib
 import gzip
 import json
+import re
 import socket
 import sqlite3
 import struct
@@ -15,7 +16,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.appliance import KEY, until
+from tests.appliance import KEY, ROOT, until
 from tests.e2e.conftest import Served
 
 HEADERS = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
@@ -556,6 +557,21 @@ async def test_a_key_over_its_rate_spends_nothing_of_the_models(served: Served, 
 async def test_many_at_once(http: aiohttp.ClientSession) -> None:
     answers = await asyncio.gather(*(chat(http, "chat", stream=number % 2 == 0, max_tokens=3) for number in range(200)))
     assert all(status == 200 for status, _, _ in answers)
+
+
+async def test_the_catalog_is_among_the_metrics_and_each_has_its_line_in_the_documentation(served: Served) -> None:
+    metrics = await asyncio.to_thread(served.appliance.metrics)
+    assert metrics['dwctl_model_info{endpoint="sim",model="chat",upstream_model="sim-chat"}'] == 1
+    assert metrics['dwctl_model_tariff{direction="input",model="paced"}'] == 2.5e-6
+    assert metrics['dwctl_model_tariff{direction="output",model="paced"}'] == 1e-5
+    assert metrics['dwctl_model_concurrency_limit{model="one"}'] == 1
+    assert metrics['dwctl_model_rate_limit_rps{model="rated"}'] == 0.5
+    assert [name for name in metrics if name.startswith("dwctl_model_group_info") and 'model="one"' in name]
+    assert not [name for name in metrics if name.startswith("dwctl_model_group_info") and 'model="private"' in name]
+    _, text = await asyncio.to_thread(served.appliance.get_json, "/internal/metrics")
+    page = (ROOT / "docs/metrics.md").read_text()
+    families = {name for name in re.findall(r"^# TYPE (\S+)", text, re.MULTILINE) if not name.endswith("_created")}
+    assert [name for name in sorted(families) if f"`{name}`" not in page] == []
 
 
 async def test_nothing_is_left(served: Served) -> None:

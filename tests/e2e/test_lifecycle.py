@@ -8,6 +8,7 @@ import json
 import sqlite3
 import ssl
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -121,6 +122,36 @@ async def test_stopping_lets_streams_end_and_breaks_off_the_rest_properly(pair: 
     with contextlib.closing(sqlite3.connect(appliance.data_dir / "dwctl.db")) as database:
         [row] = database.execute("SELECT outcome, charge_nano FROM requests WHERE error_code = 'server_shutting_down'")
     assert row == ("interrupted", None), "that dwctl is restarted is not the client's doing"
+
+
+async def test_a_second_signal_ends_it_at_once_and_what_was_answered_is_charged(tmp_path: Path) -> None:
+    settings = {"shutdown": {"drain_timeout": 60}}
+    with running(tmp_path, lambda url: setup(url, MODELS), settings=settings) as (appliance, _):
+        async with aiohttp.ClientSession(appliance.url, headers=HEADERS) as http:
+            endless = await http.post("/v1/chat/completions", json=ask("endless", stream=True))
+            ending = await http.post("/v1/chat/completions", json=ask("paced", stream=True, max_tokens=10))
+            assert appliance.process is not None
+            appliance.process.terminate()
+            await asyncio.to_thread(until, lambda: appliance.events("stopping"), 10, "it has understood")
+            # For half a second a second signal counts as the first one's echo; an endless stream goes on meanwhile.
+            understood = time.monotonic()
+            assert (await ending.read()).endswith(b"data: [DONE]\n\n")
+            while time.monotonic() < understood + 0.6:
+                await endless.content.readuntil(b"\n\n")
+            appliance.process.terminate()
+            assert await asyncio.to_thread(appliance.process.wait, 10) == 1
+            appliance.process = None
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await endless.read()
+        await asyncio.to_thread(appliance.start)
+        assert await asyncio.to_thread(appliance.stop) == 0
+    with contextlib.closing(sqlite3.connect(appliance.data_dir / "dwctl.db")) as database:
+        charged = database.execute("SELECT source_id FROM credits_transactions WHERE transaction_type = 'usage'").fetchall()
+        interrupted = database.execute("SELECT id, error_code FROM requests WHERE outcome = 'interrupted'").fetchall()
+    assert charged == [(ending.headers["x-request-id"],)]
+    assert [(str(uuid.UUID(bytes=id_) if isinstance(id_, bytes) else id_), code) for id_, code in interrupted] == [
+        (endless.headers["x-request-id"], "gateway_crash")
+    ]
 
 
 async def test_http_1_0_gets_no_chunks(pair: tuple[Appliance, Simulator]) -> None:

@@ -233,6 +233,7 @@ import msgspec
 from dwctl.ledger.journal import Journal
 from dwctl.ledger.cleaning import reduced
 from tests.ledger.making import make_begin, make_record
+from tests.waiting import until
 from dwctl import ids
 encode = msgspec.msgpack.encode
 
@@ -241,7 +242,7 @@ async def main(directory, limit_before, limit_after):
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit_before, resource.RLIM_INFINITY))
     journal = Journal(directory, [], 1, sync="interval", max_bytes=1 << 22, segment_bytes=1 << 16)
     journal.start()
-    await asyncio.sleep(0.2)
+    await until(lambda: journal._preparing is None)
     if limit_after:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit_after, resource.RLIM_INFINITY))
     begun = []
@@ -250,9 +251,7 @@ async def main(directory, limit_before, limit_after):
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     for request_id in begun:
         journal.insist(request_id, encode(reduced(make_record(request_id))))
-    async with asyncio.timeout(5):
-        while not journal.has_room():
-            await asyncio.sleep(0.01)
+    await until(journal.has_room)
     assert journal.open_count == 0
     await journal.close()
     print(len(begun))

@@ -247,6 +247,8 @@ async def test_a_record_that_the_database_refuses_is_set_aside_and_still_charged
     await store.write(lambda tx: tx.execute(REFUSE_SONGS[store.dialect][0]))
     for statement in REFUSE_SONGS[store.dialect][1:]:
         await store.write(lambda tx, statement=statement: tx.execute(statement))
+    names = {"component": "recorder", "operation": "refused", "severity": "error"}
+    before = metric("dwctl_background_errors_total", **names)
     records = [make_record(alias="song" if number == 3 else "small", amount=10 + number) for number in range(7)]
     for record in records:
         serve(ledger, record)
@@ -257,6 +259,7 @@ async def test_a_record_that_the_database_refuses_is_set_aside_and_still_charged
     assert found["rows"][records[3].id]["error_code"] == "quarantined"
     assert found["rows"][records[3].id]["alias"] is None
     assert ledger.balances.balance(ACCOUNT) == found["balance"] == 10**6 - sum(range(10, 17))
+    assert metric("dwctl_background_errors_total", **names) - before == 2, "the group, then the record alone"
     [kept] = (data_dir / "journal" / "quarantine").iterdir()
     content = json.loads(kept.read_text())
     assert (content["id"], content["alias"]) == (records[3].id, "song")

@@ -109,7 +109,7 @@ async def test_a_full_disk_undoes_everything_and_is_no_error_of_the_operation(sq
 async def test_a_caller_that_left_before_its_turn_is_skipped(sqlite_store: Store, data_dir: Path) -> None:
     with held(data_dir / "dwctl.db"):
         first, second = asyncio.create_task(insert(sqlite_store)), asyncio.create_task(insert(sqlite_store))
-        await asyncio.sleep(0.1)
+        await until(lambda: len(sqlite_store.database._writer._queue) == 2)
         second.cancel()
     name = await first
     with pytest.raises(asyncio.CancelledError):
@@ -138,8 +138,12 @@ async def test_an_operation_that_outlives_its_turn_cannot_write(store: Store) ->
 
 async def test_a_slow_report_keeps_no_reader_waiting(sqlite_store: Store) -> None:
     slow = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000000) SELECT count(*) AS c FROM n"
+    await asyncio.gather(*(sqlite_store.fetch_report("SELECT 1") for _ in range(2)))
+    running: set[int] = set()
+    for number, client in enumerate(sqlite_store.database._report_clients):
+        await client._connection.set_progress_handler(lambda number=number: running.add(number), 1000)
     reports = [asyncio.create_task(sqlite_store.fetch_report(slow)) for _ in range(2)]
-    await asyncio.sleep(0.05)
+    await until(lambda: len(running) == 2)
     started = time.monotonic()
     await sqlite_store.fetch("SELECT 1")
     await insert(sqlite_store)
@@ -313,13 +317,17 @@ async def test_an_error_that_an_operation_swallows_does_not_commit(postgres_url:
 async def test_a_cancelled_write_gives_its_connection_back(postgres_url: str, data_dir: Path) -> None:
     store = await Store.open(postgres_url, data_dir)
 
+    hanging: list[Tx] = []
+
     async def hangs(tx: Tx) -> None:
-        await tx.execute("INSERT INTO properties (name, value) VALUES ('a', 'b')")
+        await tx.execute("INSERT INTO properties (name, value) VALUES (?, 'b')", [str(uuid.uuid4())])
+        hanging.append(tx)
         await asyncio.Event().wait()
 
     for _ in range(3):
+        hanging.clear()
         tasks = [asyncio.create_task(store.write(hangs)) for _ in range(8)]
-        await asyncio.sleep(0.1)
+        await until(lambda: len(hanging) == 8)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

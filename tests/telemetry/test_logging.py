@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dwctl.telemetry import logging as dwctl_logging
+from dwctl.telemetry.alarms import alarm
+from dwctl.telemetry.metrics import REGISTRY
 from dwctl.telemetry.redaction import HIDDEN, redact, redact_text
 
 KEY = "sk-canaryCANARY0123456789_-canaryCANARY0123456"
@@ -98,6 +100,17 @@ def test_every_key_in_a_text_is_hidden(key: str, before: str, after: str) -> Non
 )
 def test_what_is_redacted_can_be_written_as_json(value: object) -> None:
     json.dumps(redact(value))
+
+
+def test_an_alarm_is_a_line_and_a_count() -> None:
+    out = io.StringIO()
+    dwctl_logging.configure("error", "json", out)
+    names = {"component": "cellar", "operation": "flooded", "severity": "critical"}
+    for count in (1, 2):
+        alarm("cellar", "flooded", "critical", path="/cellar", password="canary")
+        assert REGISTRY.get_sample_value("dwctl_background_errors_total", names) == count
+    line = json.loads(out.getvalue().splitlines()[0])
+    assert (line["event"], line["level"], line["path"], line["password"]) == ("cellar.flooded", "critical", "/cellar", HIDDEN)
 
 
 def test_a_log_that_cannot_be_written_fails_nobody() -> None:

@@ -8,6 +8,8 @@ import pytest
 from dwctl.web.assets import Assets
 from dwctl.web.rendering import MACROS, TEMPLATES
 
+ROOT = Path(__file__).resolve().parents[2]
+SPRITE = ROOT / "static" / "icons.svg"
 ALL = sorted(path.relative_to(TEMPLATES).as_posix() for path in TEMPLATES.rglob("*.html"))
 FORBIDDEN = {
     "a style attribute": r"\sstyle\s*=",
@@ -83,18 +85,45 @@ def test_every_file_of_macros_is_there_in_templates() -> None:
 def test_every_icon_and_asset_exists(name: str) -> None:
     text = (TEMPLATES / name).read_text()
     assets = Assets()
-    sprite = (Path(__file__).resolve().parents[2] / "static" / "icons.svg").read_text()
+    sprite = SPRITE.read_text()
     for icon in re.findall(r"""(?:icons\.icon\(|icon=)["']([a-z0-9-]+)["']""", text):
         assert f'id="{icon}"' in sprite, icon
     for asset in re.findall(r"""shell\.static\(["']([^"']+)["']\)""", text):
         assert assets.url(asset)
 
 
+def test_every_icon_is_used_somewhere() -> None:
+    written = [
+        path.read_text() for folder, kind in ((TEMPLATES, "*.html"), (ROOT / "dwctl" / "web", "*.py")) for path in folder.rglob(kind)
+    ]
+    named = set(re.findall(r"""["']([a-z0-9-]+)["']""", "\n".join(written)))
+    assert set(re.findall(r'<symbol id="([^"]+)"', SPRITE.read_text())) - named == set()
+
+
+def classes(text: str) -> set[str]:
+    """The classes that a template writes out, those in its expressions included."""
+    found: set[str] = set()
+    for value in re.findall(r'class="((?:\{\{.*?\}\}|\{%.*?%\}|[^"{])*)"', re.sub(r"\{#.*?#\}", "", text, flags=re.S)):
+        value = re.sub(r"\{%.*?%\}", " ", value)
+        found.update(re.sub(r"\S*\{\{.*?\}\}\S*", " ", value).split())
+        for expression in re.findall(r"\{\{(.*?)\}\}", value):
+            found.update(" ".join(re.findall(r'"([^"]*)"', expression)).split())
+    return found
+
+
+def test_every_class_has_a_rule_or_a_script_that_asks_for_it() -> None:
+    assert classes('<p class="a b{% if x %} c{% endif %} {{ "d e" if y }} f-{{ z }}">') == {"a", "b", "c", "d", "e"}
+    sheet, script = ((ROOT / "static" / name).read_text() for name in ("app.css", "app.js"))
+    ruled = set(re.findall(r"\.([a-zA-Z][\w-]*)", sheet)) | set(re.findall(r"""[."']([a-zA-Z][\w-]*)""", script))
+    for name in ALL:
+        assert classes((TEMPLATES / name).read_text()) - ruled == set(), name
+
+
 def test_every_icon_of_the_navigation_exists() -> None:
     from dwctl.web import TABLES
     from dwctl.web.pages import PageRoute
 
-    sprite = (Path(__file__).resolve().parents[2] / "static" / "icons.svg").read_text()
+    sprite = SPRITE.read_text()
     for route in (route for table in TABLES for route in table):
         if isinstance(route, PageRoute) and route.nav is not None:
             assert f'id="{route.nav.icon}"' in sprite, route.nav.icon
