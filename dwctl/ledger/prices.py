@@ -89,10 +89,14 @@ def charge(price: Price, usage: Usage) -> Charge:
     return Charge(cost(price, usage), price.tariff_id, price.input_pico, price.output_pico)
 
 
+def dearest_input(price: Price) -> int:
+    """Pico-credits of an input token of the dearest class."""
+    return max(price.input_pico, price.cache_read_pico or 0, price.cache_write_5m_pico or 0, price.cache_write_1h_pico or 0)
+
+
 def hold(price: Price, input_bound: int, output_bound: int) -> int:
     """Nano-credits that are enough for any usage of at most ``input_bound`` input and ``output_bound`` output tokens.
 
     Every input token is taken at the dearest class of input, since the classes are only known afterwards.
     """
-    dearest = max(price.input_pico, price.cache_read_pico or 0, price.cache_write_5m_pico or 0, price.cache_write_1h_pico or 0)
-    return nano_ceiling(input_bound * dearest + output_bound * price.output_pico + price.per_request_pico)
+    return nano_ceiling(input_bound * dearest_input(price) + output_bound * price.output_pico + price.per_request_pico)
