@@ -173,9 +173,9 @@ def _counted(exchange: "Exchange") -> Usage:
 def _estimate(exchange: "Exchange") -> Usage:
     """Count what the provider read and wrote, as far as it did not say."""
     tokenizer = exchange.model.tokenizer if exchange.model is not None else None
-    beforehand = exchange.stream.usage or exchange.stream.beforehand if exchange.stream is not None else None
+    told = exchange.stream.usage or exchange.stream.beforehand if exchange.stream is not None else None
     read = written = 0
-    if beforehand is None:
+    if told is None or not told.input:  # some say zero until they know
         read = exchange.input_estimate if exchange.input_estimate is not None else estimate_input(exchange)
     if exchange.stream is not None:
         written = tokens.estimate(exchange.stream.written_text(), tokenizer) + exchange.stream.unkept // 4
@@ -183,9 +183,9 @@ def _estimate(exchange: "Exchange") -> Usage:
         written = tokens.estimate(text_of(exchange.response), tokenizer)
     elif exchange.answer is not None and exchange.operation != "embeddings":
         written = tokens.estimate(openai_stream.answer_text(decode_object(exchange.answer)), tokenizer)
-    if beforehand is not None:
-        return msgspec.structs.replace(beforehand, output=max(beforehand.output, written), estimated=True)
-    return Usage(uncached_input=read, output=written, estimated=True)
+    if told is None:
+        return Usage(uncached_input=read, output=written, estimated=True)
+    return msgspec.structs.replace(told, uncached_input=told.uncached_input or read, output=max(told.output, written), estimated=True)
 
 
 def _keep_bodies(exchange: "Exchange") -> None:
