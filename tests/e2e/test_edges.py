@@ -149,6 +149,16 @@ async def test_usage_that_says_nothing_is_no_usage(http: aiohttp.ClientSession, 
     assert row["charge_nano"] > 0
 
 
+async def test_every_prompt_of_a_list_is_held_for(http: aiohttp.ClientSession, edge: Edge) -> None:
+    edge.provider.says(json.dumps(WHOLE).encode())
+    holds = []
+    for prompt in ("a", ["a", "b", "c"], [[1, 2], [3]], [1, 2, 3]):
+        async with http.post("/ai/v1/completions", json={"model": "m", "prompt": prompt, "max_tokens": 1000}) as response:
+            assert response.status == 200
+        holds.append(int((await edge.row(response.headers["x-request-id"]))["hold_nano"]) // 10_000_000)
+    assert holds == [1, 3, 2, 1]
+
+
 @pytest.mark.parametrize(("input_tokens", "counts_later"), [(10, False), (10, True), (0, False)])
 async def test_a_client_that_leaves_pays_what_was_sent_since_the_usage_was_told(
     http: aiohttp.ClientSession, edge: Edge, input_tokens: int, counts_later: bool
@@ -205,16 +215,6 @@ async def test_tokens_are_held_for_on_every_path_where_they_are_charged(http: ai
         assert response.status == 200
     row = await edge.row(response.headers["x-request-id"])
     assert row["hold_nano"] == 40_000_000 + (len("botha cat") + 16_384) * 2500 + 4096 * 10_000
-
-
-async def test_every_prompt_of_a_list_is_held_for(http: aiohttp.ClientSession, edge: Edge) -> None:
-    edge.provider.says(json.dumps(WHOLE).encode())
-    holds = []
-    for prompt in ("a", ["a", "b", "c"], [[1, 2], [3]], [1, 2, 3]):
-        async with http.post("/ai/v1/completions", json={"model": "m", "prompt": prompt, "max_tokens": 1000}) as response:
-            assert response.status == 200
-        holds.append(int((await edge.row(response.headers["x-request-id"]))["hold_nano"]) // 10_000_000)
-    assert holds == [1, 3, 2, 1]
 
 
 async def test_a_text_that_takes_too_long_to_count_is_held_for_byte_by_byte(http: aiohttp.ClientSession, edge: Edge) -> None:
