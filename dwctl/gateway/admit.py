@@ -136,21 +136,14 @@ def estimate_input(exchange: "Exchange") -> int:
     return tokens.estimate(raw_request.input_text(exchange.request)[0], tokenizer) if exchange.request is not None else 0
 
 
-def _output_limit(exchange: "Exchange", model: "ModelEntry") -> int:
-    """The most output tokens of one choice. On paths that are not priced by tokens no limit of the request is known to bind."""
-    request, billing = exchange.request, exchange.gateway.config.billing
-    limit = request.max_output if request is not None and exchange.operation != "other" else None
-    if limit is None:
-        default = billing.default_output_hold
-        if billing.holds == "strict":
-            limit = model.max_output_tokens or default
-            if model.max_output_tokens is None and exchange.operation != "other":
-                exchange.strict_max_tokens = default
-                exchange.explanation.append(f"max_tokens {default} was written into the request: holds are strict and it had no bound")
-        else:
-            limit = min(model.max_output_tokens or default, default)
-    # What is sent counts, and a provider of another dialect is sent no less than this.
-    return limit if exchange.operation == "text_completion" else max(limit, model.least_output)
+def _default_limit(exchange: "Exchange", model: "ModelEntry") -> int:
+    """The most output tokens of one choice where the request names no limit; strict holds write it into the request if need be."""
+    default, is_strict = exchange.gateway.config.billing.default_output_hold, exchange.gateway.config.billing.holds == "strict"
+    if is_strict and model.max_output_tokens is None and exchange.operation != "other":
+        exchange.strict_max_tokens = default
+        exchange.explanation.append(f"max_tokens {default} was written into the request: holds are strict and it had no bound")
+    limit = model.max_output_tokens or default
+    return limit if is_strict else min(limit, default)
 
 
 async def _hold(exchange: "Exchange", principal: "Principal", model: "ModelEntry", price: "Price") -> None:
@@ -164,7 +157,14 @@ async def _hold(exchange: "Exchange", principal: "Principal", model: "ModelEntry
     if exchange.operation == "other" and not (price.output_pico or prices.dearest_input(price)):
         exchange.hold = balances.take(principal.account_id, prices.hold(price, 0, 0))
         return
-    output_bound = _output_limit(exchange, model) if exchange.operation != "embeddings" else 0
+    output_bound = 0
+    if exchange.operation != "embeddings":
+        # On other paths no limit of the request is known to bind.
+        limit = request.max_output if request is not None and exchange.operation != "other" else None
+        if limit is None:
+            limit = _default_limit(exchange, model)
+        # What is sent counts, and a provider of another dialect is sent no less than this.
+        output_bound = limit if exchange.operation == "text_completion" else max(limit, model.least_output)
     if request is None:
         form_bound = await aside(exchange, multipart.input_bound, exchange.body, exchange.headers["content-type"])
         exchange.hold = balances.take(principal.account_id, prices.hold(price, form_bound, output_bound))
