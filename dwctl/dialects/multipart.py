@@ -5,6 +5,7 @@ from typing import NamedTuple
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from dwctl.dialects.raw_request import TOKENS_PER_MEDIA_PART
 from dwctl.errors import bad_request
 
 
@@ -16,8 +17,28 @@ class FormField(NamedTuple):
     end: int
 
 
+class _Part(NamedTuple):
+    name: bytes | None
+    is_file: bool
+    start: int
+    end: int
+
+
 def find_field(body: bytes, content_type: str, name: str) -> FormField | None:
     """The first form field ``name`` that is not a file. Raises GatewayError 400 for a form that cannot be read."""
+    for part in _parts(body, content_type):
+        if part.name == name.encode() and not part.is_file:
+            return FormField(body[part.start : part.end].decode("utf-8", "replace"), part.start, part.end)
+    return None
+
+
+def input_bound(body: bytes, content_type: str) -> int:
+    """Bound on the input tokens of a form that `find_field` could read: the bytes of its fields, and what each file can cost."""
+    return sum(TOKENS_PER_MEDIA_PART if part.is_file else part.end - part.start for part in _parts(body, content_type))
+
+
+def _parts(body: bytes, content_type: str) -> list[_Part]:
+    """The parts that are not empty."""
     _, options = parse_options_header(content_type)
     boundary = options.get(b"boundary")
     if not boundary:
@@ -27,12 +48,11 @@ def find_field(body: bytes, content_type: str, name: str) -> FormField | None:
     disposition = b""
     start: int | None = None
     end = 0
-    wanted = False
-    found: list[FormField] = []
+    found: list[_Part] = []
 
     def on_part_begin() -> None:
-        nonlocal disposition, start, wanted
-        disposition, start, wanted = b"", None, False
+        nonlocal disposition, start
+        disposition, start = b"", None
 
     def on_header_end() -> None:
         nonlocal disposition
@@ -41,19 +61,15 @@ def find_field(body: bytes, content_type: str, name: str) -> FormField | None:
         header_name.clear()
         header_value.clear()
 
-    def on_headers_finished() -> None:
-        nonlocal wanted
-        _, parameters = parse_options_header(disposition)
-        wanted = parameters.get(b"name") == name.encode() and b"filename" not in parameters
-
     def on_part_data(_: bytes, first: int, last: int) -> None:
         # The body is written in one piece, so that the parser's offsets are the body's.
         nonlocal start, end
         start, end = (first if start is None else start), last
 
     def on_part_end() -> None:
-        if wanted and start is not None:
-            found.append(FormField(body[start:end].decode("utf-8", "replace"), start, end))
+        if start is not None:
+            _, parameters = parse_options_header(disposition)
+            found.append(_Part(parameters.get(b"name"), b"filename" in parameters, start, end))
 
     parser = MultipartParser(
         boundary,
@@ -62,7 +78,6 @@ def find_field(body: bytes, content_type: str, name: str) -> FormField | None:
             "on_header_field": lambda data, first, last: header_name.extend(data[first:last]),
             "on_header_value": lambda data, first, last: header_value.extend(data[first:last]),
             "on_header_end": on_header_end,
-            "on_headers_finished": on_headers_finished,
             "on_part_data": on_part_data,
             "on_part_end": on_part_end,
         },
@@ -72,7 +87,7 @@ def find_field(body: bytes, content_type: str, name: str) -> FormField | None:
         parser.finalize()
     except FormParserError:
         raise bad_request("The multipart body could not be read.") from None
-    return found[0] if found else None
+    return found
 
 
 def with_value(body: bytes, field: FormField, value: str) -> bytes:

@@ -93,6 +93,7 @@ class CompletionStream:
 
     __slots__ = (
         "_choices",
+        "_counted_at",
         "_finished",
         "_keep_usage",
         "_kept",
@@ -118,6 +119,7 @@ class CompletionStream:
         self.done = False
         self.raw_usage: bytes | None = None
         self.usage: Usage | None = None
+        self._counted_at = 0
         self.error: dict[str, Any] | None = None
         self.finish_reason: str | None = None
         self.model: str | None = None
@@ -179,6 +181,11 @@ class CompletionStream:
         """Whether the answer may count as whole: the terminal event was there, or every choice said why it finished."""
         return self.done or (len(self._finished) >= self._choices and all(self._finished.values()))
 
+    @property
+    def went_on(self) -> bool:
+        """Whether more was sent after the last usage that was reported."""
+        return self._counted_at < self._kept_size + self.unkept
+
     def kept(self) -> bytes:
         """The first ``KEPT_BYTES`` of what the provider sent, usage chunk included."""
         return b"".join(self._kept)
@@ -206,9 +213,9 @@ class CompletionStream:
             self.unkept += len(event)
         if chunk.model is not None:
             self.model = chunk.model
-        counted = None
         if (raw := bytes(chunk.usage)) != b"null" and (counted := read(raw)) is not None:
             self.raw_usage, self.usage = raw, counted
+            self._counted_at = self._kept_size + self.unkept
         if chunk.error is not None and self.error is None:
             self.error = openai_errors.error_object(chunk.error)
             if openai_errors.is_of_our_account(status := self.error_status):
@@ -222,7 +229,7 @@ class CompletionStream:
                     self._finished[choice.index] = True
                 else:
                     self._finished.setdefault(choice.index, False)
-        if counted is not None and not chunk.choices and not self._keep_usage and chunk.error is None:
+        if raw.startswith(b"{") and not chunk.choices and not self._keep_usage and chunk.error is None:
             return b""
         return event
 

@@ -26,9 +26,18 @@ _ESCAPED_LETTER = re.compile(rb"\\u00[4-7][0-9a-fA-F]")
 _HALF_OF_A_PAIR = re.compile(rb"(?<!\\)(?:\\\\)*\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])")
 """The first half of a surrogate pair, without the second."""
 _MEDIA = ("image", "audio", "file", "video", "document")
+_PAYLOADS = frozenset({"data", "file_data", "url", "image_url", "b64_json"})
+"""Where a media part has its medium, or the address of it."""
 _SCHEMAS = frozenset({"tools", "functions", "response_format", "text", "output_config", "format"})
-_TEXTS = ("messages", "system", "instructions", "prompt", "input", "images", "query", "documents", *sorted(_SCHEMAS))
-"""The fields that a model reads."""
+_NO_TEXT = frozenset(
+    (
+        *("model", "metadata", "user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"),
+        *("stream_options", "options", "stop", "stop_sequences", "logit_bias", "tool_choice", "service_tier", "truncation"),
+        *("reasoning", "reasoning_effort", "thinking", "think", "verbosity", "modalities", "audio", "include", "encoding_format"),
+        *("previous_response_id", "conversation", "keep_alive", *_CLIENT_IDS),
+    )
+)
+"""The fields that no model reads. Any other one may be read, the names that are not known here included."""
 _LIMITS: dict[DialectName, tuple[str, ...]] = {
     "openai-chat": ("max_completion_tokens", "max_tokens"),
     "openai-responses": ("max_output_tokens",),
@@ -176,15 +185,17 @@ def prompts(request: ModelRequest) -> int:
 
 
 def input_text(request: ModelRequest) -> tuple[str, int]:
-    """All text that a model reads (messages, tools, schemas, prompt, input), and the number of media parts beside it."""
+    """All text that a model may read (messages, tools, schemas, prompt, input), and the number of media parts beside it."""
     texts: list[str] = []
     media = 0
-    for name in _TEXTS:
-        if (raw := request.fields.get(name)) is not None:
-            if name in _SCHEMAS:
-                texts.append(bytes(raw).decode("utf-8", "replace"))
-            else:
-                media += _collect({name: _lenient(raw)}, texts)
+    for name, raw in request.fields.items():
+        if name in _NO_TEXT:
+            continue
+        value = _lenient(raw) if name not in _SCHEMAS else None
+        if isinstance(value, str | list | dict):
+            media += _collect({name: value}, texts)
+        elif value is None and (said := bytes(raw)) != b"null":  # a schema, or what others may be able to decode
+            texts.append(said.decode("utf-8", "replace"))
     return "\n".join(texts), media
 
 
@@ -208,10 +219,25 @@ def _collect(value: Any, texts: list[str]) -> int:
             kind = item.get("type")
             if isinstance(kind, str) and any(word in kind for word in _MEDIA) and not _is_text(item.get("source")):
                 media += 1
-            else:
-                for key, part in item.items():
-                    if key == "images" and isinstance(part, list):
-                        media += len(part)
-                    elif key != "type":
-                        pending.append(part)
+                item = _beside_the_medium(item)
+            for key, part in item.items():
+                if key == "images" and isinstance(part, list):
+                    media += len(part)
+                elif key != "type":
+                    pending.append(part)
     return media
+
+
+def _beside_the_medium(part: dict[str, Any]) -> dict[str, Any]:
+    """What else a media part holds. Anything can call itself one, and a provider that does not look reads its text all the same."""
+    beside: dict[str, Any] = {}
+    for key, value in part.items():
+        if isinstance(value, dict):  # which has the medium in it: it is not one part more
+            beside[key] = [inner for name, inner in value.items() if name != "type" and not _is_payload(name, inner)]
+        elif not _is_payload(key, value):
+            beside[key] = value
+    return beside
+
+
+def _is_payload(name: str, value: Any) -> bool:
+    return name in _PAYLOADS and isinstance(value, str)

@@ -127,6 +127,7 @@ class _Stream:
         self.output_seen = False
         self.raw_usage: bytes | None = None
         self.usage: Usage | None = None
+        self._counted_at = 0
         self.beforehand: Usage | None = None
         """What was known before the answer: its input, and hardly any of its output."""
 
@@ -134,6 +135,11 @@ class _Stream:
     def complete(self) -> bool:
         """Whether the answer may count as whole: the terminal event was there, or every choice said why it finished."""
         return self.done or len(self._finished) >= self._choices
+
+    @property
+    def went_on(self) -> bool:
+        """Whether more was written after the last usage that was reported."""
+        return self._counted_at < len(self._text) + self.unkept
 
     @property
     def error_status(self) -> int | None:
@@ -203,6 +209,7 @@ class _Stream:
                 self._finished.add(event.choice)
             case Counted():
                 self.usage, self.raw_usage = event.usage, event.raw
+                self._counted_at = len(self._text) + self.unkept
             case Failed():
                 self.error, self.said = self.error or event.error, self.said or event.said
             case Ended():

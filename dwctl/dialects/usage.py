@@ -4,7 +4,12 @@
 number of output tokens, of which ``reasoning`` were thought and not shown.
 """
 
+from typing import Any
+
 import msgspec
+
+MAX_TOKENS = 100_000_000
+"""Ten times what the largest models read at once: a provider that reports more is wrong."""
 
 
 class Usage(msgspec.Struct, frozen=True, array_like=True):
@@ -26,3 +31,10 @@ class Usage(msgspec.Struct, frozen=True, array_like=True):
     @property
     def total(self) -> int:
         return self.input + self.output
+
+
+def count(value: Any) -> int | None:
+    """A number of tokens as JSON has it, ``20.0`` included; None for what is no number of tokens, or more than `MAX_TOKENS`."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_TOKENS else None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from dwctl import tokens
 from dwctl.clock import monotonic
-from dwctl.dialects import raw_request
+from dwctl.dialects import multipart, raw_request
 from dwctl.errors import INVALID, GatewayError, forbidden, not_found, unavailable
 from dwctl.gateway.aside import aside, is_large
 from dwctl.ledger import prices
@@ -142,35 +142,42 @@ def estimate_input(exchange: "Exchange") -> int:
     return tokens.estimate(raw_request.input_text(exchange.request)[0], tokenizer) if exchange.request is not None else 0
 
 
+def _default_limit(exchange: "Exchange", model: "ModelEntry") -> int:
+    """The most output tokens of one choice where the request names no limit; strict holds write it into the request if need be."""
+    default, is_strict = exchange.gateway.config.billing.default_output_hold, exchange.gateway.config.billing.holds == "strict"
+    if is_strict and model.max_output_tokens is None and exchange.operation != "other":
+        exchange.strict_max_tokens = default
+        exchange.explanation.append(f"max_tokens {default} was written into the request: holds are strict and it had no bound")
+    limit = model.max_output_tokens or default
+    return limit if is_strict else min(limit, default)
+
+
 async def _hold(exchange: "Exchange", principal: "Principal", model: "ModelEntry", price: "Price") -> None:
     """Reserve what the request may cost. Raises GatewayError 402 or 429."""
     gateway = exchange.gateway
     balances = gateway.ledger.balances
     request = exchange.request
-    mode = gateway.config.billing.holds
-    if mode == "off":
+    if gateway.config.billing.holds == "off":
         exchange.hold = balances.take(principal.account_id, 0)
         return
-    output_bound = 0
-    if request is not None and exchange.operation in ("chat", "text_completion"):
-        limit = request.max_output
-        if limit is None:
-            default = gateway.config.billing.default_output_hold
-            if mode == "strict":
-                limit = model.max_output_tokens
-                if limit is None:
-                    limit = exchange.strict_max_tokens = default
-                    exchange.explanation.append(f"max_tokens {default} was written into the request: holds are strict and it had no bound")
-            else:
-                limit = min(model.max_output_tokens or default, default)
-        if exchange.operation == "text_completion":
-            output_bound = limit * request.choices * await aside(exchange, raw_request.prompts, request)
-        else:
-            # What is sent counts, and a provider of another dialect is sent no less than this.
-            output_bound = max(limit, model.least_output) * request.choices
-    if request is None or exchange.operation == "other":
+    if exchange.operation == "other" and not (price.output_pico or prices.dearest_input(price)):
         exchange.hold = balances.take(principal.account_id, prices.hold(price, 0, 0))
         return
+    output_bound = 0
+    if exchange.operation != "embeddings":
+        # On other paths no limit of the request is known to bind.
+        limit = request.max_output if request is not None and exchange.operation != "other" else None
+        if limit is None:
+            limit = _default_limit(exchange, model)
+        # What is sent counts, and a provider of another dialect is sent no less than this.
+        output_bound = limit if exchange.operation == "text_completion" else max(limit, model.least_output)
+    if request is None:
+        form_bound = await aside(exchange, multipart.input_bound, exchange.body, exchange.headers["content-type"])
+        exchange.hold = balances.take(principal.account_id, prices.hold(price, form_bound, output_bound))
+        return
+    output_bound *= request.choices
+    if exchange.operation == "text_completion":
+        output_bound *= await aside(exchange, raw_request.prompts, request)
     input_bound = raw_request.input_bound(exchange.body)
     if input_bound is not None:
         amount = prices.hold(price, input_bound, output_bound)

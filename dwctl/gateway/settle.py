@@ -12,6 +12,7 @@ from dwctl import tokens
 from dwctl.clock import MICROSECONDS, monotonic
 from dwctl.dialects import openai_stream
 from dwctl.dialects.answers import LOADS, text_of
+from dwctl.dialects.streams import decode_object
 from dwctl.dialects.usage import Usage
 from dwctl.gateway import measure
 from dwctl.gateway.admit import estimate_input
@@ -45,7 +46,7 @@ async def prepare(exchange: "Exchange") -> None:
     stream, model = exchange.stream, exchange.model
     if exchange.price is not None and exchange.operation != "other" and model is not None:
         usage = stream.usage if stream is not None else exchange.usage
-        if usage is None and (stream is not None or exchange.answer is not None):
+        if (usage is None or _went_on(exchange)) and (stream is not None or exchange.answer is not None):
             await tokens.prepare(model.tokenizer)
 
 
@@ -59,8 +60,10 @@ def _record(exchange: "Exchange") -> None:
     charge = None
     price = exchange.price
     if price is not None and _is_billed(exchange):
-        if exchange.usage is None:
-            exchange.usage = _counted(exchange) if exchange.operation != "other" else Usage()
+        if exchange.operation == "other":
+            exchange.usage = exchange.usage or Usage()
+        elif exchange.usage is None or _went_on(exchange):
+            exchange.usage = _counted(exchange)
         charge = prices.charge(price, exchange.usage)
     principal, model, candidate, error = exchange.principal, exchange.model, exchange.candidate, exchange.error
     started_at = exchange.started_at
@@ -161,6 +164,11 @@ def _is_billed(exchange: "Exchange") -> bool:
     return stream.finish_reason is not None or stream.unkept > 0 or bool(stream.written_text())
 
 
+def _went_on(exchange: "Exchange") -> bool:
+    """Whether a stream that broke off had written more since its provider reported usage."""
+    return exchange.stream is not None and exchange.outcome not in ("complete", "failed") and exchange.stream.went_on
+
+
 def _counted(exchange: "Exchange") -> Usage:
     """The estimate; by size alone if the tokenizer fails, since a broken file must not stop a charge."""
     try:
@@ -173,20 +181,19 @@ def _counted(exchange: "Exchange") -> Usage:
 def _estimate(exchange: "Exchange") -> Usage:
     """Count what the provider read and wrote, as far as it did not say."""
     tokenizer = exchange.model.tokenizer if exchange.model is not None else None
-    beforehand = exchange.stream.beforehand if exchange.stream is not None else None
+    told = exchange.stream.usage or exchange.stream.beforehand if exchange.stream is not None else None
     read = written = 0
-    if beforehand is None:
+    if told is None or not told.input:  # some say zero until they know
         read = exchange.input_estimate if exchange.input_estimate is not None else estimate_input(exchange)
     if exchange.stream is not None:
         written = tokens.estimate(exchange.stream.written_text(), tokenizer) + exchange.stream.unkept // 4
     elif exchange.response is not None:
         written = tokens.estimate(text_of(exchange.response), tokenizer)
     elif exchange.answer is not None and exchange.operation != "embeddings":
-        decoded = msgspec.json.decode(exchange.answer.decode("utf-8", "replace"))
-        written = tokens.estimate(openai_stream.answer_text(decoded), tokenizer) if isinstance(decoded, dict) else 0
-    if beforehand is not None:
-        return msgspec.structs.replace(beforehand, output=max(beforehand.output, written), estimated=True)
-    return Usage(uncached_input=read, output=written, estimated=True)
+        written = tokens.estimate(openai_stream.answer_text(decode_object(exchange.answer)), tokenizer)
+    if told is None:
+        return Usage(uncached_input=read, output=written, estimated=True)
+    return msgspec.structs.replace(told, uncached_input=told.uncached_input or read, output=max(told.output, written), estimated=True)
 
 
 def _keep_bodies(exchange: "Exchange") -> None:

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dwctl.dialects import multipart
 from dwctl.dialects.multipart import find_field, with_value
-from dwctl.dialects.raw_request import input_bound, input_text, outgoing, parse
+from dwctl.dialects.raw_request import TOKENS_PER_MEDIA_PART, input_bound, input_text, outgoing, parse
 from dwctl.errors import GatewayError
 
 NOT_THE_CLIENTS = {"id", "completion_id", "completionId", "response_id", "responseId", "stream_options", "N"}
@@ -176,6 +177,57 @@ def test_all_text_is_counted() -> None:
     assert "http://x" not in text
 
 
+@pytest.mark.parametrize("kind", ["file", "image_url", "document", "video", "input_audio"])
+@pytest.mark.parametrize("name", ["content", "text", "title", "context", "reasoning_content"])
+def test_what_calls_itself_a_medium_is_read_all_the_same(kind: str, name: str) -> None:
+    for said in ("hidden words", [{"type": "text", "text": "hidden words"}], [{"type": "file", "data": [{"text": "hidden words"}]}]):
+        text, media = input_text(parse(json.dumps({"model": "a", "messages": [{"role": "user", "type": kind, name: said}]}).encode()))
+        assert "hidden words" in text
+        assert media >= 1
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image_url", "image_url": {"url": "BYTES", "detail": "high"}},
+        {"type": "input_image", "image_url": "BYTES"},
+        {"type": "input_audio", "input_audio": {"data": "BYTES", "format": "wav"}},
+        {"type": "file", "file": {"file_data": "BYTES", "filename": "a.pdf"}},
+        {"type": "input_file", "file_data": "BYTES"},
+        {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "BYTES"}},
+        {"type": "image", "source": {"type": "file", "file_id": "f"}},
+        {"type": "document", "source": {"type": "url", "url": "BYTES"}},
+    ],
+)
+def test_a_medium_is_no_text(part: dict[str, object]) -> None:
+    text, media = input_text(parse(json.dumps({"model": "a", "input": [{"role": "user", "content": [part]}]}).encode()))
+    assert media == 1
+    assert "BYTES" not in text
+
+
+@pytest.mark.parametrize("name", ["suffix", "template", "prediction", "context", "guided_grammar", "Prompt", "what_nobody_knows"])
+def test_text_in_any_field_is_counted(name: str) -> None:
+    said = {"type": "content", "content": "hidden words"} if name == "prediction" else "hidden words"
+    assert "hidden words" in input_text(parse(json.dumps({"model": "a", name: said}).encode()))[0]
+
+
+def test_settings_are_no_text() -> None:
+    settings = {"user": "u", "metadata": {"a": "b"}, "temperature": 0.5, "seed": 7, "stream": False, "top_p": None, "stop": ["x"]}
+    settings |= {"options": {"num_ctx": 9}, "logit_bias": {"5": 1}, "tool_choice": "auto", "reasoning": {"effort": "high"}}
+    assert input_text(parse(json.dumps({"model": "a", "prompt": "hi", **settings}).encode())) == ("hi", 0)
+
+
+def test_what_cannot_be_decoded_hides_nothing() -> None:
+    assert "hidden words" in input_text(parse(b'{"model":"a","messages":[{"content":"hidden words","odd":"\xff"}]}'))[0]
+
+
+def test_a_form_is_bounded_by_its_text_and_its_files() -> None:
+    part = b'--B\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n'
+    file = b'--B\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n' + bytes(100_000) + b"\r\n"
+    body = part % (b"model", b"sim") + part % (b"prompt", b"x" * 5000) + file + file + b"--B--\r\n"
+    assert multipart.input_bound(body, "multipart/form-data; boundary=B") == 3 + 5000 + 2 * TOKENS_PER_MEDIA_PART
+
+
 def test_model_of_a_form() -> None:
     file = b'--B\r\nContent-Disposition: form-data; name="file"; filename="model"\r\n\r\nabc\r\n'
     body = file + b'--B\r\nContent-Disposition: form-data; name="model"\r\n\r\nwhisper\r\n--B--\r\n'
@@ -193,4 +245,4 @@ def test_model_of_a_form() -> None:
 def test_what_is_not_utf_8_is_the_providers_to_refuse() -> None:
     body = b'{"model":"a","stream":true,"stream_options":{"x":"\xff"},"messages":[{"content":"\xff"}]}'
     request = parse(body)
-    assert (request.wants_usage, input_text(request)) == (False, ("", 0))
+    assert (request.wants_usage, input_text(request)) == (False, ('[{"content":"\ufffd"}]', 0))

@@ -145,7 +145,7 @@ async def test_another_spelling_of_a_path_costs_the_same(http: aiohttp.ClientSes
     assert row["hold_nano"] >= row["charge_nano"]
 
 
-@pytest.mark.parametrize("usage", [{}, {"total_tokens": 15}, {"prompt_tokens": "\ud800"}])
+@pytest.mark.parametrize("usage", [{}, {"total_tokens": 15}, {"prompt_tokens": "\ud800"}, {"prompt_tokens": 9, "completion_tokens": None}])
 async def test_usage_that_says_nothing_is_no_usage(http: aiohttp.ClientSession, edge: Edge, usage: dict[str, Any]) -> None:
     edge.provider.says(json.dumps(WHOLE | {"usage": usage}).encode().replace(b'"\\ud800"', b'"no"'))
     status, headers, _ = await ask(http)
@@ -197,6 +197,64 @@ async def test_every_prompt_of_a_list_is_held_for(http: aiohttp.ClientSession, e
             assert response.status == 200
         holds.append(int((await edge.row(response.headers["x-request-id"]))["hold_nano"]) // 10_000_000)
     assert holds == [1, 3, 2, 1]
+
+
+@pytest.mark.parametrize(("input_tokens", "counts_later"), [(10, False), (10, True), (0, False)])
+async def test_a_client_that_leaves_pays_what_was_sent_since_the_usage_was_told(
+    http: aiohttp.ClientSession, edge: Edge, input_tokens: int, counts_later: bool
+) -> None:
+    """Some providers report usage with each piece, some with the first one, where nothing is written yet; some say zero until the end."""
+    chunk = {"choices": [{"index": 0, "delta": {"content": "word " * 200}}]}
+    first, last = ({"prompt_tokens": input_tokens, "completion_tokens": output} for output in (0, 7))
+    events = [{"choices": [], "usage": first}, chunk | ({"usage": last} if counts_later else {})]
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+    sent = head + b"".join(b"data: %s\n\n" % json.dumps(event).encode() for event in events)
+
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(sent)
+        connection.recv(1)  # until the gateway has left, too
+
+    edge.provider.answer = answer
+    async with http.post("/ai/v1/chat/completions", json={"model": "m", "prompt": "hi", "stream": True}) as response:
+        assert b"word" in await response.content.readuntil(b"\n\n")
+        response.close()
+    row = await edge.row(response.headers["x-request-id"])
+    assert (row["outcome"], row["uncached_input"], row["estimated"]) == ("cancelled", input_tokens or 1, not counts_later)
+    assert row["output"] == 7 if counts_later else row["output"] >= 200
+
+
+async def test_what_hides_from_the_count_is_paid_and_held_for(http: aiohttp.ClientSession, edge: Edge) -> None:
+    edge.provider.says(json.dumps({name: value for name, value in WHOLE.items() if name != "usage"}).encode())
+    words = "word " * 2000
+    for path, fields in (
+        ("/chat/completions", {"messages": [{"role": "user", "type": "file", "content": words}]}),
+        ("/completions", {"prompt": "image", "suffix": words}),
+    ):
+        async with http.post("/ai/v1" + path, json={"model": "m", "max_tokens": 5, **fields}) as response:
+            assert response.status == 200
+        row = await edge.row(response.headers["x-request-id"])
+        assert (row["estimated"], 2000 <= row["uncached_input"] < 2010) == (1, True)
+        assert row["hold_nano"] >= 2000 * 2500
+
+
+async def test_tokens_are_held_for_on_every_path_where_they_are_charged(http: aiohttp.ClientSession, edge: Edge) -> None:
+    answer = {"created": 1, "data": [], "usage": {"input_tokens": 100, "output_tokens": 2000}}
+    edge.provider.says(json.dumps(answer).encode())
+    body = b'{"model":"both","prompt":"a cat","n":2,"max_tokens":1}'
+    async with http.post("/ai/v1/images/generations", data=body) as response:
+        assert response.status == 200
+    row = await edge.row(response.headers["x-request-id"])
+    assert row["charge_nano"] == 40_000_000 + 100 * 2500 + 2000 * 10_000
+    assert row["hold_nano"] == 40_000_000 + len(body) * 2500 + 2 * 4096 * 10_000
+    form = aiohttp.FormData({"model": "both", "prompt": "a cat"})
+    form.add_field("image", bytes(50_000), filename="cat.png", content_type="image/png")
+    async with (
+        aiohttp.ClientSession(edge.appliance.url) as plain,
+        plain.post("/ai/v1/images/edits", data=form, headers={"authorization": HEADERS["authorization"]}) as response,
+    ):
+        assert response.status == 200
+    row = await edge.row(response.headers["x-request-id"])
+    assert row["hold_nano"] == 40_000_000 + (len("botha cat") + 16_384) * 2500 + 4096 * 10_000
 
 
 async def test_a_text_that_takes_too_long_to_count_is_held_for_byte_by_byte(http: aiohttp.ClientSession, edge: Edge) -> None:
@@ -479,6 +537,10 @@ async def test_an_answer_that_cuts_an_emoji_in_two_is_an_answer(http: aiohttp.Cl
     assert "\\ud83d" in text
     row = await edge.row(headers["x-request-id"])
     assert (row["outcome"], row["finish_reason"], row["charge_nano"]) == ("complete", "stop", 10 * 2500 + 5 * 10_000)
+    edge.provider.says(answer.replace(b'"usage"', b'"used"'))
+    _, headers, _ = await ask(http, stream=stream)
+    row = await edge.row(headers["x-request-id"])
+    assert (row["estimated"], 1 <= row["output"] <= 3) == (1, True)
 
 
 async def test_an_error_in_a_stream_that_nobody_asked_for_is_a_502(http: aiohttp.ClientSession, edge: Edge) -> None:

@@ -462,7 +462,7 @@ async def test_other_paths_pass(http: aiohttp.ClientSession, served: Served) -> 
         assert response.status == 200
         assert (await response.json())["data"]
         row = await row_of(served, response.headers["x-request-id"])
-        assert (row["charge_nano"], row["operation"]) == (40_000_000, "other")
+        assert (row["charge_nano"], row["hold_nano"], row["operation"]) == (40_000_000, 40_000_000, "other")
     form = aiohttp.FormData({"model": "free"})
     form.add_field("file", b"RIFF....", filename="speech.wav", content_type="audio/wav")
     async with (

@@ -20,6 +20,7 @@ from dwctl.dialects.answers import (
 from dwctl.dialects.anthropic import blocks, errors, usage
 from dwctl.dialects.json_text import encode
 from dwctl.dialects.streams import SseParser
+from dwctl.dialects.usage import count
 
 
 class _Block:
@@ -77,9 +78,9 @@ class Parser(SseParser):
         return [Started(id, model, usage.read(counted), usage.tier_of(counted))]
 
     def _count(self, counted: Any) -> dict[str, Any]:
-        """The usage so far: counts are cumulative, and what is not repeated stands."""
+        """The usage so far."""
         if isinstance(counted, dict):
-            self._usage |= {name: value for name, value in counted.items() if value is not None}
+            self._usage = usage.grown(self._usage, counted)
         return self._usage
 
     def _begin(self, index: int, start: dict[str, Any]) -> list[Event]:
@@ -143,7 +144,8 @@ class Parser(SseParser):
             sequence = delta.get("stop_sequence")
             events.append(Finished(blocks.STOPS.get(reason, "stop"), 0, sequence if isinstance(sequence, str) else None))
         if isinstance(counted, dict) and (read := usage.read(self._count(counted))) is not None:
-            events.append(Counted(read, encode(self._usage)))
+            whole = count(counted.get("output_tokens")) is not None  # else the output would be that of the start
+            events += [Counted(read, encode(self._usage))] if whole else []
         return events
 
     def _fail(self, data: dict[str, Any]) -> list[Event]:

@@ -4,35 +4,54 @@ from typing import Any
 
 from dwctl.dialects.answers import Counted
 from dwctl.dialects.json_text import encode
-from dwctl.dialects.openai_usage import MAX_TOKENS
-from dwctl.dialects.usage import Usage
+from dwctl.dialects.usage import Usage, count
 
 _TIERS = {"default": "standard", "priority": "priority", "batch": "batch"}
 """The service tiers, from OpenAI's words to Anthropic's."""
 
 
-def _count(value: Any) -> int:
-    return min(max(value, 0), MAX_TOKENS) if isinstance(value, int) and not isinstance(value, bool) else 0
-
-
 def read(usage: Any) -> Usage | None:
-    """None if it is not an object that counts input or output."""
+    """None if it is not an object that counts input or output, or has a count that is none."""
     if not isinstance(usage, dict) or ("input_tokens" not in usage and "output_tokens" not in usage):
         return None
-    by_ttl = usage.get("cache_creation")
-    long = _count(by_ttl.get("ephemeral_1h_input_tokens")) if isinstance(by_ttl, dict) else 0
-    short = _count(by_ttl.get("ephemeral_5m_input_tokens")) if isinstance(by_ttl, dict) else 0
-    written = max(_count(usage.get("cache_creation_input_tokens")), short + long)
-    details = usage.get("output_tokens_details")
-    output = _count(usage.get("output_tokens"))
+    uncached, output = count(usage.get("input_tokens", 0)), count(usage.get("output_tokens", 0))
+    cached, written = (count(usage.get(name) or 0) for name in ("cache_read_input_tokens", "cache_creation_input_tokens"))
+    if uncached is None or output is None or cached is None or written is None:
+        return None
+    by_ttl, details = usage.get("cache_creation"), usage.get("output_tokens_details")
+    long, short = (_part(by_ttl, f"ephemeral_{lifetime}_input_tokens") for lifetime in ("1h", "5m"))
+    written = max(written, short + long)
     return Usage(
-        uncached_input=_count(usage.get("input_tokens")),
-        cache_read=_count(usage.get("cache_read_input_tokens")),
+        uncached_input=uncached,
+        cache_read=cached,
         cache_write_5m=written - long,
         cache_write_1h=long,
         output=output,
-        reasoning=min(_count(details.get("thinking_tokens")), output) if isinstance(details, dict) else 0,
+        reasoning=min(_part(details, "thinking_tokens"), output),
     )
+
+
+def _part(details: Any, name: str) -> int:
+    """A count of the details; 0 if it is not there or cannot be read."""
+    return (count(details.get(name)) or 0) if isinstance(details, dict) else 0
+
+
+def grown(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """What a stream has counted by now. Counts only grow, and what is not repeated stands; some servers repeat theirs as zeros."""
+    usage = dict(before)
+    for name, said in now.items():
+        old = before.get(name)
+        if isinstance(old, dict) and isinstance(said, dict):
+            usage[name] = old | {inner: _larger(old.get(inner), value) for inner, value in said.items()}
+        else:
+            usage[name] = _larger(old, said)
+    return usage
+
+
+def _larger(before: Any, now: Any) -> Any:
+    if now is None:
+        return before
+    return max(before, now) if count(before) is not None and count(now) is not None else now
 
 
 def read_usage(body: dict[str, Any]) -> Counted | None:

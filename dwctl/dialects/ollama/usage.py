@@ -7,22 +7,15 @@ from dwctl.dialects.json_text import encode
 from dwctl.dialects.openai_usage import normalise
 from dwctl.dialects.usage import Usage
 
-_COUNTS = ("prompt_eval_count", "prompt_eval_cached_count", "eval_count")
+_NAMES = {"prompt_eval_count": "prompt_tokens", "prompt_eval_cached_count": "cached_tokens", "eval_count": "completion_tokens"}
+"""In the words that `normalise` knows."""
 
 
 def read_usage(body: dict[str, Any]) -> Counted | None:
-    """The usage of a final line or a whole answer; None if it counts neither input nor output. A count of zero may be left out."""
-    said = {name: body[name] for name in _COUNTS if body.get(name) is not None}
-    if not said:
-        return None
-    usage = normalise(
-        {
-            "prompt_tokens": said.get("prompt_eval_count"),
-            "prompt_tokens_details": {"cached_tokens": said.get("prompt_eval_cached_count")},
-            "completion_tokens": said.get("eval_count"),
-        }
-    )
-    return Counted(usage, encode(said))
+    """The usage of a final line or a whole answer; None if it does not say what was used. A count of zero may be left out."""
+    said = {name: body[name] for name in _NAMES if name in body}
+    usage = normalise({_NAMES[name]: value for name, value in said.items()})
+    return None if usage is None else Counted(usage, encode(said))
 
 
 def written(usage: Usage | None) -> dict[str, int]:

@@ -154,3 +154,16 @@ def test_it_is_a_codec() -> None:
 
 def test_counts() -> None:
     MessageTokensCount.model_validate(anthropic.render_count(7), strict=True)
+
+
+@pytest.mark.parametrize(
+    ("usage", "counted"),
+    [
+        ({"input_tokens": 9, "output_tokens": 20.0, "cache_read_input_tokens": None}, Usage(9, output=20)),
+        ({"input_tokens": 9, "output_tokens": None}, None),
+        ({"input_tokens": 10**30, "output_tokens": 1}, None),
+        ({"input_tokens": 9, "output_tokens": 1, "cache_read_input_tokens": -5}, None),
+    ],
+)
+def test_usage_with_a_count_that_is_none_is_no_usage(usage: dict[str, Any], counted: Usage | None) -> None:
+    assert anthropic.parse_response(RECORDED | {"usage": usage}).usage == counted

@@ -203,6 +203,20 @@ def test_what_is_not_of_the_dialect(data: bytes) -> None:
         read(data)
 
 
+def test_zeros_at_the_end_take_nothing_back() -> None:
+    by_ttl = {"ephemeral_5m_input_tokens": 100, "ephemeral_1h_input_tokens": 400}
+    first = start(input_tokens=1000, cache_creation_input_tokens=500, cache_creation=by_ttl)
+    zeros = {"input_tokens": 0, "cache_creation_input_tokens": 0, "cache_creation": dict.fromkeys(by_ttl, 0), "output_tokens": 20.0}
+    events = read(wire(first, *block(0, TEXT, {"type": "text_delta", "text": "x"}), *end("end_turn", usage=zeros)))
+    assert [event.usage for event in events if isinstance(event, Counted)] == [Usage(1000, 0, 100, 400, 20)]
+
+
+@pytest.mark.parametrize("usage", [{"output_tokens": None}, {"output_tokens": "9"}, {"output_tokens": -9}, {"input_tokens": 30}])
+def test_an_end_without_the_output_is_no_usage(usage: dict[str, Any]) -> None:
+    events = read(wire(start(), *block(0, TEXT, {"type": "text_delta", "text": "x"}), *end("end_turn", usage=usage)))
+    assert not [event for event in events if isinstance(event, Counted)]
+
+
 def test_usage_that_was_said_only_at_the_start_is_not_the_whole_count() -> None:
     events = read(wire(start(), *block(0, TEXT, {"type": "text_delta", "text": "x"}), *end("end_turn", usage=None)))
     assert not [event for event in events if isinstance(event, Counted)]

@@ -143,6 +143,14 @@ def test_an_old_server_s_last_line_has_no_message() -> None:
     assert read(f'{{{HEAD},"done":true,"eval_count":3}}'.encode())[-2:] == [Counted(Usage(output=3), b'{"eval_count":3}'), Ended()]
 
 
+@pytest.mark.parametrize(
+    "counts",
+    ['"prompt_eval_count":"30","eval_count":null', '"prompt_eval_count":30,"eval_count":null', '"prompt_eval_count":-3,"eval_count":3'],
+)
+def test_counts_that_are_none_are_no_usage(counts: str) -> None:
+    assert read(line('"content":"Hi"', f'"done":true,{counts}').encode())[-2:] == [Finished("stop"), Ended()]
+
+
 def test_logprobs_go_with_the_text_that_they_are_of() -> None:
     events = read(
         (
