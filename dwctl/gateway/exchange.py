@@ -286,9 +286,10 @@ class Exchange:
         if self.first_byte_at is None:
             self.first_byte_at = monotonic()
         self.response_bytes += len(data)
+        # First, so that the provider is not blamed for the time in which the tokenizer is loaded.
+        self.enter_phase("client_write", self.gateway.config.timeouts.client_write)
         await prepare(self)
         settle(self)
-        self.enter_phase("client_write", self.gateway.config.timeouts.client_write)
         if self.gateway.waits_for_sync:
             await self.gateway.ledger.synced()
         await self.sink.send(data, last=True)

@@ -155,8 +155,8 @@ def _is_billed(exchange: "Exchange") -> bool:
         return False
     stream = exchange.stream
     reported = exchange.usage or (stream.beforehand if stream is not None else None)
-    if reported is not None:
-        return reported.total > 0
+    if reported is not None and reported.total > 0:
+        return True
     if exchange.outcome not in ("cancelled", "interrupted"):
         return False
     if stream is None or exchange.operation == "other":
