@@ -29,6 +29,7 @@ LONGEST = 100 * 365 * UNITS["d"]
 SIZES = {"": 1, "b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "kib": 1024, "mib": 1024**2, "gib": 1024**3}
 WORDS = {"duration": "a duration such as 30s", "size": "a size such as 10MiB", "credits": "an amount such as 2.50", "path": "a path"}
 POSTGRESQL = ("postgres://", "postgresql://")
+SHORTEST_SECRET_KEY = 16
 TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 """Names of cookies (RFC 6265, 4.1.1)."""
 TRUE, FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
@@ -102,15 +103,24 @@ def explain(path: str | os.PathLike[str] | None, environ: Mapping[str, str], ove
 
 
 def secret_key(config: Config) -> str | None:
-    """The text that credentials are sealed with: ``secret_key``, or what ``secret_key_file`` holds. Raises ConfigurationError."""
-    if config.secret_key_file is None:
-        return config.secret_key
-    try:
-        text = config.secret_key_file.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"`secret_key_file` names {config.secret_key_file}, which cannot be read") from error
-    if not text:
-        raise ConfigurationError(f"`secret_key_file` names {config.secret_key_file}, which is empty")
+    """The text that credentials are sealed with: ``secret_key``, or what ``secret_key_file`` holds. None: a file in ``data_dir``.
+
+    Raises ConfigurationError for a text that is missing or too short.
+    """
+    text, name = config.secret_key, "`secret_key`"
+    if config.secret_key_file is not None:
+        name = f"`secret_key_file` names {config.secret_key_file}, which"
+        try:
+            text = config.secret_key_file.read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"{name} cannot be read") from error
+        if not text:
+            raise ConfigurationError(f"{name} is empty")
+    if text is None and (config.database.url or "").startswith(POSTGRESQL):
+        # Nodes share it; a file would be one node's own.
+        raise ConfigurationError("secret_key (or secret_key_file) is needed with PostgreSQL: stored credentials are sealed with it")
+    if text is not None and len(text) < SHORTEST_SECRET_KEY:
+        raise ConfigurationError(f"{name} must have at least {SHORTEST_SECRET_KEY} characters")
     return text
 
 
