@@ -176,17 +176,22 @@ def apply(document: Path, file: str | None, data_dir: str | None, database_url: 
 
     Endpoints, models, groups, users, keys, prices and grants become what FILE says; what it does not name stays. Applying
     the same file again changes nothing. A running server picks the changes up within a second. The secret of a key that
-    had to be made is printed, once.
+    had to be made is printed, once, and so is where all this is. Without a database one is made.
     """
     config = _load(file, {"data_dir": data_dir, "database.url": database_url})
     from dwctl.operations.apply import Report, apply
+    from dwctl.store.store import database_name, database_path
 
     async def work() -> Report:
         async with _Parts(config) as parts:
             return await apply(parts, document)
 
+    url, folder = config.database.url, config.data_dir
     with _store_failures():
+        path = database_path(url, folder)
+        new = path is not None and not path.exists()
         report = asyncio.run(work())
+    click.echo(f"{'A new database was made' if new else 'Applied to the database'}: {database_name(url, folder)}")
     for line in report.lines():
         click.echo(line)
     for key in report.new_keys:
@@ -258,10 +263,14 @@ def reset_password(email: str | None, file: str | None, data_dir: str | None, da
     config = _load(file, {"data_dir": data_dir, "database.url": database_url})
     from dwctl.operations.sign_in import reset_password
     from dwctl.store import Store
+    from dwctl.store.store import database_path
 
     address = email or config.admin_email
 
     async def work() -> str:
+        path = database_path(config.database.url, config.data_dir)
+        if path is not None and not path.exists():
+            raise Failure(f"there is no database at {path.absolute()}: name the server's with --config, --data-dir or --database-url")
         store = await Store.open(config.database.url, config.data_dir, direct_url=config.database.direct_url)
         try:
             return await reset_password(store, address, config)

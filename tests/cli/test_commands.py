@@ -126,7 +126,9 @@ def test_apply_then_apply_again_then_serve(tmp_path: Path) -> None:
     secret = re.search(r"^key 'made' of dev@example.com: (sk-\S+)$", first.stdout, re.MULTILINE)
     assert secret, first.stdout
     assert KEY not in first.stdout + first.stderr
+    assert first.stdout.startswith(f"A new database was made: {appliance.data_dir / 'dwctl.db'}\n")
     again = appliance.command("apply", str(tmp_path / "setup.yaml"))
+    assert again.stdout.startswith(f"Applied to the database: {appliance.data_dir / 'dwctl.db'}\n")
     assert "Nothing had to be changed." in again.stdout
     assert "sk-" not in again.stdout
     try:
@@ -154,6 +156,16 @@ def test_reset_password(tmp_path: Path) -> None:
         assert re.fullmatch(rf"The password of {ADMIN_EMAIL} is now \S{{12,}}\n", done.stdout)
         nobody = appliance.command("admin", "reset-password", "--email", "nobody@example.com", check=False)
         assert (nobody.returncode, nobody.stderr) == (1, "Error: no account has the address nobody@example.com\n")
+        system = appliance.command("admin", "reset-password", "--email", "system@internal", check=False)
+        assert (system.returncode, system.stdout, system.stderr) == (1, "", "Error: The system user is protected\n")
         assert appliance.stop() == 0
     finally:
         appliance.close()
+
+
+def test_reset_password_in_the_wrong_folder_makes_nothing(tmp_path: Path) -> None:
+    done = run(tmp_path, "admin", "reset-password", "--email", "ada@example.com")
+    assert done.returncode == 1
+    assert f"there is no database at {tmp_path}/dwctl-data/dwctl.db" in done.stderr
+    assert "--data-dir" in done.stderr
+    assert list(tmp_path.iterdir()) == []
