@@ -12,7 +12,7 @@ import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 import yaml
@@ -32,6 +32,9 @@ POSTGRESQL = ("postgres://", "postgresql://")
 SHORTEST_SECRET_KEY = 16
 TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 """Names of cookies (RFC 6265, 4.1.1)."""
+HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
+"""Names of hosts (RFC 1123, 2.1), with the underscore that some have."""
+CURRENCY = re.compile(r"[A-Z]{3}")
 TRUE, FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
 
 
@@ -278,6 +281,8 @@ def _parse(key: Key, given: str | list[str]) -> Any:
         if given.lower() not in TRUE | FALSE:
             raise ValueError("is neither true nor false")
         return given.lower() in TRUE
+    if get_origin(key.type) is Literal and given not in get_args(key.type):
+        raise ValueError(f"is not one of {', '.join(get_args(key.type))}")
     if key.type is int or key.type is float:
         try:
             return key.type(given)
@@ -347,6 +352,14 @@ def _value_at(config: Config, path: str) -> Any:
     return value
 
 
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _check(config: Config, origins: Mapping[str, str]) -> None:
     """Rules between keys. Raises ConfigurationError."""
 
@@ -355,6 +368,8 @@ def _check(config: Config, origins: Mapping[str, str]) -> None:
         raise ConfigurationError(f"{place}: `{path}` {said}")
 
     auth, tls, journal = config.auth, config.tls, config.journal
+    if not HOST.fullmatch(config.host) and not _is_address(config.host):
+        refuse("host", f"{config.host!r} is neither an IP address nor the name of a host; the port stands in `port`")
     if config.port > 65535:
         refuse("port", "is above 65535")
     if auth.proxy_header.enabled and not config.trusted_proxies:
@@ -391,6 +406,8 @@ def _check(config: Config, origins: Mapping[str, str]) -> None:
         refuse("auth.native.session.cookie_name", "can have letters, digits and !#$%&'*+-.^_`|~ alone")
     if journal.max_bytes < 2 * journal.segment_bytes:
         refuse("journal.max_bytes", "must have room for two files of `journal.segment_bytes`", "journal.segment_bytes")
+    if not CURRENCY.fullmatch(config.billing.currency):
+        refuse("billing.currency", f"{config.billing.currency!r} is not a currency's code of three capital letters, such as EUR")
     for role in auth.default_user_roles:
         if role not in ROLES:
             refuse("auth.default_user_roles", f"has {role!r}, which is not one of {', '.join(ROLES)}")

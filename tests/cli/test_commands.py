@@ -70,6 +70,19 @@ def test_check_config_says_where_each_value_comes_from(tmp_path: Path) -> None:
     assert done.stdout.endswith("The configuration is right (dwctl.yaml).\n")
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"DWCTL_SECRET_KEY": "short"}, "at least 16 characters"),
+        ({"DATABASE_URL": "postgres://h/d"}, "secret_key (or secret_key_file) is needed"),
+        ({"DWCTL_TLS__CERTIFICATE": "/dev/null", "DWCTL_TLS__KEY": "/dev/null"}, "`tls.certificate` names /dev/null"),
+    ],
+)
+def test_check_config_looks_at_keys_and_certificates(tmp_path: Path, settings: dict[str, str], said: str) -> None:
+    done = run(tmp_path, "check-config", **settings)
+    assert (done.returncode, done.stdout, said in done.stderr) == (2, "", True), done.stderr
+
+
 def test_a_wrong_key_stops_check_and_serve_alike(tmp_path: Path) -> None:
     (tmp_path / "other.yaml").write_text("host: 127.0.0.1\nprot: 4000\n")
     for arguments in (["check-config", "-f", "other.yaml"], ["serve", "--config", "other.yaml"], ["serve"]):
