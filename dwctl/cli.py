@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 the command failed; 2 wrong usage or configuration (click'
 import asyncio
 import gc
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -175,17 +176,22 @@ def apply(document: Path, file: str | None, data_dir: str | None, database_url: 
 
     Endpoints, models, groups, users, keys, prices and grants become what FILE says; what it does not name stays. Applying
     the same file again changes nothing. A running server picks the changes up within a second. The secret of a key that
-    had to be made is printed, once.
+    had to be made is printed, once, and so is where all this is. Without a database one is made.
     """
     config = _load(file, {"data_dir": data_dir, "database.url": database_url})
     from dwctl.operations.apply import Report, apply
+    from dwctl.store.store import database_name, database_path
 
     async def work() -> Report:
         async with _Parts(config) as parts:
             return await apply(parts, document)
 
+    url, folder = config.database.url, config.data_dir
     with _store_failures():
+        path = database_path(url, folder)
+        new = path is not None and not path.exists()
         report = asyncio.run(work())
+    click.echo(f"{'A new database was made' if new else 'Applied to the database'}: {database_name(url, folder)}")
     for line in report.lines():
         click.echo(line)
     for key in report.new_keys:
@@ -206,9 +212,10 @@ class _Parts:
         from dwctl.store import Store
         from dwctl.store.sealer import open_sealer
 
+        key = secret_key(self.config)
         self.store = await Store.open(self.config.database.url, self.config.data_dir, direct_url=self.config.database.direct_url)
         try:
-            self.sealer = await open_sealer(self.store, self.config.data_dir, secret_key(self.config))
+            self.sealer = await open_sealer(self.store, self.config.data_dir, key)
         except BaseException:
             await self.store.close()
             raise
@@ -257,10 +264,14 @@ def reset_password(email: str | None, file: str | None, data_dir: str | None, da
     config = _load(file, {"data_dir": data_dir, "database.url": database_url})
     from dwctl.operations.sign_in import reset_password
     from dwctl.store import Store
+    from dwctl.store.store import database_path
 
     address = email or config.admin_email
 
     async def work() -> str:
+        path = database_path(config.database.url, config.data_dir)
+        if path is not None and not path.exists():
+            raise Failure(f"there is no database at {path.absolute()}: name the server's with --config, --data-dir or --database-url")
         store = await Store.open(config.database.url, config.data_dir, direct_url=config.database.direct_url)
         try:
             return await reset_password(store, address, config)
@@ -288,6 +299,7 @@ def check_config(file: str | None, data_dir: str | None, database_url: str | Non
         found = config.find(file, os.environ)
         explained = config.explain(found, os.environ, {"data_dir": data_dir, "database.url": database_url})
         config.secret_key(explained.config)
+        config.tls_context(explained.config)
     if show:
         rows = list(explained.lines())
         width = max(len(path) for path, _, _ in rows)
@@ -310,6 +322,11 @@ def _passphrase(file: Path | None, *, confirm: bool) -> str:
     return str(click.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm))
 
 
+def _end_in_order() -> None:
+    """On SIGTERM, too, what was begun is undone and nothing is left behind."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+
+
 passphrase_file = click.option(
     "--passphrase-file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -329,12 +346,14 @@ def backup(target: Path, file: str | None, data_dir: str | None, database_url: s
     is saved with pg_dump: the line to run is printed.
     """
     config = _load(file, {"data_dir": data_dir, "database.url": database_url})
+    from dwctl.config import secret_key
     from dwctl.store.backup import BackupError, backup
 
     phrase = _passphrase(passphrase_file, confirm=True)
+    _end_in_order()
     with _store_failures():
         try:
-            notes = asyncio.run(backup(config.database.url, config.data_dir, target, phrase))
+            notes = backup(config.database.url, config.data_dir, target, phrase, secret_key=secret_key(config))
         except BackupError as error:
             raise Failure(str(error)) from error
     click.echo("\n".join([f"Wrote {target} ({target.stat().st_size:,} bytes).", *notes]))
@@ -343,22 +362,24 @@ def backup(target: Path, file: str | None, data_dir: str | None, database_url: s
 @program.command()
 @which_data
 @passphrase_file
-@click.option("--replace", is_flag=True, help="Replace what the data folder holds. Without it a folder in use is refused.")
+@click.option("--replace", is_flag=True, help="Replace what the data folder holds of dwctl's. Without it a folder in use is refused.")
 @click.argument("source", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def restore(
     source: Path, file: str | None, data_dir: str | None, database_url: str | None, passphrase_file: Path | None, replace: bool
 ) -> None:
     """Bring back what `backup` saved, into an empty data folder.
 
+    The database goes where the configuration has it. With --replace, files that are not dwctl's stay in the folder.
     Requests that the backup's journal holds and its database did not yet are added at the next start, each once.
     """
     config = _load(file, {"data_dir": data_dir, "database.url": database_url})
     from dwctl.store.backup import BackupError, restore
 
     phrase = _passphrase(passphrase_file, confirm=False)
+    _end_in_order()
     with _store_failures():
         try:
-            notes = asyncio.run(restore(source, config.data_dir, phrase, replace=replace))
+            notes = restore(source, config.data_dir, phrase, url=config.database.url, replace=replace)
         except BackupError as error:
             raise Failure(str(error)) from error
     click.echo("\n".join([f"Restored {source} into {config.data_dir}.", *notes]))

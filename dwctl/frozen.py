@@ -16,7 +16,8 @@ import sys
 import time
 from pathlib import Path
 
-MARKER = "dwctl.unpacked"
+MARKER = ".dwctl.unpacked"
+"""It is unpacked first."""
 YOUNG = 120.0
 PR_SET_PDEATHSIG = 1
 

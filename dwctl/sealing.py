@@ -22,7 +22,6 @@ _VERSION = b"\x01"
 _ID_BYTES = 8
 _NONCE_BYTES = 12
 _HEADER_BYTES = 1 + _ID_BYTES
-_SHORTEST_SECRET_KEY = 16
 
 
 class SealingError(Exception):
@@ -94,18 +93,17 @@ class Sealer:
             raise SealingError("the sealed secret was changed") from error
 
 
-def load_sealer(data_dir: Path, secret_key: str | None) -> Sealer:
-    """The installation's sealer: from ``secret_key`` if given, else from ``sealing.key``, which is made if it is missing.
+def load_sealer(data_dir: Path, secret_key: str | None, *, make: bool = True) -> Sealer:
+    """The installation's sealer: from ``secret_key`` if given, else from ``sealing.key``, which is made if it is missing and ``make``.
 
-    Raises ConfigurationError for a key that is too short, a damaged file, or one that others may read.
+    Raises ConfigurationError for a file that is missing or damaged, or that others may read.
     """
     if secret_key is not None:
-        if len(secret_key) < _SHORTEST_SECRET_KEY:
-            raise ConfigurationError(f"secret_key must have at least {_SHORTEST_SECRET_KEY} characters")
         return Sealer(_derived(secret_key.encode(), b"dwctl sealing key", 32))
     path = data_dir / KEY_FILE
     try:
-        _make_key(data_dir, path)
+        if make:
+            _make_key(data_dir, path)
         mode = path.stat().st_mode & 0o777
         if mode & 0o077:
             raise ConfigurationError(f"{path} may be read by others (mode {mode:04o}): run chmod 600 {path}")

@@ -10,7 +10,6 @@ import gc
 import os
 import signal
 import socket
-import ssl
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -33,7 +32,7 @@ from dwctl import api, doorway, ids, web
 from dwctl.accounts.principals import Keyring
 from dwctl.api import health, inference
 from dwctl.clock import MICROSECONDS, now_us
-from dwctl.config import Config, secret_key
+from dwctl.config import Config, secret_key, tls_context
 from dwctl.demo import Demo
 from dwctl.errors import ConfigurationError, GatewayError, internal_error
 from dwctl.gateway import Gateway, InsideCall, measure
@@ -157,19 +156,6 @@ def _listen(config: Config) -> socket.socket:
         return listener
     except OSError as error:
         raise ConfigurationError(f"cannot listen on {config.host} port {config.port}: {error.strerror}") from None
-
-
-def _tls(config: Config) -> ssl.SSLContext | None:
-    if config.tls.certificate is None and config.tls.key is None:
-        return None
-    if config.tls.certificate is None or config.tls.key is None:
-        raise ConfigurationError("tls.certificate and tls.key belong together: give both, or neither")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(config.tls.certificate, config.tls.key)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(f"tls: {error}") from None
-    return context
 
 
 async def build_services(config: Config, store: Store, *, node: str, origins: Mapping[str, str]) -> tuple[Services, Gateway]:
@@ -300,7 +286,7 @@ async def _serve(config: Config, origins: Mapping[str, str], demo: bool, copy: b
 async def _serve_in(
     directory: DataDirectory, config: Config, origins: Mapping[str, str], demo: bool, copy: bool, stop: asyncio.Event
 ) -> None:
-    tls = _tls(config)
+    tls = tls_context(config)
     listener = _listen(config)
     database = config.database
     store = await Store.open(database.url, config.data_dir, direct_url=database.direct_url, wait=DATABASE_WAIT_SECONDS, copy=copy)

@@ -6,5 +6,20 @@ came from. A key that does not exist stops the program and names its file, its l
 
 from dwctl.config.loading import Explained, explain, find, load, secret_key
 from dwctl.config.schema import ROLES, BodyMode, Config, Key, Role, is_email, keys
+from dwctl.config.tls import tls_context
 
-__all__ = ["ROLES", "BodyMode", "Config", "Explained", "Key", "Role", "explain", "find", "is_email", "keys", "load", "secret_key"]
+__all__ = [
+    "ROLES",
+    "BodyMode",
+    "Config",
+    "Explained",
+    "Key",
+    "Role",
+    "explain",
+    "find",
+    "is_email",
+    "keys",
+    "load",
+    "secret_key",
+    "tls_context",
+]

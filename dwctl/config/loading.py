@@ -12,7 +12,7 @@ import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 import yaml
@@ -29,8 +29,12 @@ LONGEST = 100 * 365 * UNITS["d"]
 SIZES = {"": 1, "b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "kib": 1024, "mib": 1024**2, "gib": 1024**3}
 WORDS = {"duration": "a duration such as 30s", "size": "a size such as 10MiB", "credits": "an amount such as 2.50", "path": "a path"}
 POSTGRESQL = ("postgres://", "postgresql://")
+SHORTEST_SECRET_KEY = 16
 TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 """Names of cookies (RFC 6265, 4.1.1)."""
+HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
+"""Names of hosts (RFC 1123, 2.1), with the underscore that some have."""
+CURRENCY = re.compile(r"[A-Z]{3}")
 TRUE, FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
 
 
@@ -102,15 +106,24 @@ def explain(path: str | os.PathLike[str] | None, environ: Mapping[str, str], ove
 
 
 def secret_key(config: Config) -> str | None:
-    """The text that credentials are sealed with: ``secret_key``, or what ``secret_key_file`` holds. Raises ConfigurationError."""
-    if config.secret_key_file is None:
-        return config.secret_key
-    try:
-        text = config.secret_key_file.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"`secret_key_file` names {config.secret_key_file}, which cannot be read") from error
-    if not text:
-        raise ConfigurationError(f"`secret_key_file` names {config.secret_key_file}, which is empty")
+    """The text that credentials are sealed with: ``secret_key``, or what ``secret_key_file`` holds. None: a file in ``data_dir``.
+
+    Raises ConfigurationError for a text that is missing or too short.
+    """
+    text, name = config.secret_key, "`secret_key`"
+    if config.secret_key_file is not None:
+        name = f"`secret_key_file` names {config.secret_key_file}, which"
+        try:
+            text = config.secret_key_file.read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"{name} cannot be read") from error
+        if not text:
+            raise ConfigurationError(f"{name} is empty")
+    if text is None and (config.database.url or "").startswith(POSTGRESQL):
+        # Nodes share it; a file would be one node's own.
+        raise ConfigurationError("secret_key (or secret_key_file) is needed with PostgreSQL: stored credentials are sealed with it")
+    if text is not None and len(text) < SHORTEST_SECRET_KEY:
+        raise ConfigurationError(f"{name} must have at least {SHORTEST_SECRET_KEY} characters")
     return text
 
 
@@ -268,6 +281,8 @@ def _parse(key: Key, given: str | list[str]) -> Any:
         if given.lower() not in TRUE | FALSE:
             raise ValueError("is neither true nor false")
         return given.lower() in TRUE
+    if get_origin(key.type) is Literal and given not in get_args(key.type):
+        raise ValueError(f"is not one of {', '.join(get_args(key.type))}")
     if key.type is int or key.type is float:
         try:
             return key.type(given)
@@ -337,6 +352,14 @@ def _value_at(config: Config, path: str) -> Any:
     return value
 
 
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _check(config: Config, origins: Mapping[str, str]) -> None:
     """Rules between keys. Raises ConfigurationError."""
 
@@ -345,6 +368,8 @@ def _check(config: Config, origins: Mapping[str, str]) -> None:
         raise ConfigurationError(f"{place}: `{path}` {said}")
 
     auth, tls, journal = config.auth, config.tls, config.journal
+    if not HOST.fullmatch(config.host) and not _is_address(config.host):
+        refuse("host", f"{config.host!r} is neither an IP address nor the name of a host; the port stands in `port`")
     if config.port > 65535:
         refuse("port", "is above 65535")
     if auth.proxy_header.enabled and not config.trusted_proxies:
@@ -381,6 +406,8 @@ def _check(config: Config, origins: Mapping[str, str]) -> None:
         refuse("auth.native.session.cookie_name", "can have letters, digits and !#$%&'*+-.^_`|~ alone")
     if journal.max_bytes < 2 * journal.segment_bytes:
         refuse("journal.max_bytes", "must have room for two files of `journal.segment_bytes`", "journal.segment_bytes")
+    if not CURRENCY.fullmatch(config.billing.currency):
+        refuse("billing.currency", f"{config.billing.currency!r} is not a currency's code of three capital letters, such as EUR")
     for role in auth.default_user_roles:
         if role not in ROLES:
             refuse("auth.default_user_roles", f"has {role!r}, which is not one of {', '.join(ROLES)}")

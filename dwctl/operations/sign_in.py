@@ -155,7 +155,7 @@ async def change_password(services: Services, actor: Actor, current: str, new: s
 
 async def reset_password(store: Store, email: str, config: Config | None = None) -> str:
     """Give an account a new password, to be changed at the next sign-in, and end its sessions; the password.
-    Raises LookupError if no account has the address."""
+    Raises LookupError if no account has the address, GatewayError 403 if it is the system account's."""
     settings = config or Config()
     password = generate()
     fresh = await Passwords(settings.auth.native.password).hash(password)
@@ -164,7 +164,8 @@ async def reset_password(store: Store, email: str, config: Config | None = None)
         rows = await tx.fetch("SELECT id FROM users WHERE live_email = ?", (email.strip().lower(),))
         if not rows:
             raise LookupError(f"no account has the e-mail address {email.strip()}")
-        await _replace_password(tx, CLI, str(rows[0]["id"]), fresh)
+        row = await live_user(tx, str(rows[0]["id"]))
+        await _replace_password(tx, CLI, str(row.id), fresh)
 
     await store.write(write)
     return password

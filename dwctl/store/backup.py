@@ -12,7 +12,6 @@ Restoring replays nothing: the ledger does that at the next start, from the mark
 ``node_id``.
 """
 
-import asyncio
 import contextlib
 import fcntl
 import hashlib
@@ -38,6 +37,7 @@ from dwctl import clock
 from dwctl.errors import ConfigurationError
 from dwctl.sealing import KEY_FILE
 from dwctl.store.failures import StoreUnavailable
+from dwctl.store.sealer import FINGERPRINT, known_sealer
 from dwctl.store.store import DATABASE_FILE, database_path
 
 FORMAT = 1
@@ -52,8 +52,10 @@ _MEMBER = re.compile(rf"{re.escape(DATABASE_FILE)}|{NODE}|{re.escape(SEALED_KEY)
 _LINK_SECONDS = 0.02
 _SALT_BYTES = 16
 _NONCE_BYTES = 12
-_OURS = {"dwctl.db", "journal", "node_id", KEY_FILE}
-"""One of these is in every data directory."""
+_REPLACED = re.compile(rf"{JOURNAL}|{NODE}|{re.escape(KEY_FILE)}|demo\.key|bodies-\d{{8}}\.sqlite(-wal|-shm|-journal)?")
+"""What belongs to one database in a data directory, beside the database itself."""
+_SCRATCH = ".dwctl-"
+NEW, OLD = "new", "old"
 _BLOCK = 64 * 1024
 
 
@@ -61,10 +63,11 @@ class BackupError(ConfigurationError):
     """A backup cannot be made or used; the message says why and what to do."""
 
 
-async def backup(url: str | None, data_dir: Path, target: Path, passphrase: str) -> list[str]:
+def backup(url: str | None, data_dir: Path, target: Path, passphrase: str, *, secret_key: str | None = None) -> list[str]:
     """Write ``target``, also while a server runs; what the user has to know or do besides, a sentence each.
 
-    ``url`` as for ``Store.open``. Raises BackupError, ConfigurationError, StoreUnavailable; then there is no ``target``.
+    ``url`` as for ``Store.open``, ``secret_key`` as for ``open_sealer``. Raises BackupError, ConfigurationError (the sealing key
+    is missing, or another), StoreUnavailable; then there is no ``target``.
     """
     if not passphrase:
         raise BackupError("a passphrase is needed: it protects the sealing key in the backup")
@@ -74,7 +77,7 @@ async def backup(url: str | None, data_dir: Path, target: Path, passphrase: str)
         raise BackupError(f"{target} exists already")
     database = database_path(url, data_dir)
     try:
-        await asyncio.to_thread(_backup, database, data_dir, target, passphrase)
+        _backup(database, data_dir, target, passphrase, secret_key)
     except OSError as error:
         raise BackupError(f"the backup could not be written: {error}") from error
     notes = []
@@ -83,51 +86,90 @@ async def backup(url: str | None, data_dir: Path, target: Path, passphrase: str)
             "The database is not in this file. Before `dwctl backup`, with dwctl stopped, run: "
             "pg_dump --format=custom --file=dwctl.pgdump URL (of the server itself, not of a pooler)"
         )
-    if not (data_dir / KEY_FILE).exists():
+    if secret_key is not None:
         notes.append("The sealing key is not in this file, since it comes from secret_key or secret_key_file: keep that as well.")
     return notes
 
 
-async def restore(source: Path, data_dir: Path, passphrase: str, *, replace: bool = False) -> list[str]:
-    """Lay out ``data_dir`` as the backup has it; what the user has to know or do besides, a sentence each.
+def restore(source: Path, data_dir: Path, passphrase: str, *, url: str | None = None, replace: bool = False) -> list[str]:
+    """Lay out ``data_dir``, and the database of ``url``, as the backup has it; what the user has to know or do besides, a sentence each.
 
-    Refuses a data directory that holds anything, unless ``replace``, and always one that a server uses. A wrong passphrase
-    or a damaged file changes nothing. Raises BackupError.
+    Refuses a data directory that holds anything, unless ``replace``, and always one that a server uses. What is replaced is
+    dwctl's own; other files stay. A wrong passphrase or a damaged file changes nothing. Raises BackupError, ConfigurationError.
     """
+    database = database_path(url, data_dir)
     try:
-        included = await asyncio.to_thread(_restore, source, data_dir, passphrase, replace)
+        left = _restore(source, database, data_dir, passphrase, replace)
     except (OSError, tarfile.TarError) as error:
         raise BackupError(f"{source} could not be restored: {error}") from error
-    if DATABASE_FILE in included:
-        return []
-    return [
-        "The database was not in this file. Before the first start run: pg_restore --clean --if-exists --dbname=DATABASE_URL dwctl.pgdump"
-    ]
+    notes = []
+    if left:
+        notes.append(f"Left as it was in {data_dir}: {', '.join(left)}.")
+    if database is None:
+        notes.append(
+            "The database was not in this file. Before the first start run: "
+            "pg_restore --clean --if-exists --dbname=DATABASE_URL dwctl.pgdump"
+        )
+    return notes
 
 
-def _backup(database: Path | None, data_dir: Path, target: Path, passphrase: str) -> None:
+@contextlib.contextmanager
+def _scratch(parent: Path) -> Iterator[Path]:
+    """A private folder in ``parent`` for as long as this lasts. What commands that were killed have left there is removed first."""
+    for left in parent.glob(f"{_SCRATCH}*"):
+        with contextlib.suppress(OSError), _locked(left / LOCK):
+            _remove(left)
+    folder = Path(tempfile.mkdtemp(prefix=".new-", dir=parent))
+    try:
+        with _locked(folder / LOCK):
+            # It has this name only once it is locked, so that nobody takes it for one that was left.
+            folder = folder.rename(parent / f"{_SCRATCH}{folder.name.removeprefix('.new-')}")
+            yield folder
+    finally:
+        _remove(folder)
+
+
+def _remove(scratch: Path) -> None:
+    """Unless it is all that there is of the files that a restore was about to replace."""
+    old = scratch / OLD
+    if not old.is_dir() or not any(old.iterdir()):
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a file, which is made if need be. Raises BlockingIOError if somebody else holds it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _backup(database: Path | None, data_dir: Path, target: Path, passphrase: str, secret_key: str | None) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".backup-", dir=data_dir) as name, contextlib.ExitStack() as stack:
-        scratch = Path(name)
-        links = _JournalLinks(data_dir / JOURNAL, scratch / JOURNAL)
+    # Links lie where the journal is. What takes room is made beside the target: the disk of the data may be full.
+    with _scratch(data_dir) as held, _scratch(target.parent) as scratch:
+        links = _JournalLinks(data_dir / JOURNAL, held / JOURNAL)
         links.hold()
         if database is not None:
             with links.holding():
-                _copy_database(database, scratch / DATABASE_FILE)
+                fingerprint = _copy_database(database, scratch / DATABASE_FILE)
             links.hold()
-        partial = target.with_name(f"{target.name}.partial")
-        stack.callback(partial.unlink, missing_ok=True)
-        descriptor = os.open(partial, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
-        with open(descriptor, "wb") as file:
+            if fingerprint is not None:
+                known_sealer(fingerprint, data_dir, secret_key)
+        partial = scratch / target.name
+        with open(os.open(partial, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600), "wb") as file:
             with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
                 writer = _ArchiveWriter(archive)
                 if database is not None:
                     writer.add(DATABASE_FILE, scratch / DATABASE_FILE)
                 for path in links.files():
-                    writer.add(f"{JOURNAL}/{path.relative_to(scratch / JOURNAL)}", path)
+                    writer.add(f"{JOURNAL}/{path.relative_to(held / JOURNAL)}", path)
                 if (data_dir / NODE).exists():
                     writer.add(NODE, data_dir / NODE)
-                if (data_dir / KEY_FILE).exists():
+                if secret_key is None and (data_dir / KEY_FILE).exists():
                     writer.add_bytes(SEALED_KEY, _encrypted((data_dir / KEY_FILE).read_bytes(), passphrase))
                 writer.add_manifest()
             file.flush()
@@ -137,7 +179,8 @@ def _backup(database: Path | None, data_dir: Path, target: Path, passphrase: str
         _sync_directory(target.parent)
 
 
-def _copy_database(source: Path, target: Path) -> None:
+def _copy_database(source: Path, target: Path) -> str | None:
+    """Copy the database as it is at one moment; the fingerprint of its sealing key, or None if nothing was ever sealed."""
     if not source.exists():
         raise BackupError(f"there is no database at {source}")
     try:
@@ -146,7 +189,13 @@ def _copy_database(source: Path, target: Path) -> None:
             live.backup(copy)
             if copy.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
                 raise BackupError(f"the database {source} is damaged")
+            if not copy.execute("SELECT 1 FROM sqlite_master WHERE name = 'properties'").fetchone():
+                raise BackupError(f"{source} is not a database of dwctl")
+            row = copy.execute("SELECT value FROM properties WHERE name = ?", [FINGERPRINT]).fetchone()
+            return str(row[0]) if row else None
     except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
+            raise BackupError(f"there is no room for the backup, which takes twice the size of {source}, where it is to lie") from error
         raise StoreUnavailable(f"SQLite: {error}") from error
 
 
@@ -260,66 +309,78 @@ class _Reader:
         return content
 
 
-def _restore(source: Path, data_dir: Path, passphrase: str, replace: bool) -> set[str]:
+def _restore(source: Path, database: Path | None, data_dir: Path, passphrase: str, replace: bool) -> list[str]:
+    """The names of what is not dwctl's in the data directory."""
     made = not data_dir.exists()
-    if replace and source.resolve().is_relative_to(data_dir.resolve()):
-        raise BackupError(f"{source} lies in {data_dir}, whose contents are about to be replaced: move it elsewhere first")
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    data_dir = data_dir.resolve()
+    homes = [data_dir]
+    if database is not None:
+        database = database.resolve()
+        database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        homes += [database.parent]
     try:
-        with _exclusive(data_dir):
-            present = [path for path in data_dir.iterdir() if path.name != LOCK]
-            if present and not replace:
-                raise BackupError(
-                    f"{data_dir} is not empty ({present[0].name}, ...): restore elsewhere, or replace what is there with --replace"
-                )
-            if present and not {path.name for path in present} & _OURS:
+        with _exclusive(data_dir), contextlib.ExitStack() as stack:
+            scratches = {home: stack.enter_context(_scratch(home)) for home in dict.fromkeys(homes)}
+            present = [path for path in data_dir.iterdir() if _REPLACED.fullmatch(path.name)]
+            if database is not None:
+                names = [database.with_name(database.name + suffix) for suffix in ("", "-wal", "-shm", "-journal")]
+                present += [path for path in names if path.exists()]
+            spared = {data_dir / LOCK, *scratches.values(), *present}
+            others = sorted(path.name for path in data_dir.iterdir() if path not in spared)
+            if (present or others) and not replace:
+                shown = present[0] if present else data_dir / others[0]
+                raise BackupError(f"{shown} is there already: restore into an empty folder, or replace what is there with --replace")
+            if others and not present:
                 raise BackupError(f"{data_dir} is not a data directory of dwctl: nothing in it is replaced")
-            with tempfile.TemporaryDirectory(prefix=".restore-", dir=data_dir) as name:
-                scratch, old = Path(name, "new"), Path(name, "old")
-                scratch.mkdir(mode=0o700)
-                old.mkdir(mode=0o700)
-                included = _unpack(source, scratch, passphrase)
-                _exchange(data_dir, present, old, scratch)
-            _sync_directory(data_dir)
+            for scratch in scratches.values():
+                for name in (NEW, OLD):
+                    (scratch / name).mkdir(mode=0o700)
+            file = scratches[database.parent] / NEW / database.name if database is not None else None
+            _unpack(source, scratches[data_dir] / NEW, file, passphrase)
+            moves = [(path, scratches[path.parent] / OLD / path.name) for path in present]
+            moves += [(path, home / path.name) for home, scratch in scratches.items() for path in (scratch / NEW).iterdir()]
+            _exchange(data_dir, moves)
+            for home, scratch in scratches.items():
+                _sync_directory(home)
+                (scratch / OLD).rename(scratch / "replaced")
     except BaseException:
         if made:
             shutil.rmtree(data_dir, ignore_errors=True)
         raise
-    return included
+    return others
 
 
-def _exchange(data_dir: Path, present: list[Path], old: Path, new: Path) -> None:
-    """Put ``new`` in the place of what is ``present``: by renaming alone, and undone if one of them fails.
+def _exchange(data_dir: Path, moves: list[tuple[Path, Path]]) -> None:
+    """Put new files in the place of old ones: by renaming alone, and undone if that is interrupted or one of them fails.
 
-    If everything stops in between, the old files are still in ``old``, below the data directory.
+    If everything stops in between, the old files are still in ``old`` of a scratch folder.
     """
-    done: list[tuple[Path, Path]] = []
     try:
-        for source, target in [*((path, old / path.name) for path in present), *((path, data_dir / path.name) for path in new.iterdir())]:
+        for source, target in moves:
             source.rename(target)
-            done.append((source, target))
-    except OSError as error:
-        for source, target in reversed(done):
-            target.rename(source)
+    except BaseException as error:
+        for source, target in reversed(moves):
+            if target.exists() and not source.exists():
+                target.rename(source)
+        if not isinstance(error, OSError):
+            raise
         raise BackupError(f"{data_dir} is as it was: {error.filename} cannot be moved ({error.strerror})") from error
 
 
 @contextlib.contextmanager
 def _exclusive(data_dir: Path) -> Iterator[None]:
     """The lock that a server holds on its data directory."""
-    descriptor = os.open(data_dir / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stack.enter_context(_locked(data_dir / LOCK))
         except BlockingIOError as error:
             raise BackupError(f"{data_dir} is in use by a running dwctl: stop it first") from error
         yield
-    finally:
-        os.close(descriptor)
 
 
-def _unpack(source: Path, scratch: Path, passphrase: str) -> set[str]:
-    """Everything of the archive, checked, below ``scratch``; the names that it held."""
+def _unpack(source: Path, scratch: Path, database: Path | None, passphrase: str) -> None:
+    """Everything of the archive, checked, below ``scratch``, but the database as the file ``database``."""
     sums: dict[str, str] = {}
     manifest: _Manifest | None = None
     with tarfile.open(source, "r:") as archive:
@@ -332,7 +393,9 @@ def _unpack(source: Path, scratch: Path, passphrase: str) -> set[str]:
                 continue
             if member.name in sums:
                 raise BackupError(f"{source} is damaged: {member.name} is there twice")
-            sums[member.name] = _write(content, scratch / member.name)
+            if member.name == DATABASE_FILE and database is None:
+                raise BackupError(f"{source} holds a database of SQLite, and database.url is one of PostgreSQL: restore it without that")
+            sums[member.name] = _write(content, database if member.name == DATABASE_FILE and database else scratch / member.name)
     if manifest is None:
         raise BackupError(f"{source} is not a whole backup of dwctl: its end is missing")
     if manifest.format != FORMAT:
@@ -346,7 +409,8 @@ def _unpack(source: Path, scratch: Path, passphrase: str) -> set[str]:
         key = _decrypted(sealed.read_bytes(), passphrase)
         sealed.unlink()
         _write(io.BytesIO(key), scratch / KEY_FILE)
-    return set(sums)
+    if database is not None and DATABASE_FILE not in sums:
+        raise BackupError(f"{source} was made of an installation on PostgreSQL: restore it with database.url set to that of its database")
 
 
 class _Manifest(msgspec.Struct):

@@ -15,6 +15,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import asyncpg
 from tortoise.context import TortoiseContext
 from tortoise.exceptions import OperationalError
 from tortoise.migrations.executor import MigrationExecutor
@@ -87,8 +88,28 @@ def _tidy() -> Iterator[None]:
         gc.collect()
 
 
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """What a database refuses since it is another's becomes a ConfigurationError."""
+    try:
+        yield
+    except (OperationalError, asyncpg.PostgresError) as error:
+        said = error.args[0] if isinstance(error, OperationalError) else error
+        if isinstance(said, asyncpg.InsufficientPrivilegeError | asyncpg.InvalidSchemaNameError):
+            remedy = (
+                "make it the owner of the database, or GRANT USAGE, CREATE ON SCHEMA public to it"
+                if "schema" in str(said)
+                else "name the role that owns the tables, or give them to this one (REASSIGN OWNED)"
+            )
+            raise ConfigurationError(f"the role that database.url names may not do what is needed ({said}): {remedy}") from error
+        if "already exists" in str(said):
+            raise ConfigurationError(f"the database holds tables that are not dwctl's ({said}): give dwctl one of its own") from error
+        raise
+
+
 async def migrate_sqlite(path: Path, *, copy: bool) -> None:
-    """Create or migrate the database file. Raises SchemaTooNew, ConfigurationError (no room for the copy), StoreUnavailable."""
+    """Create or migrate the database file. Raises SchemaTooNew, ConfigurationError (no room for the copy, or a file that is not
+    dwctl's), StoreUnavailable."""
     _create_private(path)
     client = sqlite.connect(path)
     try:
@@ -101,7 +122,8 @@ async def migrate_sqlite(path: Path, *, copy: bool) -> None:
                 return
             if copy and applied:
                 await asyncio.to_thread(_copy, path, path.with_name(f"{path.name}.before-{pending[0]}"))
-            await _run(sqlite.__name__, {"file_path": str(path), **sqlite.PRAGMAS})
+            with _refusals():
+                await _run(sqlite.__name__, {"file_path": str(path), **sqlite.PRAGMAS})
     except sqlite3.Error as error:
         raise sqlite.translated(error) from error
     finally:
@@ -109,20 +131,22 @@ async def migrate_sqlite(path: Path, *, copy: bool) -> None:
 
 
 async def migrate_postgresql(dsn: str) -> None:
-    """Migrate the database of the URL, which must be the server's own (``addresses``). Raises SchemaTooNew, StoreUnavailable."""
+    """Migrate the database of the URL, which must be the server's own (``addresses``). Raises SchemaTooNew, StoreUnavailable,
+    ConfigurationError (a role that may not, or a database that is not dwctl's)."""
     client = postgresql.connect(dsn, size=1, seconds=_LOCK_SECONDS)
     try:
         if not _pending(await _applied(client)):
             return
-        async with client.acquire_connection() as connection:
-            await connection.execute("SELECT pg_advisory_lock($1)", _LOCK_KEY)
-            try:
-                table = await connection.fetchval("SELECT to_regclass('tortoise_migrations')")
-                rows = await connection.fetch("SELECT name FROM tortoise_migrations WHERE app = $1", APP) if table else []
-                if _pending([row["name"] for row in rows]):
-                    await _run(postgresql.__name__, {"dsn": dsn, "read_only": False, "size": 1, "seconds": 600.0})
-            finally:
-                await connection.execute("SELECT pg_advisory_unlock($1)", _LOCK_KEY)
+        with _refusals():
+            async with client.acquire_connection() as connection:
+                await connection.execute("SELECT pg_advisory_lock($1)", _LOCK_KEY)
+                try:
+                    table = await connection.fetchval("SELECT to_regclass('tortoise_migrations')")
+                    rows = await connection.fetch("SELECT name FROM tortoise_migrations WHERE app = $1", APP) if table else []
+                    if _pending([row["name"] for row in rows]):
+                        await _run(postgresql.__name__, {"dsn": dsn, "read_only": False, "size": 1, "seconds": 600.0})
+                finally:
+                    await connection.execute("SELECT pg_advisory_unlock($1)", _LOCK_KEY)
     finally:
         await client.close()
 

@@ -47,6 +47,15 @@ def database_path(url: str | None, data_dir: Path) -> Path | None:
     return Path(path)
 
 
+def database_name(url: str | None, data_dir: Path) -> str:
+    """Where the database of a URL is, for people: a path, or PostgreSQL's address without name and password."""
+    path = database_path(url, data_dir)
+    if path is not None:
+        return str(path.absolute())
+    parts = urlsplit(url or "")
+    return f"PostgreSQL at {parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
 class Store:
     """Reads and writes of one database. Every method raises StoreUnavailable during an outage, and works again after it."""
 

@@ -22,6 +22,7 @@ from PyInstaller.archive.readers import CArchiveReader
 from dwctl import __version__
 from dwctl.frozen import MARKER, YOUNG
 from tests.appliance import ADMIN_EMAIL, ADMIN_PASSWORD, KEY, PRICE, ROOT, Appliance, environment, model, running, setup, until
+from tests.conftest import small_disk
 
 PROGRAM = ROOT / "dist" / "dwctl"
 
@@ -182,6 +183,20 @@ def test_leftovers_of_a_killed_family_go_at_the_next_start_and_only_those(applia
         assert running.get("/healthz") == 200
     finally:
         running.close()
+
+
+def test_what_did_not_come_to_its_end_of_unpacking_goes_at_the_next_start(tmp_path: Path) -> None:
+    command = [PROGRAM, "version"]
+    with small_disk(tmp_path / "disk", "4m") as disk:
+        settings = environment(TMPDIR=str(disk))
+        assert subprocess.run(command, env=settings, capture_output=True, timeout=30).returncode != 0
+        (left,) = disk.glob("_MEI*")
+        old = time.time() - YOUNG - 10
+        for path in (left / MARKER, left):
+            os.utime(path, (old, old))
+        subprocess.run(["mount", "-o", "remount,size=256m", disk], check=True)
+        subprocess.run(command, env=settings, check=True, capture_output=True, timeout=30)
+        until(lambda: list(disk.iterdir()) == [], 5, "both folders are removed")
 
 
 def test_a_program_that_it_starts_does_not_inherit_its_libraries(appliance: Appliance) -> None:

@@ -70,6 +70,19 @@ def test_check_config_says_where_each_value_comes_from(tmp_path: Path) -> None:
     assert done.stdout.endswith("The configuration is right (dwctl.yaml).\n")
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"DWCTL_SECRET_KEY": "short"}, "at least 16 characters"),
+        ({"DATABASE_URL": "postgres://h/d"}, "secret_key (or secret_key_file) is needed"),
+        ({"DWCTL_TLS__CERTIFICATE": "/dev/null", "DWCTL_TLS__KEY": "/dev/null"}, "`tls.certificate` names /dev/null"),
+    ],
+)
+def test_check_config_looks_at_keys_and_certificates(tmp_path: Path, settings: dict[str, str], said: str) -> None:
+    done = run(tmp_path, "check-config", **settings)
+    assert (done.returncode, done.stdout, said in done.stderr) == (2, "", True), done.stderr
+
+
 def test_a_wrong_key_stops_check_and_serve_alike(tmp_path: Path) -> None:
     (tmp_path / "other.yaml").write_text("host: 127.0.0.1\nprot: 4000\n")
     for arguments in (["check-config", "-f", "other.yaml"], ["serve", "--config", "other.yaml"], ["serve"]):
@@ -126,7 +139,9 @@ def test_apply_then_apply_again_then_serve(tmp_path: Path) -> None:
     secret = re.search(r"^key 'made' of dev@example.com: (sk-\S+)$", first.stdout, re.MULTILINE)
     assert secret, first.stdout
     assert KEY not in first.stdout + first.stderr
+    assert f"A new database was made: {appliance.data_dir / 'dwctl.db'}\n" in first.stdout
     again = appliance.command("apply", str(tmp_path / "setup.yaml"))
+    assert f"Applied to the database: {appliance.data_dir / 'dwctl.db'}\n" in again.stdout
     assert "Nothing had to be changed." in again.stdout
     assert "sk-" not in again.stdout
     try:
@@ -154,6 +169,16 @@ def test_reset_password(tmp_path: Path) -> None:
         assert re.fullmatch(rf"The password of {ADMIN_EMAIL} is now \S{{12,}}\n", done.stdout)
         nobody = appliance.command("admin", "reset-password", "--email", "nobody@example.com", check=False)
         assert (nobody.returncode, nobody.stderr) == (1, "Error: no account has the address nobody@example.com\n")
+        system = appliance.command("admin", "reset-password", "--email", "system@internal", check=False)
+        assert (system.returncode, system.stdout, system.stderr) == (1, "", "Error: The system user is protected\n")
         assert appliance.stop() == 0
     finally:
         appliance.close()
+
+
+def test_reset_password_in_the_wrong_folder_makes_nothing(tmp_path: Path) -> None:
+    done = run(tmp_path, "admin", "reset-password", "--email", "ada@example.com")
+    assert done.returncode == 1
+    assert f"there is no database at {tmp_path}/dwctl-data/dwctl.db" in done.stderr
+    assert "--data-dir" in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -4,11 +4,13 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dwctl import config
 from dwctl.errors import ConfigurationError
+from tests.certificates import self_signed
 
 
 def refusal(folder: Path, text: str) -> str:
@@ -36,7 +38,8 @@ def refusal(folder: Path, text: str) -> str:
         ("limits: 3", "dwctl.yaml:1: `limits` is a group of keys: requests"),
         ("timeouts: {idle: 0}", "dwctl.yaml:1: `timeouts.idle` '0': expected `float` > 0.0"),
         ("timeouts: {idle: inf}", "dwctl.yaml:1: `timeouts.idle` 'inf': is not a duration"),
-        ("billing: {holds: maybe}", "dwctl.yaml:1: `billing.holds` 'maybe': "),
+        ("billing: {holds: maybe}", "dwctl.yaml:1: `billing.holds` 'maybe': is not one of expected, strict, off"),
+        ("email: {type: pigeon}", "dwctl.yaml:1: `email.type` 'pigeon': is not one of file, smtp"),
         ("trusted_proxies: [10.0.0.0/33]", "dwctl.yaml:1: `trusted_proxies` 10.0.0.0/33: "),
         ("bodies: {retention: 7x}", "dwctl.yaml:1: `bodies.retention` '7x': is not a duration"),
         ("enable_metrics: maybe", "dwctl.yaml:1: `enable_metrics` 'maybe': is neither true nor false"),
@@ -71,6 +74,11 @@ def test_the_place_and_the_nearest_key_are_named(tmp_path: Path, text: str, said
         ("auth: {native: {password: {min_length: 65}}}", "dwctl.yaml:1: `auth.native.password.min_length` is above"),
         ("journal:\n  segment_bytes: 1GiB", "dwctl.yaml:2: `journal.max_bytes` must have room"),
         ("admin_password: canary", "dwctl.yaml:1: `admin_password` must have 8 to 64 bytes"),
+        ("host: a..b", "dwctl.yaml:1: `host` 'a..b' is neither an IP address nor the name of a host"),
+        ("host: 127.0.0.1:3001", "dwctl.yaml:1: `host` '127.0.0.1:3001' is neither"),
+        ("host: '[::1]'", "dwctl.yaml:1: `host` '[::1]' is neither"),
+        ("host: ''", "dwctl.yaml:1: `host` '' is neither"),
+        ("billing: {currency: xyzzy}", "dwctl.yaml:1: `billing.currency` 'xyzzy' is not a currency's code of three capital letters"),
         ("admin_email: x", "dwctl.yaml:1: `admin_email` is not an e-mail address"),
         ("auth: {native: {password: {argon2_memory_kib: 999999999999}}}", "dwctl.yaml:1: `auth.native.password.argon2_memory_kib` '9"),
         ("auth: {native: {password: {argon2_memory_kib: 8, argon2_parallelism: 2}}}", "dwctl.yaml:1: `auth.native.password.argon2_par"),
@@ -127,3 +135,39 @@ def test_any_variable_is_read_or_refused_with_its_name(environ: dict[str, str]) 
         config.load(None, environ)
     except ConfigurationError as error:
         assert any(variable in str(error) for variable in environ)
+
+
+@pytest.mark.parametrize("host", ["localhost", "::", "fe80::1%eth0", "0.0.0.0", "my_host.example.com."])
+def test_hosts_that_can_be(host: str) -> None:
+    assert config.load(None, {"DWCTL_HOST": host}).host == host
+
+
+def test_what_a_certificate_and_its_key_lack_is_said_with_their_files(tmp_path: Path) -> None:
+    pem, other, junk, locked = self_signed(tmp_path), tmp_path / "other", tmp_path / "junk", tmp_path / "locked"
+    (tmp_path / "elsewhere").mkdir()
+    other.write_bytes(self_signed(tmp_path / "elsewhere").read_bytes())
+    junk.write_text("junk")
+    private = serialization.load_pem_private_key(pem.read_bytes(), None)
+    locked.write_bytes(
+        private.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"passphrase")
+        )
+    )
+
+    def said(certificate: Path, key: Path) -> str:
+        settings = config.load(None, {"DWCTL_TLS__CERTIFICATE": str(certificate), "DWCTL_TLS__KEY": str(key)})
+        with pytest.raises(ConfigurationError) as caught:
+            config.tls_context(settings)
+        return str(caught.value)
+
+    for certificate, key, reason in [
+        (pem, other, "KEY VALUES MISMATCH"),
+        (junk, pem, "no PEM"),
+        (pem, junk, "no PEM"),
+        (tmp_path, pem, "Is a directory"),
+    ]:
+        text = said(certificate, key)
+        assert f"`tls.certificate` names {certificate} and `tls.key` names {key}: " in text
+        assert f"({reason}" in text
+    assert said(pem, locked).startswith(f"`tls.key` names {locked}, which is encrypted")
+    assert config.tls_context(config.load(None, {"DWCTL_TLS__CERTIFICATE": str(pem), "DWCTL_TLS__KEY": str(pem)})) is not None

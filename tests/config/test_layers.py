@@ -110,10 +110,14 @@ def test_find_prefers_the_named_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_the_sealing_text_comes_from_the_key_or_its_file(tmp_path: Path) -> None:
     file = tmp_path / "key"
-    file.write_text("from the file\n")
-    assert config.secret_key(config.load(None, {"DWCTL_SECRET_KEY_FILE": str(file)})) == "from the file"
-    assert config.secret_key(config.load(None, {"DWCTL_SECRET_KEY": "given"})) == "given"
+    file.write_text("text from the file\n")
+    assert config.secret_key(config.load(None, {"DWCTL_SECRET_KEY_FILE": str(file)})) == "text from the file"
+    assert config.secret_key(config.load(None, {"DWCTL_SECRET_KEY": "text that is given"})) == "text that is given"
     assert config.secret_key(config.Config()) is None
+    with pytest.raises(ConfigurationError, match="at least 16 characters"):
+        config.secret_key(config.load(None, {"DWCTL_SECRET_KEY": "short"}))
+    with pytest.raises(ConfigurationError, match="is needed with PostgreSQL"):
+        config.secret_key(config.load(None, {"DATABASE_URL": "postgres://h/d"}))
     file.write_text("\n")
     with pytest.raises(ConfigurationError, match="empty"):
         config.secret_key(config.load(None, {"DWCTL_SECRET_KEY_FILE": str(file)}))

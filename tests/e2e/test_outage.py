@@ -15,7 +15,7 @@ import pytest
 
 from dwctl.money import format_amount
 from tests.appliance import Appliance, Simulator, model, running, setup
-from tests.conftest import PostgresServer
+from tests.conftest import PostgresServer, small_disk
 from tests.crash import books
 from tests.crash.aftermath import recorded, spend_everything
 from tests.crash.books import Database
@@ -295,26 +295,17 @@ async def test_a_full_journal_refuses_what_costs_and_loses_nothing(tmp_path: Pat
         await check_nothing_lost(appliance, simulator, database, load, refused=1)
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 8 MiB for the data directory."""
-    directory = tmp_path / "run" / "data"
-    directory.mkdir(parents=True, mode=0o700)
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m,mode=700", "tmpfs", directory], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("only root may mount a small file system")
-    yield directory
-    subprocess.run(["umount", "-l", directory], check=True)
-
-
 @pytest.mark.timeout(120)
-async def test_a_full_disk_refuses_what_costs_and_loses_nothing(tmp_path: Path, small_disk: Path) -> None:
+async def test_a_full_disk_refuses_what_costs_and_loses_nothing(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"journal": {"segment_bytes": 64 * 1024}, "bodies": {"mode": "full"}}
-    with running(tmp_path / "run", document, settings=settings) as (appliance, simulator):
+    with (
+        small_disk(tmp_path / "run" / "data", "8m") as disk,
+        running(tmp_path / "run", document, settings=settings) as (appliance, simulator),
+    ):
         database = Database(None, appliance.data_dir)
         async with loaded(appliance.port) as load:
             await going_on(load)
-            filler = small_disk / "filler"
+            filler = disk / "filler"
             with filler.open("wb", buffering=0) as file:
                 with contextlib.suppress(OSError):
                     while True:

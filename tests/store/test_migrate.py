@@ -173,6 +173,26 @@ async def test_without_room_for_the_copy_nothing_happens(
     await store.close()
 
 
+async def test_a_file_that_is_not_dwctls_is_refused(data_dir: Path) -> None:
+    with contextlib.closing(sqlite3.connect(data_dir / "dwctl.db")) as connection:
+        connection.execute("CREATE TABLE requests (a INTEGER)")
+    with pytest.raises(ConfigurationError, match=r"tables that are not dwctl's .*requests.* one of its own"):
+        await Store.open(None, data_dir)
+
+
+async def test_a_role_or_a_database_of_postgresql_that_will_not_do_is_named(postgres_server: PostgresServer, data_dir: Path) -> None:
+    postgres_server.execute("CREATE ROLE app LOGIN; CREATE TABLE requests (a INTEGER)")
+    theirs = postgres_server.url().replace("postgres@", "app@")
+    with pytest.raises(ConfigurationError, match=r"permission denied for schema public.* GRANT USAGE, CREATE ON SCHEMA public"):
+        await Store.open(theirs, data_dir)
+    with pytest.raises(ConfigurationError, match=r"tables that are not dwctl's .*requests"):
+        await Store.open(postgres_server.url(), data_dir)
+    postgres_server.execute("DROP TABLE requests")
+    await (await Store.open(postgres_server.url(), data_dir)).close()
+    with pytest.raises(ConfigurationError, match=r"permission denied for table tortoise_migrations.*REASSIGN OWNED"):
+        await Store.open(theirs, data_dir)
+
+
 def test_several_processes_may_start_at_once(postgres_server: PostgresServer, tmp_path: Path) -> None:
     program = """
 import asyncio, sys

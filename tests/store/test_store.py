@@ -3,11 +3,13 @@
 import asyncio
 import random
 import uuid
+from pathlib import Path
 
 import pytest
 from tortoise.exceptions import IntegrityError, OperationalError
 
 from dwctl.store import Store, Tx
+from dwctl.store.store import database_name
 from dwctl.store.tables import Balance
 from tests.conftest import everywhere
 
@@ -145,3 +147,8 @@ async def test_any_mixture_of_operations_leaves_exactly_what_succeeded(store: St
     stored = {row["account_id"] for row in await store.fetch("SELECT account_id FROM account_balances")}
     left = {str(uuid.UUID(int=n * 10 + part)) for n, r in enumerate(results) if isinstance(r, asyncio.CancelledError) for part in range(4)}
     assert written <= stored <= written | left
+
+
+def test_a_database_is_named_without_its_secrets(data_dir: Path) -> None:
+    assert database_name("postgres://u:canary@h:5/d?password=canary", data_dir) == "PostgreSQL at h:5/d"
+    assert database_name(None, data_dir) == str(data_dir / "dwctl.db")
