@@ -29,7 +29,7 @@ from sanic.response import HTTPResponse
 from sanic.server import AsyncioServer
 from sanic.server.protocols.http_protocol import HttpProtocol
 
-from dwctl import api, doorway, ids, web
+from dwctl import api, descriptors, doorway, ids, web
 from dwctl.accounts.principals import Keyring
 from dwctl.api import health, inference
 from dwctl.clock import MICROSECONDS, monotonic, now_us
@@ -63,6 +63,7 @@ def run(config: Config, *, origins: Mapping[str, str] | None = None, demo: bool 
     Returns the exit status: 0, or 3 when the database does not answer. Raises ConfigurationError.
     """
     dwctl_logging.configure(config.log.level, config.log.format, sys.stderr)
+    descriptors.allow_all()
     try:
         uvloop.run(_serve(config, origins or {}, demo, copy))
     except StoreUnavailable as error:
@@ -327,7 +328,7 @@ async def _serve_in(
     host, port = listener.getsockname()[:2]
     url = f"{'https' if tls else 'http'}://{'localhost' if host in ('0.0.0.0', '::') else f'[{host}]' if ':' in host else host}:{port}"
     demonstration = await Demo.start(services, config) if demo else None
-    retention = asyncio.get_running_loop().create_task(_retain(services, config))
+    background = [asyncio.create_task(_retain(services, config)), asyncio.create_task(descriptors.watch())]
     await server.start_serving()
     await server.after_start()
     state.ready = True
@@ -346,7 +347,8 @@ async def _serve_in(
     await gateway.drain(config.shutdown.drain_timeout)
     for connection in list(server.connections):
         connection.close_if_idle()
-    retention.cancel()
+    for task in background:
+        task.cancel()
     if demonstration is not None:
         await demonstration.close()
     await ledger.close(config.shutdown.drain_timeout)

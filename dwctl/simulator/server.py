@@ -11,6 +11,7 @@ from pathlib import Path
 
 import uvloop
 
+from dwctl import descriptors
 from dwctl.simulator.connection import Connection
 from dwctl.simulator.provider import Provider
 from dwctl.simulator.served import Served
@@ -95,5 +96,6 @@ def run(
         await stop.wait()
         await simulator.close()
 
+    descriptors.allow_all()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve())

@@ -1,9 +1,12 @@
 """What happens over time: configuration that changes under load, silence in a stream, stopping, HTTPS, old HTTP."""
 
 import asyncio
+import contextlib
 import datetime
 import ipaddress
 import json
+import resource
+import socket
 import ssl
 import time
 from collections.abc import Iterator
@@ -17,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.appliance import PRICE, Appliance, Simulator, model, running, setup, until
 from tests.e2e.test_gateway import HEADERS, ask, raw, request_bytes
+from tests.migrated import put_database
 
 MODELS = [
     model("chat", "sim-chat", prices=[PRICE]),
@@ -186,3 +190,24 @@ async def test_without_any_key_everybody_is_denied(tmp_path: Path) -> None:
                 async with http.post("/v1/chat/completions", json=ask("chat"), headers=headers) as response:
                     assert response.status == status
         assert simulator.served() == {}
+
+
+def test_every_descriptor_that_the_system_allows_is_used_and_the_last_is_missed_aloud(tmp_path: Path) -> None:
+    soft, hard = 80, 200
+    appliance = Appliance(tmp_path, prepare=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard)))
+    put_database(appliance.data_dir)
+    appliance.start()
+    try:
+        with contextlib.ExitStack() as connections:
+            kept = [connections.enter_context(socket.create_connection(("127.0.0.1", appliance.port))) for _ in range(soft)]
+            for connection in kept:
+                connection.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+                assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
+            assert not appliance.events("no_file_descriptor_left")
+            for _ in range(hard - soft):
+                connections.enter_context(socket.create_connection(("127.0.0.1", appliance.port)))
+            until(lambda: appliance.events("no_file_descriptor_left"), 10, "the log says that there is none left")
+        assert appliance.events("no_file_descriptor_left")[0]["limit"] == hard
+        until(lambda: appliance.get("/readyz") == 200, 10, "it serves again")
+    finally:
+        appliance.close()
