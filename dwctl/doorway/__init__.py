@@ -13,7 +13,7 @@ from dwctl.doorway.feeds import Message, feed
 from dwctl.doorway.framing import StrictHttp
 from dwctl.doorway.identity import Keys, ProxySignIn, session_cookie, session_cookie_name
 from dwctl.doorway.install import Doorkeeper, add_route, install, route_table, verify
-from dwctl.doorway.peers import Peer, TrustedProxies
+from dwctl.doorway.peers import Peer, TrustedProxies, passed_on
 from dwctl.doorway.policies import Authenticated, InferenceKey, MetricsReader, Needs, Policy, Public, declare, policy_of
 from dwctl.doorway.routes import Route, route
 from dwctl.doorway.surfaces import Surface
@@ -47,6 +47,7 @@ __all__ = [
     "feed",
     "install",
     "parse_uuid",
+    "passed_on",
     "policy_of",
     "respond",
     "respond_error",

@@ -166,13 +166,19 @@ async def test_https(tmp_path: Path) -> None:
         appliance.close()
 
 
-def test_metrics_with_a_token_that_is_no_text_are_judged_by_the_address(tmp_path: Path) -> None:
+def test_metrics_are_judged_by_the_address_unless_a_proxy_that_is_not_named_passed_the_request_on(tmp_path: Path) -> None:
     appliance = Appliance(tmp_path, settings={"metrics": {"token": "watcher"}})
     appliance.start()
     try:
         request = b"GET /internal/metrics HTTP/1.1\r\nhost: x\r\nauthorization: Bearer \xff\r\nconnection: close\r\n\r\n"
         assert raw(appliance.port, request).startswith(b"HTTP/1.1 200 ")
         assert not appliance.events("request_failed")
+        for header in (b"X-Forwarded-For: 127.0.0.1", b"Forwarded: for=127.0.0.1", b"Via: 1.1 proxy") * 2:
+            passed_on = b"GET /internal/metrics HTTP/1.1\r\nhost: x\r\n" + header + b"\r\nconnection: close\r\n"
+            assert raw(appliance.port, passed_on + b"\r\n").startswith(b"HTTP/1.1 403 ")
+            assert raw(appliance.port, passed_on + b"authorization: Bearer watcher\r\n\r\n").startswith(b"HTTP/1.1 200 ")
+        [warning] = appliance.events("metrics_refused_behind_proxy")
+        assert "trusted_proxies" in warning["remedy"]
     finally:
         appliance.close()
 
