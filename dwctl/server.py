@@ -1,7 +1,8 @@
 """The composition root: builds every part once, ties them together, serves, and takes them down in order.
 
-Start: lock the data directory, open the database, fold the journal's tail into the balances, load keys and catalog, listen. Stop (SIGTERM
-or SIGINT): not ready, listener closed, exchanges end within ``shutdown.drain_timeout``, records reach the database, everything closed.
+Start: lock the data directory, open the database, fold the journal's tail into the balances, load keys and catalog, listen. Stop (SIGTERM,
+SIGINT or SIGHUP): not ready, listener closed, exchanges end within ``shutdown.drain_timeout``, records reach the database, everything
+closed.
 """
 
 import asyncio
@@ -12,10 +13,10 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 import uvloop
@@ -43,16 +44,20 @@ from dwctl.operations.services import Services
 from dwctl.outbound import Outbound
 from dwctl.routing import load_snapshot
 from dwctl.routing.metrics import CatalogCollector
-from dwctl.store import BodyStore, Changes, Store, StoreUnavailable, open_sealer
+from dwctl.store import BodyStore, Changes, Store, StoreUnavailable, StoreUnusable, open_sealer
 from dwctl.store.changes import ChangeRow
 from dwctl.telemetry import logging as dwctl_logging
 from dwctl.telemetry.metrics import REGISTRY
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
 DATABASE_WAIT_SECONDS = 30.0
 EXIT_DATABASE = 3
 _RETENTION_PERIOD_SECONDS = 3600
+_RECORD_SECONDS = 5
+"""For the last records to reach the database. While that is away they wait in the journal, where they are safe."""
 _FLUSH_SECONDS = 5
 _SAME_SIGNAL_SECONDS = 0.5
 
@@ -67,7 +72,8 @@ def run(config: Config, *, origins: Mapping[str, str] | None = None, demo: bool 
     try:
         uvloop.run(_serve(config, origins or {}, demo, copy))
     except StoreUnavailable as error:
-        print(f"dwctl: the database does not answer: {error}", file=sys.stderr)
+        trouble = "cannot be used" if isinstance(error, StoreUnusable) else "does not answer"
+        print(f"dwctl: the database {trouble}: {error}", file=sys.stderr)
         return EXIT_DATABASE
     return 0
 
@@ -258,13 +264,37 @@ async def _serve(config: Config, origins: Mapping[str, str], demo: bool, copy: b
         elif loop.time() - told > _SAME_SIGNAL_SECONDS:
             os._exit(1)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _ending_signals():
         loop.add_signal_handler(number, on_signal)
     directory = DataDirectory(config.data_dir)
     try:
         await _serve_in(directory, config, origins, demo, copy, stop)
+    except _Stopped:
+        log.info("stopped")
     finally:
         directory.close()
+
+
+def _ending_signals() -> list[signal.Signals]:
+    """Also the one of a terminal that goes, unless whoever started the program wants it to stay (nohup)."""
+    ending = [signal.SIGTERM, signal.SIGINT]
+    return ending if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [*ending, signal.SIGHUP]
+
+
+class _Stopped(Exception):
+    """Told to stop before serving."""
+
+
+async def _unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T:
+    """What ``work`` returns or raises; raises _Stopped, and cancels it, if the program is told to stop meanwhile."""
+    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if working.done():
+        return working.result()
+    working.cancel()
+    await asyncio.wait((working,))
+    raise _Stopped
 
 
 async def _serve_in(
@@ -273,7 +303,8 @@ async def _serve_in(
     tls = _tls(config)
     listener = _listen(config)
     database = config.database
-    store = await Store.open(database.url, config.data_dir, direct_url=database.direct_url, wait=DATABASE_WAIT_SECONDS, copy=copy)
+    opening = Store.open(database.url, config.data_dir, direct_url=database.direct_url, wait=DATABASE_WAIT_SECONDS, copy=copy)
+    store = await _unless_stopped(stop, opening)
     sealer = await open_sealer(store, config.data_dir, secret_key(config))
     outbound = Outbound()
     ledger = Ledger(
@@ -351,7 +382,7 @@ async def _serve_in(
         task.cancel()
     if demonstration is not None:
         await demonstration.close()
-    await ledger.close(config.shutdown.drain_timeout)
+    await ledger.close(_RECORD_SECONDS)
     await changes.close()
     await keyring.close()
     await bodies.close()

@@ -1,13 +1,16 @@
 """The commands as an operator meets them: their words, their exit codes, and what they leave behind."""
 
+import json
 import re
 import socket
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from dwctl import __version__
+from dwctl.server import DATABASE_WAIT_SECONDS
 from tests.appliance import ADMIN_EMAIL, FROM_SOURCE, KEY, Appliance, environment
 
 COMMANDS = ["serve", "apply", "simulate", "admin", "check-config", "backup", "restore", "version"]
@@ -96,6 +99,27 @@ def test_serve_waits_for_the_database_and_exits_with_3(tmp_path: Path) -> None:
     assert done.returncode == 3
     assert "database" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_serve_says_that_it_waits_for_the_database_and_stops_when_it_is_told_to(tmp_path: Path) -> None:
+    command = [*FROM_SOURCE, "serve", "--port", "0", "--database-url", "postgres://nobody@127.0.0.1:9/none", "--log-format", "json"]
+    settings = environment(DWCTL_SECRET_KEY="some text for sealing")
+    with subprocess.Popen(command, cwd=tmp_path, env=settings, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert json.loads(process.stderr.readline())["event"] == "waiting_for_database"
+        process.terminate()
+        assert process.wait(10) == 0
+        assert json.loads(process.stderr.readline())["event"] == "stopped"
+
+
+def test_serve_does_not_wait_for_what_is_no_database(tmp_path: Path) -> None:
+    data = tmp_path / "dwctl-data"
+    data.mkdir()
+    (data / "dwctl.db").write_bytes(b"no database" * 1000)
+    started = time.monotonic()
+    done = run(tmp_path, "serve", "--port", "0")
+    assert time.monotonic() - started < DATABASE_WAIT_SECONDS / 2
+    assert (done.returncode, done.stderr) == (3, "dwctl: the database cannot be used: SQLite: file is not a database\n")
 
 
 def test_other_commands_do_not_wait_for_the_database(tmp_path: Path) -> None:
