@@ -30,7 +30,7 @@ from sanic.response import HTTPResponse
 from sanic.server import AsyncioServer
 from sanic.server.protocols.http_protocol import HttpProtocol
 
-from dwctl import api, descriptors, doorway, ids, web
+from dwctl import api, descriptors, doorway, ids, standard_streams, web
 from dwctl.accounts.principals import Keyring
 from dwctl.api import health, inference
 from dwctl.clock import MICROSECONDS, monotonic, now_us
@@ -186,8 +186,9 @@ def _listen(config: Config) -> socket.socket:
         listener.bind(address)
         listener.setblocking(False)
         return listener
-    except OSError as error:
-        raise ConfigurationError(f"cannot listen on {config.host} port {config.port}: {error.strerror}") from None
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "this is no host name"
+        raise ConfigurationError(f"cannot listen on {config.host} port {config.port}: {reason}") from None
 
 
 def _tls(config: Config) -> ssl.SSLContext | None:
@@ -365,9 +366,8 @@ async def _serve_in(
     state.ready = True
     gc.collect()
     gc.freeze()
-    _announce(config, url, password, tls is not None)
-    if demonstration is not None:
-        demonstration.announce(url)
+    _announce(config, url, password, demonstration)
+    _warn_of_plain_http(config)
     await stop.wait()
     log.info("stopping", drain_seconds=config.shutdown.drain_timeout, live=len(gateway.live))
     state.ready = False
@@ -404,12 +404,22 @@ async def _flushed(server: AsyncioServer) -> None:
             connection.abort()
 
 
-def _announce(config: Config, url: str, password: str | None, tls: bool) -> None:
-    """Tell the person at the terminal where things are. The password goes there alone, never to the log."""
-    print(f"dwctl is serving\n  UI        {url}/\n  API       {url}/ai/v1\n  Admin     {url}/admin/api/v1", flush=True)
+def _announce(config: Config, url: str, password: str | None, demonstration: Demo | None) -> None:
+    """Tell the person at the terminal where things are. Secrets go there alone, never to the log, and before everything else."""
+    lines = [f"dwctl is serving\n  UI        {url}/\n  API       {url}/ai/v1\n  Admin     {url}/admin/api/v1"]
     if password is not None:
-        print(f"  Sign in   {config.admin_email} with the password {password} (shown once; change it after the first sign-in)", flush=True)
-    if not tls and config.host not in ("127.0.0.1", "::1", "localhost") and not config.trusted_proxies:
+        lines.insert(0, f"Sign in as {config.admin_email} with the password {password} (shown once; change it after the first sign-in)")
+    if demonstration is not None:
+        lines.append(demonstration.announcement(url))
+    try:
+        standard_streams.say("\n".join(lines))
+    except OSError as error:
+        remedy = "dwctl admin reset-password gives a new one" if password is not None else None
+        log.error("not_announced", reason=error.strerror, url=url, lost="first password" if password is not None else None, remedy=remedy)
+
+
+def _warn_of_plain_http(config: Config) -> None:
+    if config.tls.certificate is None and config.host not in ("127.0.0.1", "::1", "localhost") and not config.trusted_proxies:
         log.warning(
             "listening_without_tls",
             host=config.host,

@@ -62,8 +62,10 @@ async def start(
         server = await asyncio.get_running_loop().create_server(
             partial(Connection, provider, served, connections), host, port, backlog=BACKLOG, reuse_address=True
         )
-    except BaseException:
+    except BaseException as error:
         served.finish()
+        if isinstance(error, UnicodeError):
+            raise OSError(f"cannot listen on {host}: this is no host name") from None
         raise
     bound = server.sockets[0]
     name = f"[{host}]" if bound.family == socket.AF_INET6 else host

@@ -11,7 +11,8 @@ import pytest
 
 from dwctl import __version__
 from dwctl.server import DATABASE_WAIT_SECONDS
-from tests.appliance import ADMIN_EMAIL, FROM_SOURCE, KEY, Appliance, environment
+from tests.appliance import ADMIN_EMAIL, FROM_SOURCE, KEY, Appliance, environment, until
+from tests.migrated import put_database
 
 COMMANDS = ["serve", "apply", "simulate", "admin", "check-config", "backup", "restore", "version"]
 
@@ -53,6 +54,7 @@ def test_wrong_usage_ends_with_2_and_does_not_touch_the_disk(tmp_path: Path) -> 
         ["apply", "none.yaml"],
         ["serve", "--port", "x"],
         ["serve", "--port", "70000"],
+        ["simulate", "--port", "70000"],
     ):
         done = run(tmp_path, *arguments)
         assert done.returncode == 2, arguments
@@ -89,6 +91,10 @@ def test_serve_says_what_is_in_its_way(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert f"port {port}" in done.stderr
     assert "Traceback" not in done.stderr
+    for command, status in (("serve", 2), ("simulate", 1)):
+        done = run(tmp_path, command, "--host", "a..b", "--port", "0")
+        assert (done.returncode, done.stderr.count("\n")) == (status, 1), done.stderr
+        assert re.match(r"Error: cannot listen on a\.\.b.*: this is no host name", done.stderr)
 
 
 @pytest.mark.long
@@ -149,6 +155,7 @@ def test_apply_then_apply_again_then_serve(tmp_path: Path) -> None:
     first = appliance.command("apply", str(tmp_path / "setup.yaml"))
     secret = re.search(r"^key 'made' of dev@example.com: (sk-\S+)$", first.stdout, re.MULTILINE)
     assert secret, first.stdout
+    assert first.stdout.startswith("key 'made'"), "what is told only once comes first"
     assert KEY not in first.stdout + first.stderr
     again = appliance.command("apply", str(tmp_path / "setup.yaml"))
     assert "Nothing had to be changed." in again.stdout
@@ -156,6 +163,48 @@ def test_apply_then_apply_again_then_serve(tmp_path: Path) -> None:
     try:
         appliance.start()
         assert appliance.get("/readyz") == 200
+        assert appliance.stop() == 0
+    finally:
+        appliance.close()
+
+
+def test_output_that_nobody_takes_is_said_with_what_is_lost(tmp_path: Path) -> None:
+    (tmp_path / "setup.yaml").write_text(SETUP)
+    for arguments, said in (
+        (["version"], "Error: the output could not be written: No space left on device\n"),
+        (
+            ["apply", "setup.yaml"],
+            "Error: the file was applied, but the output could not be written: No space left on device. The secrets of new keys are lost "
+            "('made' of dev@example.com): rotate these keys, or delete them and apply again\n",
+        ),
+    ):
+        with open("/dev/full", "wb") as full:
+            command = [*FROM_SOURCE, *arguments]
+            done = subprocess.run(command, cwd=tmp_path, env=environment(), stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+        assert (done.returncode, done.stderr) == (1, said)
+
+
+def from_shell(redirections: str) -> tuple[str, ...]:
+    return ("sh", "-c", f'exec "$@" {redirections}', "sh", *FROM_SOURCE)
+
+
+def test_a_first_password_that_nobody_reads_does_not_stop_the_server(tmp_path: Path) -> None:
+    appliance = Appliance(tmp_path, program=from_shell(">/dev/full"), settings={"admin_password": None})
+    put_database(appliance.data_dir)
+    try:
+        appliance.start()
+        [lost] = until(lambda: appliance.events("not_announced"), 10, "the log says so")
+        assert (lost["lost"], "admin reset-password" in lost["remedy"]) == ("first password", True)
+        assert appliance.stop() == 0
+    finally:
+        appliance.close()
+
+
+def test_closed_standard_streams_are_no_trouble(tmp_path: Path) -> None:
+    appliance = Appliance(tmp_path, program=from_shell("<&- >&- 2>&-"))
+    put_database(appliance.data_dir)
+    try:
+        appliance.start()
         assert appliance.stop() == 0
     finally:
         appliance.close()

@@ -39,6 +39,7 @@ def refusal(folder: Path, text: str) -> str:
         ("billing: {holds: maybe}", "dwctl.yaml:1: `billing.holds` 'maybe': "),
         ("trusted_proxies: [10.0.0.0/33]", "dwctl.yaml:1: `trusted_proxies` 10.0.0.0/33: "),
         ("bodies: {retention: 7x}", "dwctl.yaml:1: `bodies.retention` '7x': is not a duration"),
+        ("data_dir: ~nosuch/x", "dwctl.yaml:1: `data_dir` '~nosuch/x': names the home of a user who is not known; write the whole path"),
         ("enable_metrics: maybe", "dwctl.yaml:1: `enable_metrics` 'maybe': is neither true nor false"),
         ("auth: {rate_limits: {verified: {burst_size: 3}}}", "dwctl.yaml:1: `auth.rate_limits.verified.requests_per_second` is missing"),
         ("credits: {initial_credits_for_standard_users: 0.0000000001}", "dwctl.yaml:1: `credits.initial_credits_for_standard_users`"),
