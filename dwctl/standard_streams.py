@@ -20,7 +20,9 @@ def open_missing() -> None:
 def say(text: str) -> None:
     """Print to the standard output, to the last byte. Raises OSError; what is printed after that goes nowhere."""
     try:
-        print(text, flush=True)
+        # In one piece: a reader that leaves after the first line has taken it all.
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
     except OSError:
         discard_output()
         raise
