@@ -6,8 +6,11 @@ one. Whoever kills the first must not leave the second, its port, its locks or t
 
 import sys
 
+from dwctl import standard_streams
+
 
 def main() -> None:
+    standard_streams.open_missing()
     if getattr(sys, "frozen", False):
         from dwctl import frozen
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from dwctl import __version__
+from dwctl import __version__, standard_streams
 
 if TYPE_CHECKING:
     from dwctl.config import Config, Explained
@@ -191,11 +191,18 @@ def apply(document: Path, file: str | None, data_dir: str | None, database_url: 
         path = database_path(url, folder)
         new = path is not None and not path.exists()
         report = asyncio.run(work())
-    click.echo(f"{'A new database was made' if new else 'Applied to the database'}: {database_name(url, folder)}")
-    for line in report.lines():
-        click.echo(line)
-    for key in report.new_keys:
-        click.echo(f"key {key.name!r} of {key.user}: {key.secret}")
+    # Secrets first: a reader that leaves early has those that are told only once.
+    secrets = [f"key {key.name!r} of {key.user}: {key.secret}" for key in report.new_keys]
+    place = f"{'A new database was made' if new else 'Applied to the database'}: {database_name(url, folder)}"
+    try:
+        standard_streams.say(
+            "\
+".join([*secrets, place, *report.lines()])
+        )
+    except OSError as error:
+        lost = ", ".join(f"{key.name!r} of {key.user}" for key in report.new_keys)
+        remedy = f". The secrets of new keys are lost ({lost}): rotate these keys, or delete them and apply again" if lost else ""
+        raise Failure(f"the file was applied, but the output could not be written: {error.strerror}{remedy}") from error
 
 
 class _Parts:
@@ -227,7 +234,7 @@ class _Parts:
 
 @program.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", type=int, default=0, help="Port to listen on.  [default: a free one]")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port to listen on.  [default: a free one]")
 @click.option("--api-key", metavar="TEXT", help="Key that requests must bring.  [default: none is asked for]")
 @click.option(
     "--ledger", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Write a JSON line here for each request served."
@@ -396,4 +403,10 @@ def main() -> None:
     """Runs the command line and exits."""
     # What a start makes stays: looking through it after every few hundred objects would find nothing. A server serves with this, too.
     gc.set_threshold(50_000, 50, 50)
-    program.main(prog_name="dwctl")
+    try:
+        program.main(prog_name="dwctl")
+    except OSError as error:
+        # Of printing: what else may fail has become a line and an exit code by now.
+        standard_streams.discard_output()
+        print(f"Error: the output could not be written: {error.strerror}", file=sys.stderr)
+        sys.exit(1)

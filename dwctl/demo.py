@@ -63,14 +63,13 @@ class Demo:
         await services.changes.applied(await services.changes.head())
         return cls(provider, secret)
 
-    def announce(self, url: str) -> None:
-        """Print the key, and a line that works when pasted."""
-        print(
+    def announcement(self, url: str) -> str:
+        """The key, and a line that works when pasted, to be printed."""
+        return (
             f"  Demo key  {self._secret}\n\n"
             f"  curl {url}/ai/v1/chat/completions \\\n"
             f"    -H 'Authorization: Bearer {self._secret}' -H 'Content-Type: application/json' \\\n"
-            """    -d '{"model": "demo-chat", "messages": [{"role": "user", "content": "Hello"}]}'\n""",
-            flush=True,
+            """    -d '{"model": "demo-chat", "messages": [{"role": "user", "content": "Hello"}]}'\n"""
         )
 
     async def close(self) -> None:

@@ -1,7 +1,8 @@
 """The composition root: builds every part once, ties them together, serves, and takes them down in order.
 
-Start: lock the data directory, open the database, fold the journal's tail into the balances, load keys and catalog, listen. Stop (SIGTERM
-or SIGINT): not ready, listener closed, exchanges end within ``shutdown.drain_timeout``, records reach the database, everything closed.
+Start: lock the data directory, open the database, fold the journal's tail into the balances, load keys and catalog, listen. Stop (SIGTERM,
+SIGINT or SIGHUP): not ready, listener closed, exchanges end within ``shutdown.drain_timeout``, records reach the database, everything
+closed.
 """
 
 import asyncio
@@ -11,10 +12,11 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import structlog
 import uvloop
@@ -28,7 +30,7 @@ from sanic.request import Request
 from sanic.response import HTTPResponse
 from sanic.server import AsyncioServer
 
-from dwctl import api, doorway, ids, web
+from dwctl import api, descriptors, doorway, ids, standard_streams, web
 from dwctl.accounts.principals import Keyring
 from dwctl.api import health, inference
 from dwctl.clock import MICROSECONDS, now_us
@@ -41,16 +43,20 @@ from dwctl.operations.first_start import ensure_administrator
 from dwctl.operations.services import Services
 from dwctl.outbound import Outbound
 from dwctl.routing import load_snapshot
-from dwctl.store import BodyStore, Changes, Store, StoreUnavailable, open_sealer
+from dwctl.store import BodyStore, Changes, Store, StoreUnavailable, StoreUnusable, open_sealer
 from dwctl.store.changes import ChangeRow
 from dwctl.telemetry import logging as dwctl_logging
 from dwctl.telemetry.alarms import alarm
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
 DATABASE_WAIT_SECONDS = 30.0
 EXIT_DATABASE = 3
 _RETENTION_PERIOD_SECONDS = 3600
+_RECORD_SECONDS = 5
+"""For the last records to reach the database. While that is away they wait in the journal, where they are safe."""
 _FLUSH_SECONDS = 5
 _SAME_SIGNAL_SECONDS = 0.5
 
@@ -61,10 +67,12 @@ def run(config: Config, *, origins: Mapping[str, str] | None = None, demo: bool 
     Returns the exit status: 0, or 3 when the database does not answer. Raises ConfigurationError.
     """
     dwctl_logging.configure(config.log.level, config.log.format, sys.stderr)
+    descriptors.allow_all()
     try:
         uvloop.run(_serve(config, origins or {}, demo, copy))
     except StoreUnavailable as error:
-        print(f"dwctl: the database does not answer: {error}", file=sys.stderr)
+        trouble = "cannot be used" if isinstance(error, StoreUnusable) else "does not answer"
+        print(f"dwctl: the database {trouble}: {error}", file=sys.stderr)
         return EXIT_DATABASE
     return 0
 
@@ -154,8 +162,9 @@ def _listen(config: Config) -> socket.socket:
         listener.bind(address)
         listener.setblocking(False)
         return listener
-    except OSError as error:
-        raise ConfigurationError(f"cannot listen on {config.host} port {config.port}: {error.strerror}") from None
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "this is no host name"
+        raise ConfigurationError(f"cannot listen on {config.host} port {config.port}: {reason}") from None
 
 
 async def build_services(config: Config, store: Store, *, node: str, origins: Mapping[str, str]) -> tuple[Services, Gateway]:
@@ -274,13 +283,37 @@ async def _serve(config: Config, origins: Mapping[str, str], demo: bool, copy: b
         elif loop.time() - told > _SAME_SIGNAL_SECONDS:
             os._exit(1)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _ending_signals():
         loop.add_signal_handler(number, on_signal)
     directory = DataDirectory(config.data_dir)
     try:
         await _serve_in(directory, config, origins, demo, copy, stop)
+    except _Stopped:
+        log.info("stopped")
     finally:
         directory.close()
+
+
+def _ending_signals() -> list[signal.Signals]:
+    """Also the one of a terminal that goes, unless whoever started the program wants it to stay (nohup)."""
+    ending = [signal.SIGTERM, signal.SIGINT]
+    return ending if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [*ending, signal.SIGHUP]
+
+
+class _Stopped(Exception):
+    """Told to stop before serving."""
+
+
+async def _unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T:
+    """What ``work`` returns or raises; raises _Stopped, and cancels it, if the program is told to stop meanwhile."""
+    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if working.done():
+        return working.result()
+    working.cancel()
+    await asyncio.wait((working,))
+    raise _Stopped
 
 
 async def _serve_in(
@@ -289,7 +322,8 @@ async def _serve_in(
     tls = tls_context(config)
     listener = _listen(config)
     database = config.database
-    store = await Store.open(database.url, config.data_dir, direct_url=database.direct_url, wait=DATABASE_WAIT_SECONDS, copy=copy)
+    opening = Store.open(database.url, config.data_dir, direct_url=database.direct_url, wait=DATABASE_WAIT_SECONDS, copy=copy)
+    store = await _unless_stopped(stop, opening)
     services, gateway = await build_services(config, store, node=directory.node, origins=origins)
     state = health.State()
     password = await ensure_administrator(services)
@@ -307,15 +341,14 @@ async def _serve_in(
     host, port = listener.getsockname()[:2]
     url = f"{'https' if tls else 'http'}://{'localhost' if host in ('0.0.0.0', '::') else f'[{host}]' if ':' in host else host}:{port}"
     demonstration = await Demo.start(services, config) if demo else None
-    retention = asyncio.get_running_loop().create_task(_retain(services, config))
+    background = [asyncio.create_task(_retain(services, config)), asyncio.create_task(descriptors.watch())]
     await server.start_serving()
     await server.after_start()
     state.ready = True
     gc.collect()
     gc.freeze()
-    _announce(config, url, password, tls is not None)
-    if demonstration is not None:
-        demonstration.announce(url)
+    _announce(config, url, password, demonstration)
+    _warn_of_plain_http(config)
     await stop.wait()
     log.info("stopping", drain_seconds=config.shutdown.drain_timeout, live=len(gateway.live))
     state.ready = False
@@ -326,10 +359,11 @@ async def _serve_in(
     await gateway.drain(config.shutdown.drain_timeout)
     for connection in list(server.connections):
         connection.close_if_idle()
-    retention.cancel()
+    for task in background:
+        task.cancel()
     if demonstration is not None:
         await demonstration.close()
-    await close_services(services, config.shutdown.drain_timeout)
+    await close_services(services, _RECORD_SECONDS)
     await store.close()
     await _flushed(server)
     log.info("stopped")
@@ -346,12 +380,22 @@ async def _flushed(server: AsyncioServer) -> None:
             connection.abort()
 
 
-def _announce(config: Config, url: str, password: str | None, tls: bool) -> None:
-    """Tell the person at the terminal where things are. The password goes there alone, never to the log."""
-    print(f"dwctl is serving\n  UI        {url}/\n  API       {url}/ai/v1\n  Admin     {url}/admin/api/v1", flush=True)
+def _announce(config: Config, url: str, password: str | None, demonstration: Demo | None) -> None:
+    """Tell the person at the terminal where things are. Secrets go there alone, never to the log, and before everything else."""
+    lines = [f"dwctl is serving\n  UI        {url}/\n  API       {url}/ai/v1\n  Admin     {url}/admin/api/v1"]
     if password is not None:
-        print(f"  Sign in   {config.admin_email} with the password {password} (shown once; change it after the first sign-in)", flush=True)
-    if not tls and config.host not in ("127.0.0.1", "::1", "localhost") and not config.trusted_proxies:
+        lines.insert(0, f"Sign in as {config.admin_email} with the password {password} (shown once; change it after the first sign-in)")
+    if demonstration is not None:
+        lines.append(demonstration.announcement(url))
+    try:
+        standard_streams.say("\n".join(lines))
+    except OSError as error:
+        remedy = "dwctl admin reset-password gives a new one" if password is not None else None
+        log.error("not_announced", reason=error.strerror, url=url, lost="first password" if password is not None else None, remedy=remedy)
+
+
+def _warn_of_plain_http(config: Config) -> None:
+    if config.tls.certificate is None and config.host not in ("127.0.0.1", "::1", "localhost") and not config.trusted_proxies:
         log.warning(
             "listening_without_tls",
             host=config.host,

@@ -137,7 +137,7 @@ class PostgresServer:
         shutil.rmtree(self.directory)
 
 
-def _require(name: str, found: Path | None) -> Path:
+def require(name: str, found: Path | None) -> Path:
     if found is None:
         message = f"{name} is not installed (apt-get install {name.lower()}): tests on it are skipped"
         if os.environ.get("CI"):
@@ -162,7 +162,7 @@ def shared_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callab
 
     The worker that comes first starts it and stays until the last has left.
     """
-    programs = _require("PostgreSQL", postgres_programs())
+    programs = require("PostgreSQL", postgres_programs())
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     note, users = shared / "postgres.json", shared / "postgres.users"
@@ -216,7 +216,7 @@ def postgres_url(shared_postgres: Any) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def pooler(shared_postgres: Any) -> Iterator[Pooler]:
     """A PgBouncer in front of the run's PostgreSQL."""
-    running = Pooler(_require("PgBouncer", pooler_program()), urlsplit(shared_postgres.url("postgres")).port or 0)
+    running = Pooler(require("PgBouncer", pooler_program()), urlsplit(shared_postgres.url("postgres")).port or 0)
     yield running
     running.remove()
 
@@ -225,13 +225,13 @@ def pooler(shared_postgres: Any) -> Iterator[Pooler]:
 def nginx_program() -> Path:
     """Where nginx is."""
     found = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
-    return _require("nginx", Path(found) if found else None)
+    return require("nginx", Path(found) if found else None)
 
 
 @pytest.fixture
 def postgres_server() -> Iterator[PostgresServer]:
     """A started server for one test alone, which may stop, kill and start it."""
-    server = PostgresServer(_require("PostgreSQL", postgres_programs()))
+    server = PostgresServer(require("PostgreSQL", postgres_programs()))
     try:
         server.start()
         yield server

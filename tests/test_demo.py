@@ -4,24 +4,18 @@ import asyncio
 import re
 from pathlib import Path
 
-import pytest
-
 from dwctl.demo import Demo
 from tests.administration import configuration, serving
 from tests.pasted import execute
 from tests.web.visitor import Visitor
 
 
-async def test_the_printed_line_works_and_the_administrator_has_credits(
-    sqlite_url: str, data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_the_printed_line_works_and_the_administrator_has_credits(sqlite_url: str, data_dir: Path, tmp_path: Path) -> None:
     config = configuration(data_dir, sqlite_url)
     async with serving(sqlite_url, config) as server:
         await (await Demo.start(server.services, config)).close()
         demo = await Demo.start(server.services, config)  # as when it is served again
-        capsys.readouterr()
-        demo.announce(server.url)
-        line = capsys.readouterr().out.partition("curl ")[2]
+        line = demo.announcement(server.url).partition("curl ")[2]
         assert '"content":' in await asyncio.to_thread(execute, "bash", f"curl -fsS {line}", tmp_path)
         visitor = await Visitor.sign_in(server)
         answer = await visitor.send("/playground", [("model", "demo-chat"), ("prompt", "Hello")])

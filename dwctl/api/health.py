@@ -2,17 +2,21 @@
 
 import hmac
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
 import msgspec
+import structlog
 from sanic import Sanic
 from sanic.request import Request
 from sanic.response import HTTPResponse
 
-from dwctl.doorway import MetricsReader, Public, TrustedProxies, add_route, declare, respond_error
+from dwctl.doorway import MetricsReader, Public, TrustedProxies, add_route, declare, passed_on, respond_error
 from dwctl.errors import forbidden
 from dwctl.operations.services import Services
 from dwctl.telemetry import metrics
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass
@@ -50,11 +54,21 @@ def register(app: Sanic, services: Services, state: State, proxies: TrustedProxi
         given = request.headers.get("authorization", "")
         if token is not None and given.lower().startswith("bearer ") and _same(given[7:], token):
             return True
+        peer = proxies.peer(request)
         try:
-            address = ip_address(proxies.peer(request).ip)
+            address = ip_address(peer.ip)
         except ValueError:
             return False
-        return address.is_loopback or any(address.version == network.version and address in network for network in networks)
+        near = address.is_loopback or any(address.version == network.version and address in network for network in networks)
+        if near and not peer.trusted and passed_on(request):
+            # The address is the proxy's, and who is behind it nobody knows.
+            _warn(peer.ip)
+            return False
+        return near
+
+    @lru_cache(maxsize=64)
+    def _warn(proxy: str) -> None:
+        log.warning("metrics_refused_behind_proxy", proxy=proxy, remedy="name the proxy in trusted_proxies")
 
     for path in ("/healthz", "/health"):
         add_route(app, declare(healthz, Public()), path, ["GET", "HEAD"], path.strip("/"))

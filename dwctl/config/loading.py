@@ -276,7 +276,10 @@ def _parse(key: Key, given: str | list[str]) -> Any:
         case "path":
             if not given:
                 raise ValueError("is empty")
-            return Path(given).expanduser()
+            try:
+                return Path(given).expanduser()
+            except RuntimeError:
+                raise ValueError("names the home of a user who is not known; write the whole path") from None
     if key.type is bool:
         if given.lower() not in TRUE | FALSE:
             raise ValueError("is neither true nor false")

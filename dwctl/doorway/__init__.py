@@ -12,7 +12,7 @@ from dwctl.doorway.decode import UNSTORABLE, decode_body, decode_query
 from dwctl.doorway.feeds import Message, feed
 from dwctl.doorway.identity import Keys, session_cookie, session_cookie_name
 from dwctl.doorway.install import add_route, install, route_table, verify
-from dwctl.doorway.peers import TrustedProxies
+from dwctl.doorway.peers import TrustedProxies, passed_on
 from dwctl.doorway.policies import Authenticated, InferenceKey, MetricsReader, Needs, Policy, Public, declare, policy_of
 from dwctl.doorway.protocol import PatientProtocol
 from dwctl.doorway.routes import Route, route
@@ -40,6 +40,7 @@ __all__ = [
     "feed",
     "install",
     "parse_uuid",
+    "passed_on",
     "policy_of",
     "respond_error",
     "route",

@@ -11,6 +11,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 import msgspec
 from sanic.request import Request
 
+_SAID_BY_PROXIES = ("x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "forwarded", "via")
+
 
 class Peer(msgspec.Struct, frozen=True):
     """The effective other end of a request."""
@@ -62,6 +64,11 @@ class TrustedProxies:
             if client not in self:
                 break
         return client
+
+
+def passed_on(request: Request) -> bool:
+    """Whether a proxy says that the request came by way of it. What comes straight from a client says nothing of the kind."""
+    return any(name in request.headers for name in _SAID_BY_PROXIES)
 
 
 def _last(headers: Iterable[str]) -> str:

@@ -1,7 +1,6 @@
 """The ledger as the rest of the house sees it: begin and end of requests, holds, balances, and whether all is well."""
 
 import asyncio
-import contextlib
 from pathlib import Path
 from typing import Literal
 
@@ -225,9 +224,11 @@ class Ledger:
         if self._is_closed:
             return
         self._is_closed = True
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(timeout):
                 await self._recorder.recorded()
+        except TimeoutError:
+            log.warning("ledger.not_all_recorded", note="the rest is in the journal, and is recorded after the next start")
         await self._recorder.close()
         await self._journal.close()
 

@@ -9,14 +9,20 @@ from dwctl import clock, ids
 from dwctl.accounts import NIL, SYSTEM
 from dwctl.accounts.passwords import generate
 from dwctl.operations.audit import audit
+from dwctl.operations.rows import change_row
 from dwctl.operations.services import Services
 from dwctl.operations.users import check_email, insert_user, with_standard
 from dwctl.store import Changes, Tx
 from dwctl.store.tables import Group, User
 
+_ADMINISTRATORS = "SELECT id FROM users WHERE is_admin AND deleted_at IS NULL LIMIT 1"
+_ROLES = ("PlatformManager",)
+
 
 async def ensure_administrator(services: Services) -> str | None:
     """See to it that the system user, Everyone and the configured administrator exist and the latter has a password.
+
+    An account that has the administrator's address already (``apply`` may have made it) becomes one if there is no other.
 
     ``admin_password`` is used only while the account has none; without it one is made, to be changed at the first sign-in, and
     returned, so that it can be shown once. Raises StoreUnavailable.
@@ -24,7 +30,7 @@ async def ensure_administrator(services: Services) -> str | None:
     email = check_email(services.config.admin_email)
     rows = await services.store.fetch("SELECT password_hash FROM users WHERE live_email = ?", (email.lower(),))
     complete = await services.store.fetch("SELECT id FROM users WHERE id = ? AND EXISTS (SELECT 1 FROM groups WHERE id = ?)", (NIL, NIL))
-    if complete and rows and rows[0]["password_hash"]:
+    if complete and rows and rows[0]["password_hash"] and await services.store.fetch(_ADMINISTRATORS):
         return None
     configured = services.config.admin_password
     password = configured or generate()
@@ -75,25 +81,32 @@ async def ensure_foundations(tx: Tx) -> None:
 
 
 async def _ensure_administrator(tx: Tx, email: str, password_hash: str, *, must_change: bool) -> bool:
-    rows = await tx.fetch("SELECT id, password_hash FROM users WHERE live_email = ?", (email.lower(),))
-    if not rows:
+    row = await User.get_or_none(live_email=email.lower(), using_db=tx.orm)
+    if row is None:
         columns: dict[str, Any] = {
             "username": email,
             "email": email,
             "is_admin": True,
-            "roles": with_standard(["PlatformManager"]),
+            "roles": with_standard(_ROLES),
             "auth_source": "system",
             "password_hash": password_hash,
             "must_change_password": must_change,
         }
         await insert_user(tx, SYSTEM, ids.new_text(), columns, initial_credits_nano=0)
         return True
-    if rows[0]["password_hash"]:
+    if not await tx.fetch(_ADMINISTRATORS):
+        await _promote(tx, row)
+    if row.password_hash:
         return False
-    user_id = str(rows[0]["id"])
-    await tx.execute(
-        "UPDATE users SET password_hash = ?, must_change_password = ?, revision = revision + 1 WHERE id = ?",
-        (password_hash, must_change, user_id),
-    )
-    await audit(tx, SYSTEM, "users.reset_password", "user", user_id)
+    await change_row(tx, row, {"password_hash": password_hash, "must_change_password": must_change})
+    await audit(tx, SYSTEM, "users.reset_password", "user", str(row.id))
     return True
+
+
+async def _promote(tx: Tx, row: User) -> None:
+    """Make somebody an administrator."""
+    changes = {"is_admin": True, "roles": with_standard([*row.roles, *_ROLES])}
+    before = {name: getattr(row, name) for name in changes}
+    await change_row(tx, row, changes)
+    await audit(tx, SYSTEM, "users.update", "user", str(row.id), before, changes)
+    await Changes.note(tx, "user", str(row.id))

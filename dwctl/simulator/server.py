@@ -11,6 +11,7 @@ from pathlib import Path
 
 import uvloop
 
+from dwctl import descriptors
 from dwctl.simulator.connection import Connection
 from dwctl.simulator.provider import Provider
 from dwctl.simulator.served import Served
@@ -61,8 +62,10 @@ async def start(
         server = await asyncio.get_running_loop().create_server(
             partial(Connection, provider, served, connections), host, port, backlog=BACKLOG, reuse_address=True
         )
-    except BaseException:
+    except BaseException as error:
         served.finish()
+        if isinstance(error, UnicodeError):
+            raise OSError(f"cannot listen on {host}: this is no host name") from None
         raise
     bound = server.sockets[0]
     name = f"[{host}]" if bound.family == socket.AF_INET6 else host
@@ -95,5 +98,6 @@ def run(
         await stop.wait()
         await simulator.close()
 
+    descriptors.allow_all()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve())

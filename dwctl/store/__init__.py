@@ -6,9 +6,21 @@ rows, and the news of what changed. Nothing above this room knows which database
 
 from dwctl.store.bodies import Bodies, BodyStore
 from dwctl.store.changes import ChangeRow, Changes
-from dwctl.store.failures import SchemaTooNew, StoreUnavailable
+from dwctl.store.failures import SchemaTooNew, StoreUnavailable, StoreUnusable
 from dwctl.store.sealer import open_sealer
 from dwctl.store.store import Store
 from dwctl.store.transaction import Row, Tx
 
-__all__ = ["Bodies", "BodyStore", "ChangeRow", "Changes", "Row", "SchemaTooNew", "Store", "StoreUnavailable", "Tx", "open_sealer"]
+__all__ = [
+    "Bodies",
+    "BodyStore",
+    "ChangeRow",
+    "Changes",
+    "Row",
+    "SchemaTooNew",
+    "Store",
+    "StoreUnavailable",
+    "StoreUnusable",
+    "Tx",
+    "open_sealer",
+]

@@ -11,6 +11,7 @@ holds its content, so that it is there as long as any of them; the others name t
 
 import asyncio
 import contextlib
+import math
 import sqlite3
 import zlib
 from collections import deque
@@ -25,7 +26,7 @@ import msgspec
 import structlog
 from prometheus_client import Counter
 
-from dwctl.clock import MICROSECONDS
+from dwctl.clock import MICROSECONDS, monotonic
 from dwctl.store.failures import StoreUnavailable
 from dwctl.store.store import Store
 from dwctl.store.transaction import Tx
@@ -42,6 +43,7 @@ LINGER_SECONDS = 0.05
 RETRY_SECONDS = 1.0
 DAY = 86_400 * MICROSECONDS
 PURGE_ROWS = 1_000
+DROPS_LOGGED_SECONDS = 60.0
 
 BLOCK_BYTES = 64 * 1024
 """A block takes in bodies up to this size; a larger one is a block by itself. Reading one body means unpacking its block."""
@@ -157,11 +159,28 @@ def _read(request_id: str, content: bytes | None, truncated: object) -> Bodies |
     return None
 
 
+class _Drop:
+    """Counts bodies that the disk or the database refuses, and says so in the log: at once, then once in ``DROPS_LOGGED_SECONDS``."""
+
+    def __init__(self) -> None:
+        self._number = 0
+        self._silent_until = -math.inf
+
+    def __call__(self, number: int, error: str) -> None:
+        DROPPED.inc(number)
+        self._number += number
+        if (now := monotonic()) >= self._silent_until:
+            alarm("bodies", "dropped", "warning", number=self._number, error=error)
+            self._number = 0
+            self._silent_until = now + DROPS_LOGGED_SECONDS
+
+
 class _DayFiles:
     """The files of SQLite. Every method runs in the thread of the body store."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, drop: "_Drop") -> None:
         self._directory = directory
+        self._drop = drop
         self._open: dict[str, sqlite3.Connection] = {}
 
     def path(self, at_us: int) -> Path:
@@ -179,8 +198,7 @@ class _DayFiles:
                     for block in _blocks(of_day):
                         connection.execute(_insert_into("bodies", len(block)), list(chain.from_iterable(_stored(block))))
             except (sqlite3.Error, OSError) as error:
-                DROPPED.inc(len(of_day))
-                alarm("bodies", "dropped", "warning", file=path.name, number=len(of_day), error=str(error))
+                self._drop(len(of_day), f"{path.name}: {error}")
                 self._close(path.name)
 
     def read(self, request_id: str, at_us: int) -> Bodies | None:
@@ -255,7 +273,8 @@ class BodyStore:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._files = _DayFiles(store.data_dir) if store.dialect == "sqlite" else None
+        self._drop = _Drop()
+        self._files = _DayFiles(store.data_dir, self._drop) if store.dialect == "sqlite" else None
         self._queue: deque[_Entry] = deque()
         self._queued_bytes = 0
         self._wake = asyncio.Event()
@@ -354,8 +373,7 @@ class BodyStore:
                 except StoreUnavailable:
                     return False
                 except Exception as error:
-                    DROPPED.inc(len(batch))
-                    alarm("bodies", "dropped", "warning", number=len(batch), error=str(error))
+                    self._drop(len(batch), str(error))
             for entry in batch:
                 self._queue.popleft()
                 self._queued_bytes -= entry.size

@@ -9,5 +9,9 @@ class StoreUnavailable(Exception):
     """
 
 
+class StoreUnusable(StoreUnavailable):
+    """Waiting does not help: the file is damaged, or is no database, or this user may not open it."""
+
+
 class SchemaTooNew(Exception):
     """The database was made by a newer version of the program, which must not be written by this one."""

@@ -24,7 +24,7 @@ from tortoise.backends.base.client import ConnectionWrapper, NestedTransactionCo
 from tortoise.backends.sqlite.client import SqliteClient, SqliteTransactionContext, SqliteTransactionWrapper
 from tortoise.exceptions import IntegrityError, OperationalError
 
-from dwctl.store.failures import StoreUnavailable
+from dwctl.store.failures import StoreUnavailable, StoreUnusable
 from dwctl.store.transaction import Dialect, Row, Tx
 
 T = TypeVar("T")
@@ -50,18 +50,19 @@ _OUTAGES = frozenset(
         sqlite3.SQLITE_LOCKED,
         sqlite3.SQLITE_NOMEM,
         sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_CORRUPT,
         sqlite3.SQLITE_FULL,
         sqlite3.SQLITE_CANTOPEN,
         sqlite3.SQLITE_PROTOCOL,
-        sqlite3.SQLITE_NOTADB,
     }
 )
+_DAMAGES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
 def translated(error: sqlite3.Error, *, writing: bool = False) -> Exception:
     """The exception that callers of the store see. Where ``writing`` is meant, a file that can only be read is an outage."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in _DAMAGES:
+        return StoreUnusable(f"SQLite: {error}")
     if code in _OUTAGES or (writing and code == sqlite3.SQLITE_READONLY):
         return StoreUnavailable(f"SQLite: {error}")
     if isinstance(error, sqlite3.IntegrityError):

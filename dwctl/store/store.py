@@ -6,12 +6,14 @@ registry a process: while several stores are open, those reads go to the one tha
 """
 
 import asyncio
+import errno
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
+import structlog
 from tortoise import context as tortoise_context
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.backends.base.executor import EXECUTOR_CACHE
@@ -19,7 +21,7 @@ from tortoise.context import TortoiseContext
 
 from dwctl.errors import ConfigurationError
 from dwctl.store.addresses import check_addresses
-from dwctl.store.failures import StoreUnavailable
+from dwctl.store.failures import StoreUnavailable, StoreUnusable
 from dwctl.store.migrate import MODELS, migrate_postgresql, migrate_sqlite
 from dwctl.store.postgresql import PostgresDatabase
 from dwctl.store.sqlite import SqliteDatabase
@@ -29,7 +31,11 @@ T = TypeVar("T")
 
 DATABASE_FILE = "dwctl.db"
 
+_NOT_OURS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR})
+
 _contexts: list[TortoiseContext] = []
+
+log = structlog.get_logger(__name__)
 
 
 def database_path(url: str | None, data_dir: Path) -> Path | None:
@@ -71,18 +77,24 @@ class Store:
         """Connect, and migrate if migrations are pending (on SQLite after a copy of the file, unless ``copy`` is false).
 
         ``url`` None means SQLite in ``data_dir``. With ``direct_url``, the PostgreSQL server's own address, ``url`` may be that
-        of a pooler in transaction mode. A database that is down is tried for ``wait`` seconds. Raises StoreUnavailable,
-        SchemaTooNew, ConfigurationError.
+        of a pooler in transaction mode. A database that is down is tried for ``wait`` seconds, which the log says. Raises
+        StoreUnavailable, SchemaTooNew, ConfigurationError.
         """
         path = database_path(url, data_dir)
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         until = time.monotonic() + wait
+        waiting = False
         while True:
             try:
                 return await cls._open(url, direct_url, path, data_dir, copy)
-            except StoreUnavailable:
+            except StoreUnusable:
+                raise
+            except StoreUnavailable as error:
                 if time.monotonic() >= until:
                     raise
+                if not waiting:
+                    log.warning("waiting_for_database", seconds=wait, error=str(error))
+                waiting = True
             await asyncio.sleep(0.25)
 
     @classmethod
@@ -98,7 +110,8 @@ class Store:
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 await migrate_sqlite(path, copy=copy)
             except OSError as error:
-                raise StoreUnavailable(f"SQLite: {path}: {error.strerror}") from error
+                kind = StoreUnusable if error.errno in _NOT_OURS else StoreUnavailable
+                raise kind(f"SQLite: {path}: {error.strerror}") from error
             database = SqliteDatabase(path)
         store = cls(database, data_dir)
         try:

@@ -1,14 +1,18 @@
 """The commands as an operator meets them: their words, their exit codes, and what they leave behind."""
 
+import json
 import re
 import socket
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from dwctl import __version__
-from tests.appliance import ADMIN_EMAIL, FROM_SOURCE, KEY, Appliance, environment
+from dwctl.server import DATABASE_WAIT_SECONDS
+from tests.appliance import ADMIN_EMAIL, FROM_SOURCE, KEY, Appliance, environment, until
+from tests.migrated import put_database
 
 COMMANDS = ["serve", "apply", "simulate", "admin", "check-config", "backup", "restore", "version"]
 
@@ -50,6 +54,7 @@ def test_wrong_usage_ends_with_2_and_does_not_touch_the_disk(tmp_path: Path) -> 
         ["apply", "none.yaml"],
         ["serve", "--port", "x"],
         ["serve", "--port", "70000"],
+        ["simulate", "--port", "70000"],
     ):
         done = run(tmp_path, *arguments)
         assert done.returncode == 2, arguments
@@ -99,6 +104,10 @@ def test_serve_says_what_is_in_its_way(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert f"port {port}" in done.stderr
     assert "Traceback" not in done.stderr
+    for command, status in (("serve", 2), ("simulate", 1)):
+        done = run(tmp_path, command, "--host", "a..b", "--port", "0")
+        assert (done.returncode, done.stderr.count("\n")) == (status, 1), done.stderr
+        assert re.match(r"Error: cannot listen on a\.\.b.*: this is no host name", done.stderr)
 
 
 @pytest.mark.long
@@ -109,6 +118,27 @@ def test_serve_waits_for_the_database_and_exits_with_3(tmp_path: Path) -> None:
     assert done.returncode == 3
     assert "database" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_serve_says_that_it_waits_for_the_database_and_stops_when_it_is_told_to(tmp_path: Path) -> None:
+    command = [*FROM_SOURCE, "serve", "--port", "0", "--database-url", "postgres://nobody@127.0.0.1:9/none", "--log-format", "json"]
+    settings = environment(DWCTL_SECRET_KEY="some text for sealing")
+    with subprocess.Popen(command, cwd=tmp_path, env=settings, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert json.loads(process.stderr.readline())["event"] == "waiting_for_database"
+        process.terminate()
+        assert process.wait(10) == 0
+        assert json.loads(process.stderr.readline())["event"] == "stopped"
+
+
+def test_serve_does_not_wait_for_what_is_no_database(tmp_path: Path) -> None:
+    data = tmp_path / "dwctl-data"
+    data.mkdir()
+    (data / "dwctl.db").write_bytes(b"no database" * 1000)
+    started = time.monotonic()
+    done = run(tmp_path, "serve", "--port", "0")
+    assert time.monotonic() - started < DATABASE_WAIT_SECONDS / 2
+    assert (done.returncode, done.stderr) == (3, "dwctl: the database cannot be used: SQLite: file is not a database\n")
 
 
 def test_other_commands_do_not_wait_for_the_database(tmp_path: Path) -> None:
@@ -138,6 +168,7 @@ def test_apply_then_apply_again_then_serve(tmp_path: Path) -> None:
     first = appliance.command("apply", str(tmp_path / "setup.yaml"))
     secret = re.search(r"^key 'made' of dev@example.com: (sk-\S+)$", first.stdout, re.MULTILINE)
     assert secret, first.stdout
+    assert first.stdout.startswith("key 'made'"), "what is told only once comes first"
     assert KEY not in first.stdout + first.stderr
     assert f"A new database was made: {appliance.data_dir / 'dwctl.db'}\n" in first.stdout
     again = appliance.command("apply", str(tmp_path / "setup.yaml"))
@@ -147,6 +178,48 @@ def test_apply_then_apply_again_then_serve(tmp_path: Path) -> None:
     try:
         appliance.start()
         assert appliance.get("/readyz") == 200
+        assert appliance.stop() == 0
+    finally:
+        appliance.close()
+
+
+def test_output_that_nobody_takes_is_said_with_what_is_lost(tmp_path: Path) -> None:
+    (tmp_path / "setup.yaml").write_text(SETUP)
+    for arguments, said in (
+        (["version"], "Error: the output could not be written: No space left on device\n"),
+        (
+            ["apply", "setup.yaml"],
+            "Error: the file was applied, but the output could not be written: No space left on device. The secrets of new keys are lost "
+            "('made' of dev@example.com): rotate these keys, or delete them and apply again\n",
+        ),
+    ):
+        with open("/dev/full", "wb") as full:
+            command = [*FROM_SOURCE, *arguments]
+            done = subprocess.run(command, cwd=tmp_path, env=environment(), stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+        assert (done.returncode, done.stderr) == (1, said)
+
+
+def from_shell(redirections: str) -> tuple[str, ...]:
+    return ("sh", "-c", f'exec "$@" {redirections}', "sh", *FROM_SOURCE)
+
+
+def test_a_first_password_that_nobody_reads_does_not_stop_the_server(tmp_path: Path) -> None:
+    appliance = Appliance(tmp_path, program=from_shell(">/dev/full"), settings={"admin_password": None})
+    put_database(appliance.data_dir)
+    try:
+        appliance.start()
+        [lost] = until(lambda: appliance.events("not_announced"), 10, "the log says so")
+        assert (lost["lost"], "admin reset-password" in lost["remedy"]) == ("first password", True)
+        assert appliance.stop() == 0
+    finally:
+        appliance.close()
+
+
+def test_closed_standard_streams_are_no_trouble(tmp_path: Path) -> None:
+    appliance = Appliance(tmp_path, program=from_shell("<&- >&- 2>&-"))
+    put_database(appliance.data_dir)
+    try:
+        appliance.start()
         assert appliance.stop() == 0
     finally:
         appliance.close()

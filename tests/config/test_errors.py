@@ -42,6 +42,7 @@ def refusal(folder: Path, text: str) -> str:
         ("email: {type: pigeon}", "dwctl.yaml:1: `email.type` 'pigeon': is not one of file, smtp"),
         ("trusted_proxies: [10.0.0.0/33]", "dwctl.yaml:1: `trusted_proxies` 10.0.0.0/33: "),
         ("bodies: {retention: 7x}", "dwctl.yaml:1: `bodies.retention` '7x': is not a duration"),
+        ("data_dir: ~nosuch/x", "dwctl.yaml:1: `data_dir` '~nosuch/x': names the home of a user who is not known; write the whole path"),
         ("enable_metrics: maybe", "dwctl.yaml:1: `enable_metrics` 'maybe': is neither true nor false"),
         (
             "auth: {rate_limits: {verified: {requests_per_second: 1e-7}}}",

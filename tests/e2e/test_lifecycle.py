@@ -5,6 +5,8 @@ import contextlib
 import datetime
 import ipaddress
 import json
+import resource
+import socket
 import sqlite3
 import ssl
 import time
@@ -20,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.appliance import PRICE, Appliance, Simulator, model, running, setup, until
 from tests.e2e.test_gateway import HEADERS, ask, raw, request_bytes
+from tests.migrated import put_database
 
 MODELS = [
     model("chat", "sim-chat", prices=[PRICE]),
@@ -198,13 +201,19 @@ async def test_https(tmp_path: Path) -> None:
         appliance.close()
 
 
-def test_metrics_with_a_token_that_is_no_text_are_judged_by_the_address(tmp_path: Path) -> None:
+def test_metrics_are_judged_by_the_address_unless_a_proxy_that_is_not_named_passed_the_request_on(tmp_path: Path) -> None:
     appliance = Appliance(tmp_path, settings={"metrics": {"token": "watcher"}})
     appliance.start()
     try:
         request = b"GET /internal/metrics HTTP/1.1\r\nhost: x\r\nauthorization: Bearer \xff\r\nconnection: close\r\n\r\n"
         assert raw(appliance.port, request).startswith(b"HTTP/1.1 200 ")
         assert not appliance.events("request_failed")
+        for header in (b"X-Forwarded-For: 127.0.0.1", b"Forwarded: for=127.0.0.1", b"Via: 1.1 proxy") * 2:
+            passed_on = b"GET /internal/metrics HTTP/1.1\r\nhost: x\r\n" + header + b"\r\nconnection: close\r\n"
+            assert raw(appliance.port, passed_on + b"\r\n").startswith(b"HTTP/1.1 403 ")
+            assert raw(appliance.port, passed_on + b"authorization: Bearer watcher\r\n\r\n").startswith(b"HTTP/1.1 200 ")
+        [warning] = appliance.events("metrics_refused_behind_proxy")
+        assert "trusted_proxies" in warning["remedy"]
     finally:
         appliance.close()
 
@@ -222,3 +231,24 @@ async def test_without_any_key_everybody_is_denied(tmp_path: Path) -> None:
                 async with http.post("/v1/chat/completions", json=ask("chat"), headers=headers) as response:
                     assert response.status == status
         assert simulator.served() == {}
+
+
+def test_every_descriptor_that_the_system_allows_is_used_and_the_last_is_missed_aloud(tmp_path: Path) -> None:
+    soft, hard = 80, 200
+    appliance = Appliance(tmp_path, prepare=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard)))
+    put_database(appliance.data_dir)
+    appliance.start()
+    try:
+        with contextlib.ExitStack() as connections:
+            kept = [connections.enter_context(socket.create_connection(("127.0.0.1", appliance.port))) for _ in range(soft)]
+            for connection in kept:
+                connection.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+                assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
+            assert not appliance.events("no_file_descriptor_left")
+            for _ in range(hard - soft):
+                connections.enter_context(socket.create_connection(("127.0.0.1", appliance.port)))
+            until(lambda: appliance.events("no_file_descriptor_left"), 10, "the log says that there is none left")
+        assert appliance.events("no_file_descriptor_left")[0]["limit"] == hard
+        until(lambda: appliance.get("/readyz") == 200, 10, "it serves again")
+    finally:
+        appliance.close()

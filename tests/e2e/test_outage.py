@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -336,3 +337,17 @@ async def test_a_disk_that_takes_nothing_at_all_not_even_what_it_promised(tmp_pa
             await ready(appliance, 200)
             await going_on(load)
         await check_nothing_lost(appliance, simulator, database, load, refused=1)
+
+
+async def test_a_server_whose_terminal_goes_stops_in_order_and_not_for_want_of_the_database(tmp_path: Path) -> None:
+    with running(tmp_path / "run", document) as (appliance, _):
+        database = Database(None, appliance.data_dir)
+        with held(database.path):
+            assert (await one(appliance.port, CHAT, chat("fast"))).ok
+            await ready(appliance, 200, "database_unavailable")
+            assert appliance.process is not None
+            appliance.process.send_signal(signal.SIGHUP)
+            # Far below shutdown.drain_timeout, which is for requests.
+            assert await asyncio.to_thread(appliance.process.wait, 30) == 0
+            appliance.process = None
+        assert len(appliance.events("ledger.not_all_recorded")) == len(appliance.events("stopped")) == 1

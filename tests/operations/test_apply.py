@@ -13,10 +13,11 @@ from dwctl.accounts import hash_secret
 from dwctl.errors import ConfigurationError
 from dwctl.ledger import transactions
 from dwctl.operations.apply import Report, apply
+from dwctl.operations.sign_in import reset_password
 from dwctl.sealing import Sealer, load_sealer
 from dwctl.store import Store
 from dwctl.store.tables import ApiKey, AuditRow, Change, DeployedModel, Endpoint, Group, ModelGroup, Tariff, User, UserGroup
-from tests.administration import configuration, serving
+from tests.administration import ADMIN_EMAIL, ADMIN_PASSWORD, configuration, serving
 
 NIL = "00000000-0000-0000-0000-000000000000"
 PROVIDER_KEY = "sk-provider-canary"
@@ -320,3 +321,23 @@ async def test_a_running_server_picks_it_up(sqlite_url: str, data_dir: Path) -> 
         assert principal is not None
         assert (principal.rps, NIL in principal.groups, model.groups & principal.groups != set()) == (2.5, True, True)
         assert not (await apply(server.services, FULL)).changed
+
+
+@pytest.mark.parametrize("has_password", [False, True])
+async def test_an_administrator_whom_the_file_names_first_becomes_one_at_the_first_start(
+    database_url: str, data_dir: Path, has_password: bool
+) -> None:
+    store = await Store.open(database_url, data_dir)
+    await apply(Target(store, load_sealer(data_dir, "a secret key for tests only")), {"users": [{"email": ADMIN_EMAIL}]})
+    config = configuration(data_dir, database_url)
+    password = await reset_password(store, ADMIN_EMAIL, config) if has_password else ADMIN_PASSWORD
+    await store.close()
+    async with serving(database_url, config) as server:
+        me = (await server.sign_in(ADMIN_EMAIL, password)).body["user"]
+        assert (me["is_admin"], me["roles"]) == (True, ["StandardUser", "PlatformManager"])
+        [entry] = await server.audit("users.update")
+        assert entry["after"] == {"is_admin": True, "roles": ["StandardUser", "PlatformManager"]}
+        # There is one now: nobody else becomes one by being named.
+        await server.password_user("eve@example.com", "a password of eve's")
+    async with serving(database_url, configuration(data_dir, database_url, admin_email="eve@example.com")) as server:
+        assert (await server.sign_in("eve@example.com", "a password of eve's")).body["user"]["is_admin"] is False

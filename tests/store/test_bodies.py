@@ -11,9 +11,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from dwctl import ids
-from dwctl.clock import from_rfc3339
+from dwctl.clock import from_rfc3339, monotonic
 from dwctl.store import Bodies, BodyStore, Store, bodies
 from tests.waiting import until
 
@@ -85,12 +86,21 @@ async def test_closing_stores_the_rest_and_ends_the_thread(store: Store) -> None
     await again.close()
 
 
-async def test_a_damaged_day_file_costs_only_its_bodies(sqlite_url: str, data_dir: Path) -> None:
+async def test_a_damaged_day_file_costs_only_its_bodies(sqlite_url: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = await Store.open(sqlite_url, data_dir)
     body_store = BodyStore(store)
     (data_dir / "bodies-20261120.sqlite").write_bytes(b"not a database" * 1000)
-    body_store.put(ids.new_text(), NOON, b"x", None, False)
-    await body_store.flush()
+
+    async def lose(times: int) -> list[int]:
+        with capture_logs() as logged:
+            for _ in range(times):
+                body_store.put(ids.new_text(), NOON, b"x", None, False)
+                await body_store.flush()
+        return [entry["number"] for entry in logged if entry["event"] == "bodies_dropped"]
+
+    assert await lose(5) == [1], "said at once, and then not for each"
+    monkeypatch.setattr(bodies, "monotonic", lambda: monotonic() + bodies.DROPS_LOGGED_SECONDS)
+    assert await lose(2) == [5], "those that were not said are"
     later = ids.new_text()
     body_store.put(later, NOON + 24 * HOUR, b"y", None, False)
     assert await body_store.get(later, NOON + 24 * HOUR) == Bodies(b"y", None, False)
