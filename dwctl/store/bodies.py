@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
-import structlog
 from prometheus_client import Counter
 
 from dwctl.clock import MICROSECONDS, monotonic
@@ -87,8 +86,6 @@ def _select_from(table: str) -> str:
         f"LEFT JOIN {table} AS holder ON holder.request_id = body.block WHERE body.request_id = ?"
     )
 
-
-log = structlog.get_logger(__name__)
 
 DROPPED = Counter("dwctl_bodies_dropped_total", "Bodies that were not stored, since the queue or the disk was full.", registry=REGISTRY)
 

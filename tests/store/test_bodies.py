@@ -96,7 +96,7 @@ async def test_a_damaged_day_file_costs_only_its_bodies(sqlite_url: str, data_di
             for _ in range(times):
                 body_store.put(ids.new_text(), NOON, b"x", None, False)
                 await body_store.flush()
-        return [entry["number"] for entry in logged if entry["event"] == "bodies_dropped"]
+        return [entry["number"] for entry in logged if entry["event"] == "bodies.dropped"]
 
     assert await lose(5) == [1], "said at once, and then not for each"
     monkeypatch.setattr(bodies, "monotonic", lambda: monotonic() + bodies.DROPS_LOGGED_SECONDS)
