@@ -195,10 +195,7 @@ def apply(document: Path, file: str | None, data_dir: str | None, database_url: 
     secrets = [f"key {key.name!r} of {key.user}: {key.secret}" for key in report.new_keys]
     place = f"{'A new database was made' if new else 'Applied to the database'}: {database_name(url, folder)}"
     try:
-        standard_streams.say(
-            "\
-".join([*secrets, place, *report.lines()])
-        )
+        standard_streams.say("\n".join([*secrets, place, *report.lines()]))
     except OSError as error:
         lost = ", ".join(f"{key.name!r} of {key.user}" for key in report.new_keys)
         remedy = f". The secrets of new keys are lost ({lost}): rotate these keys, or delete them and apply again" if lost else ""

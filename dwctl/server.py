@@ -264,7 +264,7 @@ async def _retain(services: Services, config: Config) -> None:
         try:
             await services.bodies.purge(now_us() - int(config.bodies.retention * MICROSECONDS))
             await services.changes.prune()
-        except (StoreUnavailable, OSError) as error:
+        except Exception as error:
             alarm("retention", "postponed", "warning", reason=str(error))
         await asyncio.sleep(_RETENTION_PERIOD_SECONDS)
 

@@ -190,7 +190,7 @@ class Records(Section, frozen=True):
 
 
 class Bodies(Section, frozen=True):
-    mode: Annotated[BodyMode, meaning("What is kept of request and response bodies, unless a model or key says less.")] = "preview"
+    mode: Annotated[BodyMode, meaning("What is kept of bodies where neither the key nor the model says it.")] = "preview"
     preview_bytes: Annotated[int, meaning("How much of a body a preview keeps.", "size", ge=0)] = 4096
     retention: Annotated[float, meaning("How long bodies are kept.", "duration", gt=0)] = 7 * 86400.0
 

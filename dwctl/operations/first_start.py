@@ -8,6 +8,7 @@ from tortoise.exceptions import IntegrityError
 from dwctl import clock, ids
 from dwctl.accounts import NIL, SYSTEM
 from dwctl.accounts.passwords import generate
+from dwctl.errors import ConfigurationError
 from dwctl.operations.audit import audit
 from dwctl.operations.rows import change_row
 from dwctl.operations.services import Services
@@ -15,6 +16,7 @@ from dwctl.operations.users import check_email, insert_user, with_standard
 from dwctl.store import Changes, Tx
 from dwctl.store.tables import Group, User
 
+SYSTEM_EMAIL = "system@internal"
 _ADMINISTRATORS = "SELECT id FROM users WHERE is_admin AND deleted_at IS NULL LIMIT 1"
 _ROLES = ("PlatformManager",)
 
@@ -25,9 +27,11 @@ async def ensure_administrator(services: Services) -> str | None:
     An account that has the administrator's address already (``apply`` may have made it) becomes one if there is no other.
 
     ``admin_password`` is used only while the account has none; without it one is made, to be changed at the first sign-in, and
-    returned, so that it can be shown once. Raises StoreUnavailable.
+    returned, so that it can be shown once. Raises ConfigurationError and StoreUnavailable.
     """
     email = check_email(services.config.admin_email)
+    if email.lower() == SYSTEM_EMAIL:
+        raise ConfigurationError(f"admin_email: {SYSTEM_EMAIL} is the account of the system itself; give a person's address")
     rows = await services.store.fetch("SELECT password_hash FROM users WHERE live_email = ?", (email.lower(),))
     complete = await services.store.fetch("SELECT id FROM users WHERE id = ? AND EXISTS (SELECT 1 FROM groups WHERE id = ?)", (NIL, NIL))
     if complete and rows and rows[0]["password_hash"] and await services.store.fetch(_ADMINISTRATORS):
@@ -56,9 +60,9 @@ async def ensure_foundations(tx: Tx) -> None:
             using_db=tx.orm,
             id=UUID(NIL),
             username="system",
-            email="system@internal",
+            email=SYSTEM_EMAIL,
             live_username="system",
-            live_email="system@internal",
+            live_email=SYSTEM_EMAIL,
             display_name="System",
             roles=[],
             auth_source="system",

@@ -208,7 +208,7 @@ def test_an_answer_with_markup_is_rendered_and_harmless(talking: Site, member: W
     assert page.locator(".turn :is(script, img, [hx-trigger=load], a[href^='javascript'])").count() == 0
     expect(prose.get_by_role("link", name="good")).to_have_attribute("rel", "noopener noreferrer nofollow")
     expect(page.get_by_label("Temperature")).to_have_attribute("aria-invalid", "true")
-    expect(page.locator(".field.wrong .error")).to_have_text("Must be at most 2.0.")
+    expect(page.locator(".field .error")).to_have_text("Must be at most 2.0.")
     page.get_by_label("Temperature").fill("1")
     page.get_by_role("button", name="Send").click()
     expect(page.locator(".turn")).to_have_count(2)
@@ -229,7 +229,7 @@ def test_texts_are_compared_by_their_embeddings(member: Watched, admin: Watched)
     member.expect(422)
     page.get_by_label("Texts", exact=True).fill("only one")
     page.get_by_role("button", name="Compare").click()
-    expect(page.locator(".field.wrong .error")).to_contain_text("Write 2 to 16 texts")
+    expect(page.locator(".field .error")).to_contain_text("Write 2 to 16 texts")
     expect(page.get_by_label("Texts", exact=True)).to_have_value("only one")
 
 
@@ -252,7 +252,7 @@ def test_parameters_that_do_not_fit_are_said_beside_them(member: Watched, label:
     page.get_by_label(label).fill(value)
     page.get_by_role("button", name="Send").click()
     expect(page.get_by_label(label)).to_have_attribute("aria-invalid", "true")
-    expect(page.locator(".field.wrong .error")).to_contain_text(message)
+    expect(page.locator(".field .error")).to_contain_text(message)
     expect(page.get_by_label(label)).to_have_value(value)
     expect(page.get_by_label("System prompt")).to_have_value("kept")
     expect(page.get_by_label("Message")).to_have_value("kept too")
