@@ -18,7 +18,12 @@ def open_missing() -> None:
 
 
 def say(text: str) -> None:
-    """Print to the standard output, to the last byte. Raises OSError; what is printed after that goes nowhere."""
+    """Print to the standard output, to the last byte; what its encoding does not have is spelled out (``\\xfc``).
+
+    Raises OSError; what is printed after that goes nowhere.
+    """
+    encoding = sys.stdout.encoding or "utf-8"
+    text = text.encode(encoding, "backslashreplace").decode(encoding)
     try:
         # In one piece: a reader that leaves after the first line has taken it all.
         sys.stdout.write(text + "\n")

@@ -21,6 +21,7 @@ import os
 import re
 import shutil
 import sqlite3
+import stat
 import tarfile
 import tempfile
 import threading
@@ -54,7 +55,7 @@ _SALT_BYTES = 16
 _NONCE_BYTES = 12
 _REPLACED = re.compile(rf"{JOURNAL}|{NODE}|{re.escape(KEY_FILE)}|demo\.key|bodies-\d{{8}}\.sqlite(-wal|-shm|-journal)?")
 """What belongs to one database in a data directory, beside the database itself."""
-_SCRATCH = ".dwctl-"
+_SCRATCH = ".dwctl-scratch-"
 NEW, OLD = "new", "old"
 _BLOCK = 64 * 1024
 
@@ -117,11 +118,15 @@ def restore(source: Path, data_dir: Path, passphrase: str, *, url: str | None = 
 def _scratch(parent: Path) -> Iterator[Path]:
     """A private folder in ``parent`` for as long as this lasts. What commands that were killed have left there is removed first."""
     for left in parent.glob(f"{_SCRATCH}*"):
-        with contextlib.suppress(OSError), _locked(left / LOCK):
-            _remove(left)
+        # The parent may be anybody's folder: what is not surely ours is nothing to touch.
+        with contextlib.suppress(OSError):
+            found = left.lstat()
+            if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid():
+                with _locked(left / LOCK, make=False):
+                    _remove(left)
     folder = Path(tempfile.mkdtemp(prefix=".new-", dir=parent))
     try:
-        with _locked(folder / LOCK):
+        with _locked(folder / LOCK, make=True):
             # It has this name only once it is locked, so that nobody takes it for one that was left.
             folder = folder.rename(parent / f"{_SCRATCH}{folder.name.removeprefix('.new-')}")
             yield folder
@@ -137,9 +142,9 @@ def _remove(scratch: Path) -> None:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a file, which is made if need be. Raises BlockingIOError if somebody else holds it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _locked(path: Path, *, make: bool) -> Iterator[None]:
+    """Hold the lock of a file; ``make`` it if need be. Raises BlockingIOError if somebody else holds it, and OSError."""
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_CREAT if make else 0), 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
@@ -327,11 +332,13 @@ def _restore(source: Path, database: Path | None, data_dir: Path, passphrase: st
                 names = [database.with_name(database.name + suffix) for suffix in ("", "-wal", "-shm", "-journal")]
                 present += [path for path in names if path.exists()]
             spared = {data_dir / LOCK, *scratches.values(), *present}
+            if database is not None:
+                spared.update(database.parents)
             others = sorted(path.name for path in data_dir.iterdir() if path not in spared)
             if (present or others) and not replace:
                 shown = present[0] if present else data_dir / others[0]
                 raise BackupError(f"{shown} is there already: restore into an empty folder, or replace what is there with --replace")
-            if others and not present:
+            if not present and any(not name.startswith(_SCRATCH) for name in others):
                 raise BackupError(f"{data_dir} is not a data directory of dwctl: nothing in it is replaced")
             for scratch in scratches.values():
                 for name in (NEW, OLD):
@@ -373,7 +380,7 @@ def _exclusive(data_dir: Path) -> Iterator[None]:
     """The lock that a server holds on its data directory."""
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(_locked(data_dir / LOCK))
+            stack.enter_context(_locked(data_dir / LOCK, make=True))
         except BlockingIOError as error:
             raise BackupError(f"{data_dir} is in use by a running dwctl: stop it first") from error
         yield

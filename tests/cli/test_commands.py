@@ -165,6 +165,12 @@ grants: [{{user: dev@example.com, amount: "12.000000001", source_id: first}}]
 """
 
 
+def test_secrets_are_told_also_where_the_output_lacks_a_letter(tmp_path: Path) -> None:
+    (tmp_path / "setup.yaml").write_text(SETUP.replace("name: made", "name: schlüssel"), "utf-8")
+    done = run(tmp_path, "apply", str(tmp_path / "setup.yaml"), PYTHONIOENCODING="ascii")
+    assert re.search(r"^key 'schl\\xfcssel' of dev@example.com: sk-\S+$", done.stdout, re.MULTILINE), done.stdout + done.stderr
+
+
 def test_apply_then_apply_again_then_serve(tmp_path: Path) -> None:
     (tmp_path / "setup.yaml").write_text(SETUP)
     appliance = Appliance(tmp_path)

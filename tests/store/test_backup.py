@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import stat
@@ -262,9 +263,11 @@ async def test_a_restore_that_is_interrupted_undoes_what_it_has_done(
 
 
 async def test_files_that_a_killed_restore_has_set_aside_are_kept(installation: Store, data_dir: Path, tmp_path: Path) -> None:
-    aside, rest = data_dir / ".dwctl-aside", data_dir / ".dwctl-rest"
+    aside, rest = data_dir / ".dwctl-scratch-aside", data_dir / ".dwctl-scratch-rest"
     for folder in (aside / "old", rest / "old", rest / "new"):
         folder.mkdir(parents=True)
+    for folder in (aside, rest):
+        (folder / "lock").touch()
     (aside / "old" / "dwctl.db").write_bytes(b"precious")
     (rest / "new" / "dwctl.db").write_bytes(b"a copy")
     target = tmp_path / "backup"
@@ -272,8 +275,42 @@ async def test_files_that_a_killed_restore_has_set_aside_are_kept(installation: 
     assert not rest.exists()
     await installation.close()
     [note] = restore(target, data_dir, PASSPHRASE, replace=True)
-    assert ".dwctl-aside" in note
+    assert ".dwctl-scratch-aside" in note
     assert (aside / "old" / "dwctl.db").read_bytes() == b"precious"
+    for path in data_dir.iterdir():  # as it is if the restore is killed when everything old was set aside
+        if path != aside:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    restore(target, data_dir, PASSPHRASE, replace=True)
+    assert properties(data_dir) == {"one": "1"}
+
+
+async def test_what_lies_beside_the_backup_is_not_touched(installation: Store, data_dir: Path, tmp_path: Path) -> None:
+    """Folders that look like ours, a data directory among them, and links that a stranger has put there."""
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    for name in (".dwctl-data", ".dwctl-precious", ".dwctl-scratch-precious"):
+        (home / name).mkdir(parents=True)
+        (home / name / "file").write_text("precious")
+    elsewhere.mkdir()
+    (elsewhere / "lock").touch()
+    (home / ".dwctl-scratch-linked").symlink_to(elsewhere)
+    (home / ".dwctl-scratch-trap").mkdir()
+    (home / ".dwctl-scratch-trap" / "lock").symlink_to(tmp_path / "made by the backup")
+    before = sorted(home.rglob("*"))
+    backup(None, data_dir, home / "file.dwctl", PASSPHRASE)
+    assert sorted(home.rglob("*")) == sorted([*before, home / "file.dwctl"])
+    assert (elsewhere / "lock").exists()
+    assert not (tmp_path / "made by the backup").exists()
+
+
+async def test_a_database_in_a_folder_of_the_data_directory_is_restored_there(installation: Store, data_dir: Path, tmp_path: Path) -> None:
+    target, again = tmp_path / "backup", tmp_path / "again"
+    backup(None, data_dir, target, PASSPHRASE)
+    url = f"sqlite://{again}/db/x.db"
+    restore(target, again, PASSPHRASE, url=url)
+    assert (again / "db" / "x.db").exists()
+    restore(target, again, PASSPHRASE, url=url, replace=True)
+    with pytest.raises(BackupError, match="is there already"):
+        restore(target, again, PASSPHRASE, url=url)
 
 
 async def test_an_existing_target_is_kept(installation: Store, data_dir: Path, tmp_path: Path) -> None:
