@@ -7,6 +7,7 @@ an event that is not JSON before the client does.
 """
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -182,6 +183,11 @@ class CompletionStream:
         return self.done or (len(self._finished) >= self._choices and all(self._finished.values()))
 
     @property
+    def has_output(self) -> bool:
+        """Whether there was any output, of whatever kind. Reads what was kept: for a stream that broke off."""
+        return self.finish_reason is not None or self.unkept > 0 or any(map(_is_output, _said(self.kept())))
+
+    @property
     def went_on(self) -> bool:
         """Whether more was sent after the last usage that was reported."""
         return self._counted_at < self._kept_size + self.unkept
@@ -240,7 +246,11 @@ def _joined(released: list[bytes] | bytes) -> bytes:
 
 def output_text(kept: bytes) -> str:
     """The text that a kept stream carried: contents, reasoning, tool calls; for counting its tokens."""
-    texts: list[str] = []
+    return "".join(_strings(said) for said in _said(kept))
+
+
+def _said(kept: bytes) -> Iterator[Any]:
+    """The delta, or the text, of each choice of each chunk that can be read."""
     splitter = sse.EventSplitter()
     for event in [*splitter.feed(kept), splitter.rest]:
         data = sse.data_of(event)
@@ -253,8 +263,12 @@ def output_text(kept: bytes) -> str:
         if isinstance(decoded, dict) and isinstance(decoded.get("choices"), list):
             for choice in decoded["choices"]:
                 if isinstance(choice, dict):
-                    texts.append(_strings(choice.get("delta", choice.get("text"))))
-    return "".join(texts)
+                    yield choice.get("delta", choice.get("text"))
+
+
+def _is_output(said: Any) -> bool:
+    """Whether a delta or a text says more than whose turn it is."""
+    return any(value for name, value in said.items() if name != "role") if isinstance(said, dict) else bool(said)
 
 
 _SPOKEN = (
@@ -268,7 +282,9 @@ _SPOKEN = (
     "tool_calls",
     "function",
     "function_call",
+    "audio",
     "transcript",
+    "thinking",
 )
 
 

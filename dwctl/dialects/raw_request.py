@@ -28,6 +28,8 @@ _HALF_OF_A_PAIR = re.compile(rb"(?<!\\)(?:\\\\)*\\u[dD][89abAB][0-9a-fA-F]{2}(?!
 _MEDIA = ("image", "audio", "file", "video", "document")
 _PAYLOADS = frozenset({"data", "file_data", "url", "image_url", "b64_json"})
 """Where a media part has its medium, or the address of it."""
+_INLINE = frozenset({"image", "video", "audio_url", "video_url"})
+"""Where some have it as a ``data:`` URL, or as a list of them."""
 _SCHEMAS = frozenset({"tools", "functions", "response_format", "text", "output_config", "format"})
 _NO_TEXT = frozenset(
     (
@@ -234,10 +236,12 @@ def _beside_the_medium(part: dict[str, Any]) -> dict[str, Any]:
     for key, value in part.items():
         if isinstance(value, dict):  # which has the medium in it: it is not one part more
             beside[key] = [inner for name, inner in value.items() if name != "type" and not _is_payload(name, inner)]
-        elif not _is_payload(key, value):
+        elif not _is_payload(key, value) and not (key == "result" and part["type"] == "image_generation_call"):
             beside[key] = value
     return beside
 
 
 def _is_payload(name: str, value: Any) -> bool:
+    if name in _INLINE:
+        return all(isinstance(inner, str) and inner.startswith("data:") for inner in (value if isinstance(value, list) else [value]))
     return name in _PAYLOADS and isinstance(value, str)

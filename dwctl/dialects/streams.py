@@ -4,6 +4,7 @@ Both offer what `openai_stream.CompletionStream` does, which is the same for cha
 """
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -137,6 +138,11 @@ class _Stream:
         return self.done or len(self._finished) >= self._choices
 
     @property
+    def has_output(self) -> bool:
+        """Whether there was any output."""
+        return self.finish_reason is not None or self.unkept > 0 or bool(self._text)
+
+    @property
     def went_on(self) -> bool:
         """Whether more was written after the last usage that was reported."""
         return self._counted_at < len(self._text) + self.unkept
@@ -228,12 +234,20 @@ class _Stream:
         return released
 
 
+_WORDLESS = re.compile(rb'"type": ?"response\.(?:[a-z_.]+\.(?:delta|partial_image)|output_item\.done)"')
+"""Output of Responses that no event of ours stands for, such as pictures."""
+
+
 class WatchedStream(_Stream):
     """A stream whose client speaks as its provider does: what passes is the provider's own bytes, but for its opinion of our account."""
 
     def __init__(self, parser: StreamParser, ping: bytes, stream_error: Callable[[GatewayError], bytes]) -> None:
         super().__init__(parser, ping)
         self._stream_error = stream_error
+
+    @property
+    def has_output(self) -> bool:
+        return super().has_output or _WORDLESS.search(self.kept()) is not None
 
     def fail(self, error: GatewayError) -> bytes:
         return self._stream_error(error)

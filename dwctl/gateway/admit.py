@@ -172,7 +172,11 @@ async def _hold(exchange: "Exchange", principal: "Principal", model: "ModelEntry
         # What is sent counts, and a provider of another dialect is sent no less than this.
         output_bound = limit if exchange.operation == "text_completion" else max(limit, model.least_output)
     if request is None:
-        form_bound = await aside(exchange, multipart.input_bound, exchange.body, exchange.headers["content-type"])
+        content_type = exchange.headers["content-type"]
+        form_bound = await aside(exchange, multipart.input_bound, exchange.body, content_type)
+        wanted = await aside(exchange, multipart.find_field, exchange.body, content_type, "n")
+        if wanted is not None and wanted.value.isascii() and wanted.value.isdigit() and len(wanted.value) < 7:
+            output_bound *= max(1, int(wanted.value))
         exchange.hold = balances.take(principal.account_id, prices.hold(price, form_bound, output_bound))
         return
     output_bound *= request.choices

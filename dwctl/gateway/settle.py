@@ -161,7 +161,7 @@ def _is_billed(exchange: "Exchange") -> bool:
         return False
     if stream is None or exchange.operation == "other":
         return exchange.response_bytes > 0
-    return stream.finish_reason is not None or stream.unkept > 0 or bool(stream.written_text())
+    return stream.has_output
 
 
 def _went_on(exchange: "Exchange") -> bool:

@@ -197,12 +197,28 @@ def test_what_calls_itself_a_medium_is_read_all_the_same(kind: str, name: str) -
         {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "BYTES"}},
         {"type": "image", "source": {"type": "file", "file_id": "f"}},
         {"type": "document", "source": {"type": "url", "url": "BYTES"}},
+        {"type": "image_generation_call", "id": "ig", "status": "completed", "result": "BYTES"},
+        {"type": "image", "image": "data:image/png;base64,BYTES"},
+        {"type": "video", "video": ["data:image/png;base64,BYTES", "data:image/png;base64,BYTES"]},
+        {"type": "audio_url", "audio_url": "data:audio/wav;base64,BYTES"},
     ],
 )
 def test_a_medium_is_no_text(part: dict[str, object]) -> None:
     text, media = input_text(parse(json.dumps({"model": "a", "input": [{"role": "user", "content": [part]}]}).encode()))
     assert media == 1
     assert "BYTES" not in text
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image", "image": "BYTES"},
+        {"type": "text_result", "result": "BYTES"},
+        {"type": "video", "video": ["data:", "BYTES"]},
+    ],
+)
+def test_words_in_the_place_of_a_medium_are_text(part: dict[str, object]) -> None:
+    assert "BYTES" in input_text(parse(json.dumps({"model": "a", "input": [{"role": "user", "content": [part]}]}).encode()))[0]
 
 
 @pytest.mark.parametrize("name", ["suffix", "template", "prediction", "context", "guided_grammar", "Prompt", "what_nobody_knows"])

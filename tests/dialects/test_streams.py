@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dwctl.dialects import sse
+from dwctl.dialects import responses, sse
 from dwctl.dialects.answers import (
     Counted,
     Ended,
@@ -23,7 +23,7 @@ from dwctl.dialects.answers import (
     ToolDelta,
     ToolStart,
 )
-from dwctl.dialects.openai_stream import KEPT_BYTES, MalformedStream
+from dwctl.dialects.openai_stream import KEPT_BYTES, CompletionStream, MalformedStream
 from dwctl.dialects.streams import LineParser, SseParser, TranslatedStream, WatchedStream, decode_object
 from dwctl.dialects.usage import Usage
 from dwctl.errors import GatewayError
@@ -256,3 +256,41 @@ def test_memory_is_bounded(make: Any) -> None:
     assert len(stream.written_text()) == KEPT_BYTES
     assert stream.unkept == 3 * len(piece)
     assert KEPT_BYTES <= len(stream.kept()) <= KEPT_BYTES + len(said(piece))
+
+
+def event_of(data: dict[str, Any]) -> bytes:
+    return f"event: {data.get('type', 'message')}\ndata: {json.dumps(data)}\n\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("delta", "is_output"),
+    [
+        ({"role": "assistant", "content": "", "tool_calls": [], "refusal": None}, False),
+        ({"content": "hi"}, True),
+        ({"audio": {"id": "a", "data": "AAAA"}}, True),
+        ({"images": [{"image_url": {"url": "data:"}}]}, True),
+        ({"reasoning_details": [{"type": "reasoning.encrypted", "data": "x"}]}, True),
+    ],
+)
+def test_output_of_any_kind_is_output(delta: dict[str, Any], is_output: bool) -> None:
+    stream = CompletionStream(keep_usage=False)
+    stream.feed(event_of({"choices": [{"index": 0, "delta": delta}]}))
+    assert stream.has_output is is_output
+
+
+def test_pictures_are_output_of_responses() -> None:
+    stream = WatchedStream(responses.parse_stream(), b"", lambda error: b"")
+    item = {"type": "image_generation_call", "id": "ig", "status": "in_progress"}
+    stream.feed(event_of({"type": "response.created", "response": {"id": "r", "object": "response", "model": "m", "output": []}}))
+    stream.feed(event_of({"type": "response.output_item.added", "output_index": 0, "item": item}))
+    assert not stream.has_output
+    picture = {"type": "response.image_generation_call.partial_image", "output_index": 0, "item_id": "ig", "partial_image_b64": "AAAA"}
+    stream.feed(event_of(picture))
+    assert stream.has_output
+
+
+def test_words_that_are_spoken_are_counted() -> None:
+    stream = CompletionStream(keep_usage=False)
+    stream.feed(event_of({"choices": [{"index": 0, "delta": {"audio": {"data": "AAAA", "transcript": "hello "}}}]}))
+    stream.feed(event_of({"choices": [{"index": 0, "delta": {"content": [{"type": "thinking", "thinking": [{"text": "well"}]}]}}]}))
+    assert stream.written_text() == "hello well"

@@ -36,22 +36,32 @@ def _part(details: Any, name: str) -> int:
     return (count(details.get(name)) or 0) if isinstance(details, dict) else 0
 
 
+_INPUT = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+
+
 def grown(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
-    """What a stream has counted by now. Counts only grow, and what is not repeated stands; some servers repeat theirs as zeros."""
+    """What a stream has counted by now. What is not repeated stands; some servers repeat their counts as zeros.
+
+    Input that is counted anew takes the place of the former: a server may know only at the end how much of it was cached.
+    """
     usage = dict(before)
+    anew = "input_tokens" in now and any(count(now.get(name)) for name in _INPUT)
     for name, said in now.items():
         old = before.get(name)
+        choose = _latest if anew and (name in _INPUT or name == "cache_creation") else _larger
         if isinstance(old, dict) and isinstance(said, dict):
-            usage[name] = old | {inner: _larger(old.get(inner), value) for inner, value in said.items()}
+            usage[name] = old | {inner: choose(old.get(inner), value) for inner, value in said.items()}
         else:
-            usage[name] = _larger(old, said)
+            usage[name] = choose(old, said)
     return usage
 
 
+def _latest(before: Any, now: Any) -> Any:
+    return before if now is None else now
+
+
 def _larger(before: Any, now: Any) -> Any:
-    if now is None:
-        return before
-    return max(before, now) if count(before) is not None and count(now) is not None else now
+    return max(before, now) if count(before) is not None and count(now) is not None else _latest(before, now)
 
 
 def read_usage(body: dict[str, Any]) -> Counted | None:

@@ -203,6 +203,18 @@ def test_what_is_not_of_the_dialect(data: bytes) -> None:
         read(data)
 
 
+def test_input_that_turns_out_to_be_cached_is_counted_once() -> None:
+    first = start(input_tokens=10_000, output_tokens=0)
+    last = {"input_tokens": 1000, "cache_read_input_tokens": 9000, "output_tokens": 2}
+    [counted] = [
+        event
+        for event in read(wire(first, *block(0, TEXT, {"type": "text_delta", "text": "x"}), *end("end_turn", usage=last)))
+        if isinstance(event, Counted)
+    ]
+    assert counted.usage == Usage(uncached_input=1000, cache_read=9000, output=2)
+    assert json.loads(counted.raw).items() >= last.items()
+
+
 def test_zeros_at_the_end_take_nothing_back() -> None:
     by_ttl = {"ephemeral_5m_input_tokens": 100, "ephemeral_1h_input_tokens": 400}
     first = start(input_tokens=1000, cache_creation_input_tokens=500, cache_creation=by_ttl)
