@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from argon2 import PasswordHasher
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Response, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Response, expect, sync_playwright
 
 from dwctl.config import ROLES
 from dwctl.web import TABLES
@@ -32,6 +32,10 @@ FLAGS = (
 _STATUS = re.compile(r"responded with a status of (\d{3})")
 SCREENSHOTS = os.environ.get("DWCTL_SCREENSHOTS")
 """A folder that gets a picture of every page that the walk visits."""
+
+PATIENCE_MS = 15_000
+"""For whatever a page does or shows: a busy machine takes seconds for what is otherwise there at once."""
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @dataclass(eq=False)
@@ -240,7 +244,7 @@ def watch(browser: Browser, site: Site) -> Iterator[Watch]:
 
     def open_window(*, scripts: bool = True, width: int = 1280, height: int = 800, url: str | None = None, **options: Any) -> Watched:
         context = browser.new_context(java_script_enabled=scripts, viewport={"width": width, "height": height}, **options)
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(PATIENCE_MS)
         contexts.append(context)
         window = Watched(context.new_page(), url or site.url)
         window.listen()
