@@ -6,7 +6,8 @@ follows no redirect, keeps no cookie, decompresses nothing, and adds no header o
 """
 
 from dwctl.outbound.addresses import check_url, join
-from dwctl.outbound.client import Outbound, OutboundError, OutboundResponse, connect_bound
+from dwctl.outbound.client import Outbound, connect_bound
+from dwctl.outbound.connection import OutboundError, OutboundResponse
 from dwctl.outbound.mail import Mail, MailError
 
 __all__ = ["Mail", "MailError", "Outbound", "OutboundError", "OutboundResponse", "check_url", "connect_bound", "join"]

@@ -1,8 +1,8 @@
-"""aiohttp's connections behind a narrow interface.
+"""Connection pools behind a narrow interface.
 
-Pools, name resolution, TLS, and the parsing of answers are aiohttp's: its connector and its response handler. The request itself is
-written here as one piece of bytes, and the answer is read off the handler: what aiohttp's session adds (cookies, redirects, proxies,
-sniffed bodies, timers) nobody needs here, and it costs more than all the rest of a request together.
+Connecting is aiohttp's: its connector resolves names, races addresses, and speaks TLS. What passes over a connection is
+`dwctl.outbound.connection`'s. What aiohttp's session adds (cookies, redirects, proxies, sniffed bodies, timers) nobody needs here, and
+it costs more than all the rest of a request together.
 
 Deadlines are the caller's (one timer for all phases of an exchange); only the wait for a TCP connection is bounded here.
 """
@@ -12,36 +12,20 @@ import errno
 import functools
 import socket
 import ssl
-from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.connector import Connection
-from aiohttp.http import HttpProcessingError
 from aiohttp.resolver import ThreadedResolver
-from aiohttp.streams import EofStream
 from yarl import URL
 
+from dwctl.clock import monotonic
 from dwctl.outbound.addresses import is_denied
+from dwctl.outbound.connection import HttpConnection, OutboundError, OutboundResponse
 from dwctl.outbound.trust import trusting
 
-Kind = Literal["connect", "connect_timeout", "reset", "truncated", "protocol", "denied", "too_large"]
-
 _KEEPALIVE_SECONDS = 15.0
-_READ_BUFFER = 256 * 1024
-_JOINED_BYTES = 64 * 1024
-"""Up to this size head and body of a request are written as one piece."""
-
-
-class OutboundError(Exception):
-    """The provider could not be reached, or broke off. ``kind`` says how; the message never holds a secret."""
-
-    def __init__(self, kind: Kind, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
-        self.message = message
 
 
 class _PublicResolver(AbstractResolver):
@@ -72,100 +56,89 @@ def _fault(error: Exception) -> OutboundError:
             return OutboundError("denied", "the provider's name resolves to an address that is not allowed")
         reason = error.os_error.strerror or "connection failed"
         return OutboundError("connect", f"cannot connect to the provider: {reason}")
-    if isinstance(error, aiohttp.ClientPayloadError):
-        return OutboundError("truncated", "the provider's answer ended before its declared end")
-    if isinstance(error, HttpProcessingError):
-        return OutboundError("protocol", "the provider's answer is not valid HTTP")
     return OutboundError("reset", "the provider closed the connection")
 
 
-class OutboundResponse:
-    """Status and headers of an answer, and its bytes as they arrive."""
-
-    __slots__ = ("_connection", "_content", "headers", "status")
-
-    def __init__(self, connection: Connection, message: Any, content: aiohttp.StreamReader) -> None:
-        self._connection = connection
-        self._content = content
-        self.status: int = message.code
-        self.headers: Mapping[str, str] = message.headers
-        content.on_eof(self._ended)
-
-    def _ended(self) -> None:
-        """The answer is there: others may use the connection, unless the request has yet to be taken by the provider."""
-        transport = self._connection.transport
-        if transport is None or transport.get_write_buffer_size():
-            self._connection.close()
-        else:
-            self._connection.release()
-
-    async def read_chunk(self) -> bytes:
-        """The next bytes, as soon as there are any; ``b""`` at the end. Raises OutboundError."""
-        try:
-            return await self._content.readany()
-        except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
-            raise _fault(error) from None
-
-    async def read(self, limit: int, heard: Callable[[], None] | None = None) -> bytes:
-        """The whole body, at most ``limit`` bytes; ``heard`` is called when some came and more are to come.
-
-        Raises OutboundError (``too_large`` beyond the limit).
-        """
-        chunk = await self.read_chunk()
-        if self._content.at_eof():
-            if len(chunk) > limit:
-                raise OutboundError("too_large", f"the provider's answer is larger than {limit} bytes")
-            return chunk
-        chunks = [chunk]
-        size = len(chunk)
-        while chunk:
-            if size > limit:
-                raise OutboundError("too_large", f"the provider's answer is larger than {limit} bytes")
-            if heard is not None:
-                heard()
-            chunk = await self.read_chunk()
-            chunks.append(chunk)
-            size += len(chunk)
-        return b"".join(chunks)
-
-    def close(self) -> None:
-        """Drop the answer; the connection is reused only if the answer was read to its end."""
-        self._connection.close()
-
-
 class _Pool:
-    """The connections of one endpoint."""
+    """The connections of one endpoint, to each place that its URLs name."""
 
     def __init__(self, tls: ssl.SSLContext) -> None:
-        self._connector = aiohttp.TCPConnector(
-            limit=0, keepalive_timeout=_KEEPALIVE_SECONDS, resolver=_PublicResolver(), ttl_dns_cache=10, ssl=tls
-        )
+        self._connector = aiohttp.TCPConnector(limit=0, force_close=True, resolver=_PublicResolver(), ttl_dns_cache=10, ssl=tls)
         self._places: dict[tuple[str, str | None, int | None], _Place] = {}
 
-    async def connect(self, url: URL, timeout: aiohttp.ClientTimeout) -> Connection:
-        """A connection of its own to the URL's host, kept or new, on which nothing waits to be read. Raises what aiohttp raises."""
+    async def connection(self, url: URL, timeout: aiohttp.ClientTimeout) -> HttpConnection:
+        """A connection of its own to the URL's host, kept or new, on which nothing waits to be read. Raises OutboundError."""
         origin = (url.scheme, url.raw_host, url.port)
         place = self._places.get(origin)
         if place is None:
-            place = self._places[origin] = _Place("GET", url.origin(), loop=asyncio.get_running_loop())
-        while True:
-            connection = await self._connector.connect(place, [], timeout)
-            handler = connection.protocol
-            assert handler is not None
-            if not handler.should_close:
-                return connection
-            # What came unasked would be read as the answer to this request, whose sender is another than that of the last one.
-            is_new = handler._parser is None
-            connection.close()
-            if is_new:
-                raise HttpProcessingError(message="the provider spoke first")
+            place = self._places[origin] = _Place(_Address("GET", url.origin(), loop=asyncio.get_running_loop()))
+        return place.take() or await self._connect(place, timeout)
+
+    async def _connect(self, place: "_Place", timeout: aiohttp.ClientTimeout) -> HttpConnection:
+        try:
+            made = await self._connector.connect(place.address, [], timeout)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise _fault(error) from None
+        handler, transport = made.protocol, made.transport
+        if handler is None or transport is None or transport.is_closing():
+            made.close()
+            raise OutboundError("reset", "the provider closed the connection")
+        if handler.should_close:
+            made.close()
+            raise OutboundError("protocol", "the provider spoke first, which is not HTTP")
+        return HttpConnection(made, transport, place)
 
     async def close(self) -> None:
+        for place in self._places.values():
+            place.close()
         await self._connector.close()
 
 
-class _Place(aiohttp.ClientRequest):
-    """Where to connect to, in the form that aiohttp's connector takes."""
+class _Place:
+    """Where to connect to, and the connections to it that wait for their next request; the last one used is the next."""
+
+    def __init__(self, address: "_Address") -> None:
+        self.address = address
+        self._idle: list[HttpConnection] = []
+        self._sweep: asyncio.TimerHandle | None = None
+
+    def take(self) -> HttpConnection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_open:
+                return connection
+        return None
+
+    def keep(self, connection: HttpConnection) -> None:
+        connection.idle_since = monotonic()
+        self._idle.append(connection)
+        if self._sweep is None:
+            self._sweep = asyncio.get_running_loop().call_later(_KEEPALIVE_SECONDS, self._close_old)
+
+    def forget(self, connection: HttpConnection) -> None:
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def _close_old(self) -> None:
+        self._sweep = None
+        oldest = monotonic() - _KEEPALIVE_SECONDS
+        old = [connection for connection in self._idle if connection.idle_since <= oldest]
+        self._idle = self._idle[len(old) :]
+        for connection in old:
+            connection.close()
+        if self._idle:
+            self._sweep = asyncio.get_running_loop().call_later(self._idle[0].idle_since - oldest, self._close_old)
+
+    def close(self) -> None:
+        if self._sweep is not None:
+            self._sweep.cancel()
+        for connection in self._idle:
+            connection.close()
+        self._idle = []
+
+
+class _Address(aiohttp.ClientRequest):
+    """An address in the form that aiohttp's connector takes."""
 
     @functools.cached_property
     def connection_key(self) -> Any:
@@ -204,25 +177,14 @@ class Outbound:
         if not isinstance(connect_timeout, aiohttp.ClientTimeout):
             connect_timeout = connect_bound(connect_timeout)
         head = _head(method, url, headers, body)
+        connection = await self._pool(pool).connection(url, connect_timeout)
+        answer = connection.send(head, body)
         try:
-            connection = await self._pool(pool).connect(url, connect_timeout)
-        except (aiohttp.ClientError, HttpProcessingError, OSError, TimeoutError) as error:
-            raise _fault(error) from None
-        try:
-            handler = connection.protocol
-            assert handler is not None
-            handler.set_response_params(read_until_eof=True, auto_decompress=False, read_bufsize=_READ_BUFFER)
-            _write(handler, head, body)
-            while True:
-                message, content = await handler.read()
-                if message.code >= 200 or message.code == 101:
-                    return OutboundResponse(connection, message, content)
-        except (aiohttp.ClientError, HttpProcessingError, OSError, EofStream) as error:
-            connection.close()
-            raise _fault(error) from None
+            await answer.begun()
         except BaseException:
-            connection.close()
+            answer.close()
             raise
+        return answer
 
     async def drop(self, pool: str) -> None:
         """Close the pool of an endpoint that is gone."""
@@ -246,16 +208,6 @@ def _head(method: str, url: URL, headers: Mapping[str, str], body: bytes | None)
     if text.count("\n") != ends or text.count("\r") != ends or "\0" in text:
         raise ValueError("a header holds the end of a line")
     return text.encode()
-
-
-def _write(handler: ResponseHandler, head: bytes, body: bytes | None) -> None:
-    transport = handler.transport
-    if transport is None:
-        raise ConnectionResetError
-    if body and len(body) > _JOINED_BYTES:
-        transport.writelines((head, body))
-    else:
-        transport.write(head + body if body else head)
 
 
 def connect_bound(seconds: float) -> aiohttp.ClientTimeout:
