@@ -131,6 +131,9 @@ class HttpConnection(asyncio.Protocol):
 
     def __init__(self, socket: Connection, transport: asyncio.Transport, keeper: Keeper) -> None:
         self.idle_since = 0.0
+        self._fields: dict[bytes, bytes] = {}
+        self.on_header = self._fields.setdefault
+        """For llhttp: of one name the first counts."""
         self._socket = socket
         self._transport = transport
         self._keeper = keeper
@@ -140,7 +143,6 @@ class HttpConnection(asyncio.Protocol):
             lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
         )
         self._answer: OutboundResponse | None = None
-        self._headers: dict[str, str] = {}
         self._head_bytes = 0
         self._is_interim = False
         self._is_complete = False
@@ -156,7 +158,6 @@ class HttpConnection(asyncio.Protocol):
     def send(self, head: bytes, body: bytes | None) -> OutboundResponse:
         """Write a request; the answer to it has yet to begin."""
         self._answer = answer = OutboundResponse(self)
-        self._headers = {}
         self._head_bytes = 0
         self._is_complete = False
         if body and len(body) > _JOINED_BYTES:
@@ -234,20 +235,21 @@ class HttpConnection(asyncio.Protocol):
     # llhttp's side
 
     def on_message_begin(self) -> None:
+        self._fields.clear()
         if self._is_complete:
             self._can_be_kept = False  # an answer that nobody asked for follows the one that was
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.setdefault(name.decode("latin-1").lower(), value.decode("utf-8", "surrogateescape").strip(" \t"))
-
     def on_headers_complete(self) -> None:
-        status, headers = self._parser.get_status_code(), self._headers
-        self._headers = {}  # what else comes is of trailers, or of the next answer
+        status = self._parser.get_status_code()
         answer = self._answer
         if answer is None or self._is_complete:
             return
         self._is_interim = 100 <= status < 200 and status != _SWITCHING_PROTOCOLS
         if not self._is_interim:
+            headers = {
+                name.decode("latin-1").lower(): value.decode("utf-8", "surrogateescape").rstrip(" \t")
+                for name, value in self._fields.items()
+            }
             self._ends_by_closing = "content-length" not in headers and "chunked" not in headers.get("transfer-encoding", "").lower()
             answer.begin(status, headers)
 
