@@ -248,7 +248,7 @@ class HttpConnection(asyncio.Protocol):
         if not self._is_interim:
             headers = {
                 name.decode("latin-1").lower(): value.decode("utf-8", "surrogateescape").rstrip(" \t")
-                for name, value in self._fields.items()
+                for name, value in reversed(self._fields.items())
             }
             self._ends_by_closing = "content-length" not in headers and "chunked" not in headers.get("transfer-encoding", "").lower()
             answer.begin(status, headers)

@@ -3,7 +3,10 @@
 import asyncio
 import contextlib
 import re
+import socket
+import ssl
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -11,7 +14,8 @@ import pytest
 from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
-from dwctl.outbound import Outbound, OutboundError, OutboundResponse
+from dwctl.outbound import Outbound, OutboundError, OutboundResponse, client
+from tests.certificates import self_signed
 from tests.waiting import until
 
 
@@ -222,6 +226,10 @@ async def test_a_provider_that_speaks_first_does_not_speak_http(
         (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", "protocol"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", "protocol"),
         (b"HTTP/1.1 200 OK\r\nbad header\r\n\r\n", "protocol"),
+        (b"HTTP/1.1 200 OK\r\nx: " + b"y" * 200_000, "protocol"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" * 10_000, "protocol"),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\nx: " + b"y" * 1_000_000, "protocol"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n{}", "protocol"),
         (b"HTTP/1.1 200 OK\r\ncontent-len", "reset"),
         (b"", "reset"),
     ],
@@ -262,3 +270,86 @@ async def test_a_name_for_an_address_that_must_not_be_called(outbound: Outbound,
     with pytest.raises(OutboundError) as caught:
         await ask(outbound, URL("http://looks-harmless.example/"))
     assert caught.value.kind == "denied"
+
+
+async def test_an_answer_waits_for_its_reader(outbound: Outbound, provider: Provider) -> None:
+    whole = bytes(range(256)) * 200_000
+    provider.answer = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(whole), whole)
+    provider.reads_bodies = False
+    answer = await ask(outbound, provider.url, None)
+    first = await answer.read_chunk()
+    waiting = provider.writers[0].transport.get_write_buffer_size
+    before = -1
+    while waiting() != before:
+        before = waiting()
+        await asyncio.sleep(0.05)
+    assert before > len(whole) // 2
+    assert first + await answer.read(len(whole)) == whole
+    provider.answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
+    assert await (await ask(outbound, provider.url, None)).read(100) == b"{}"
+    assert provider.connections == 1
+
+
+async def test_a_request_that_nobody_waits_for_is_not_sent_to_its_end(outbound: Outbound) -> None:
+    """Nor is its connection held until a provider that has stopped reading goes on."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    listening.setblocking(False)
+    loop = asyncio.get_running_loop()
+    size = 50_000_000
+    with listening:
+        asking = asyncio.create_task(ask(outbound, URL(f"http://127.0.0.1:{listening.getsockname()[1]}/"), b"x" * size))
+        accepted, _ = await loop.sock_accept(listening)
+        with accepted:
+            await loop.sock_recv(accepted, 1)
+            asking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+            taken = 0
+            with contextlib.suppress(ConnectionResetError):
+                while chunk := await loop.sock_recv(accepted, 1 << 20):
+                    taken += len(chunk)
+            assert taken < size // 2
+
+
+async def test_a_connection_that_nobody_needs_is_closed(outbound: Outbound, provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "_KEEPALIVE_SECONDS", 0.2)
+    for answer in await asyncio.gather(*(ask(outbound, provider.url) for _ in range(3))):
+        await answer.read(100)
+    await until(lambda: provider.gone == 3)
+
+
+async def test_trailers_belong_to_nobody(outbound: Outbound, provider: Provider) -> None:
+    provider.answer = b"HTTP/1.1 200 OK\r\nX-One: a\r\nx-one: b\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nx-two: c\r\n\r\n"
+    for _ in range(2):
+        answer = await ask(outbound, provider.url)
+        assert await answer.read(100) == b"{}"
+        assert answer.headers == {"x-one": "a", "transfer-encoding": "chunked"}
+    assert provider.connections == 1
+
+
+async def test_a_provider_that_changes_the_protocol_is_not_asked_again_on_that_connection(outbound: Outbound, provider: Provider) -> None:
+    provider.answer = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: other\r\n\r\nother"
+    answer = await ask(outbound, provider.url)
+    assert (answer.status, await answer.read(100)) == (101, b"")
+    await ask(outbound, provider.url)
+    assert provider.connections == 2
+
+
+async def test_tls(outbound: Outbound, provider: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificate = self_signed(tmp_path)
+    theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    theirs.load_cert_chain(certificate)
+    async with await asyncio.start_server(provider.serve, "127.0.0.1", 0, ssl=theirs) as server:
+        url = URL(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/chat/completions")
+        with pytest.raises(OutboundError, match="TLS handshake") as caught:
+            await ask(outbound, url)
+        assert (caught.value.kind, provider.connections) == ("connect", 0)
+        monkeypatch.setattr(client, "trusting", lambda: ssl.create_default_context(cafile=certificate))
+        trusting = Outbound()
+        body = bytes(range(256)) * 20_000
+        for _ in range(3):
+            answer = await ask(trusting, url, body)
+            assert await answer.read(100) == b"{}"
+        assert (provider.connections, provider.requests[2][1]) == (1, body)
+        await trusting.close()
+        await until(lambda: provider.gone == 1)
