@@ -122,6 +122,11 @@ class OutboundResponse:
         self._ended, self._fault, self._connection = fault is None, fault, None
         self._wake()
 
+    def spoil(self, fault: OutboundError) -> None:
+        """End it, and what nobody has read yet is not worth reading: where its end was declared, more has come."""
+        self._chunks = []
+        self.end(fault)
+
 
 class HttpConnection(asyncio.Protocol):
     """A connection that was made, and takes one request after the other.
@@ -192,14 +197,12 @@ class HttpConnection(asyncio.Protocol):
         except httptools.HttpParserUpgrade:
             self._can_be_kept = False
         except httptools.HttpParserError:
-            self._can_be_kept = False
-            if not self._is_complete:
-                self._break_off("protocol", "the provider's answer is not valid HTTP")
-                return
+            self._break_off("the provider's answer is not valid HTTP")
+            return
         if self._is_complete:
             self._finish(answer)
         elif self._head_bytes > _LONGEST_HEAD:
-            self._break_off("protocol", "the head of the provider's answer does not end")
+            self._break_off("the head of the provider's answer does not end")
 
     def connection_lost(self, exc: Exception | None) -> None:
         answer, self._answer = self._answer, None
@@ -226,10 +229,10 @@ class HttpConnection(asyncio.Protocol):
             self.close()
         answer.end()
 
-    def _break_off(self, kind: Kind, message: str) -> None:
+    def _break_off(self, message: str) -> None:
         answer, self._answer = self._answer, None
         assert answer is not None
-        answer.end(OutboundError(kind, message))
+        answer.spoil(OutboundError("protocol", message))
         self.close()
 
     # llhttp's side
