@@ -49,6 +49,8 @@ def overstayed(phase: str) -> GatewayError:
             return GatewayError(
                 408, "invalid_request_error", "request_timeout", "The request body did not arrive in time. Please send it without pauses."
             )
+        case "connect_timeout":
+            return _timeout("upstream_connect_timeout", "The model's provider did not accept a connection in time. Please try again.")
         case "first_byte":
             return _timeout("upstream_first_byte_timeout", "The upstream service took too long to respond. Please try again.")
         case "idle":

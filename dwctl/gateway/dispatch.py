@@ -9,6 +9,7 @@ from dwctl.dialects.reading import refused
 from dwctl.errors import GatewayError
 from dwctl.gateway.admit import enter
 from dwctl.gateway.aside import aside
+from dwctl.gateway.deadlines import overstayed
 from dwctl.gateway.translate import translated
 from dwctl.ledger.records import Attempt, Begin
 from dwctl.outbound import OutboundError
@@ -32,7 +33,7 @@ def provider_fault(error: OutboundError) -> GatewayError:
         case "connect":
             return _fault(502, "upstream_unreachable", "The model's provider cannot be reached. Please try again later.")
         case "connect_timeout":
-            return _fault(504, "upstream_connect_timeout", "The model's provider did not accept a connection in time. Please try again.")
+            return overstayed("connect_timeout")
         case "reset":
             return _fault(502, "upstream_reset", "The model's provider closed the connection. Please try again.")
         case "truncated":
@@ -98,8 +99,7 @@ async def _attempt(exchange: "Exchange", candidate: "Candidate") -> None:
         _begin(exchange)
     started = monotonic()
     exchange.dispatched_at = started
-    exchange.phase, exchange.phase_since = "first_byte", started
-    exchange.phase_limit = endpoint.connect_seconds + endpoint.first_byte_timeout
+    exchange.phase, exchange.phase_since, exchange.phase_limit = "connect_timeout", started, endpoint.connect_seconds
     exchange.total_limit = endpoint.total_timeout
     status: int | None = None
     fault: str | None = "cancelled"
@@ -111,6 +111,7 @@ async def _attempt(exchange: "Exchange", candidate: "Candidate") -> None:
             headers=headers,
             body=body,
             connect_timeout=endpoint.connect_timeout,
+            connected=exchange.connected,
         )
         status, fault = exchange.upstream.status, None
     except OutboundError as error:

@@ -307,6 +307,11 @@ class Exchange:
         self.phase_since = monotonic()
         self.phase_limit = limit
 
+    def connected(self) -> None:
+        """There is a connection to the provider, on which the request is sent."""
+        assert self.candidate is not None
+        self.enter_phase("first_byte", self.candidate.endpoint.first_byte_timeout)
+
     def heard(self) -> None:
         """The provider has sent something."""
         self.phase_since = monotonic()

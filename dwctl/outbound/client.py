@@ -12,7 +12,7 @@ import errno
 import functools
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import aiohttp
@@ -169,15 +169,19 @@ class Outbound:
         headers: Mapping[str, str],
         body: bytes | None,
         connect_timeout: aiohttp.ClientTimeout | float,
+        connected: Callable[[], None] | None = None,
     ) -> OutboundResponse:
         """Send one request and return when the answer's headers are there.
 
-        ``connect_timeout`` in seconds bounds the TCP and TLS handshakes only. Raises OutboundError.
+        ``connect_timeout`` in seconds bounds the TCP and TLS handshakes only; ``connected`` is called when there is a connection.
+        Raises OutboundError.
         """
         if not isinstance(connect_timeout, aiohttp.ClientTimeout):
             connect_timeout = connect_bound(connect_timeout)
         head = _head(method, url, headers, body)
         connection = await self._pool(pool).connection(url, connect_timeout)
+        if connected is not None:
+            connected()
         answer = connection.send(head, body)
         try:
             await answer.begun()

@@ -12,7 +12,7 @@ from dwctl import config
 from dwctl.cli import program
 from dwctl.gateway.dispatch import provider_fault
 from dwctl.outbound import OutboundError
-from dwctl.outbound.client import Kind
+from dwctl.outbound.connection import Kind
 from tests.appliance import ROOT
 
 

@@ -333,6 +333,13 @@ async def test_providers_that_do_not_answer(
     assert (row["outcome"], row["status"], row["error_code"], row["charge_nano"]) == ("failed", status, code, None)
 
 
+async def test_the_wait_for_an_answer_begins_with_the_connection(http: aiohttp.ClientSession, served: Served) -> None:
+    """Whatever time connecting might have taken: it is 2 s here, beside 1.5 s for the first byte."""
+    _, headers, _ = await chat(http, "stall-headers")
+    row = await row_of(served, headers["x-request-id"])
+    assert 1_500_000 <= row["duration_us"] < 3_000_000
+
+
 async def test_a_provider_that_is_not_there(http: aiohttp.ClientSession, served: Served) -> None:
     status, headers, body = await chat(http, "unreachable")
     assert error_of(status, body) == (502, "upstream_unreachable")
