@@ -91,7 +91,7 @@ class _Pool:
     async def close(self) -> None:
         for place in self._places.values():
             place.close()
-        await self._connector.close()
+        await self._connector.close(abort_ssl=True)
 
 
 class _Place:
@@ -105,8 +105,10 @@ class _Place:
     def take(self) -> HttpConnection | None:
         while self._idle:
             connection = self._idle.pop()
-            if connection.is_open:
+            if connection.is_silent:
                 return connection
+            # What came unasked would be read as the answer to the next request, whose sender is another than that of the last one.
+            connection.close()
         return None
 
     def keep(self, connection: HttpConnection) -> None:
@@ -130,10 +132,9 @@ class _Place:
             self._sweep = asyncio.get_running_loop().call_later(self._idle[0].idle_since - oldest, self._close_old)
 
     def close(self) -> None:
+        """Keep nothing more; the connections are the connector's to close."""
         if self._sweep is not None:
             self._sweep.cancel()
-        for connection in self._idle:
-            connection.close()
         self._idle = []
 
 
@@ -197,9 +198,9 @@ class Outbound:
             await dropped.close()
 
     async def close(self) -> None:
-        for pool in self._pools.values():
+        while self._pools:
+            _, pool = self._pools.popitem()
             await pool.close()
-        self._pools.clear()
 
 
 def _head(method: str, url: URL, headers: Mapping[str, str], body: bytes | None) -> bytes:

@@ -1,6 +1,7 @@
 """One HTTP/1.1 connection to a provider: requests are written as one piece of bytes, answers are read by llhttp."""
 
 import asyncio
+import select
 from collections.abc import Callable, Mapping
 from typing import Literal, Protocol
 
@@ -9,8 +10,8 @@ from aiohttp.connector import Connection
 
 Kind = Literal["connect", "connect_timeout", "reset", "truncated", "protocol", "denied", "too_large"]
 
-_JOINED_BYTES = 64 * 1024
-"""Up to this size head and body of a request are written as one piece."""
+_PIECE_BYTES = 64 * 1024
+"""Up to this size head and body of a request are written as one piece, a larger body in several."""
 _READ_BUFFER = 256 * 1024
 """Bytes of an answer that may wait for their reader, before the provider has to."""
 _LONGEST_HEAD = 128 * 1024
@@ -140,7 +141,10 @@ class HttpConnection(asyncio.Protocol):
         self.on_header = self._fields.setdefault
         """For llhttp: of one name the first counts."""
         self._socket = socket
+        self._handler = socket.protocol
         self._transport = transport
+        self._readable = select.poll()
+        self._readable.register(transport.get_extra_info("socket"), select.POLLIN)
         self._keeper = keeper
         self._parser = httptools.HttpResponseParser(self)
         # As loose as other clients are: a provider's line ends and blanks cost nobody an answer.
@@ -160,13 +164,22 @@ class HttpConnection(asyncio.Protocol):
     def is_open(self) -> bool:
         return not self._transport.is_closing()
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether it is open and nothing waits to be read, be it only its end: nobody has asked for anything."""
+        return not self._transport.is_closing() and not self._readable.poll(0)
+
     def send(self, head: bytes, body: bytes | None) -> OutboundResponse:
         """Write a request; the answer to it has yet to begin."""
         self._answer = answer = OutboundResponse(self)
         self._head_bytes = 0
         self._is_complete = False
-        if body and len(body) > _JOINED_BYTES:
-            self._transport.writelines((head, body))
+        if body and len(body) > _PIECE_BYTES:
+            # In pieces, since TLS encrypts what it is given at once, and what it has encrypted cannot be counted or taken back.
+            self._transport.write(head)
+            whole = memoryview(body)
+            for start in range(0, len(body), _PIECE_BYTES):
+                self._transport.write(whole[start : start + _PIECE_BYTES])
         else:
             self._transport.write(head + body if body else head)
         return answer
@@ -177,8 +190,8 @@ class HttpConnection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def close(self) -> None:
-        """End it at once: what has not been sent by now is wanted by nobody."""
-        if self._transport.get_write_buffer_size():
+        """End it, at once if it was in the middle of something: what was not sent or read by now is wanted by nobody."""
+        if not self._is_complete or self._transport.get_write_buffer_size():
             self._transport.abort()
         self._socket.close()
 
@@ -214,10 +227,9 @@ class HttpConnection(asyncio.Protocol):
             answer.end()
         else:
             answer.end(OutboundError("truncated", "the provider's answer ended before its declared end"))
-        handler = self._socket.protocol
         self._socket.close()
-        if handler is not None:
-            handler.connection_lost(exc)
+        if self._handler is not None:
+            self._handler.connection_lost(exc)
 
     def _finish(self, answer: OutboundResponse) -> None:
         """The answer is there: others may use the connection, unless the request has yet to be taken by the provider."""
@@ -247,13 +259,15 @@ class HttpConnection(asyncio.Protocol):
         answer = self._answer
         if answer is None or self._is_complete:
             return
-        self._is_interim = 100 <= status < 200 and status != _SWITCHING_PROTOCOLS
+        if status < 100 or b"\0" in b"".join(self._fields.values()):
+            raise ValueError("not a head of HTTP, which the parser has let pass")
+        self._is_interim = status < 200 and status != _SWITCHING_PROTOCOLS
         if not self._is_interim:
             headers = {
-                name.decode("latin-1").lower(): value.decode("utf-8", "surrogateescape").rstrip(" \t")
+                name.decode("latin-1").rstrip().lower(): value.decode("utf-8", "surrogateescape").rstrip(" \t")
                 for name, value in reversed(self._fields.items())
             }
-            self._ends_by_closing = "content-length" not in headers and "chunked" not in headers.get("transfer-encoding", "").lower()
+            self._ends_by_closing = "content-length" not in headers and "transfer-encoding" not in headers
             answer.begin(status, headers)
 
     def on_body(self, chunk: bytes) -> None:

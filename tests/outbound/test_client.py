@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import re
 import socket
 import ssl
@@ -150,16 +151,30 @@ async def test_interim_answers_are_passed_over(outbound: Outbound, provider: Pro
     assert (answer.status, await answer.read(100)) == (200, b"{}")
 
 
+@pytest.mark.parametrize("secure", [False, True])
 async def test_a_refusal_before_the_body_was_taken_is_heard_and_its_connection_is_not_used_again(
-    outbound: Outbound, provider: Provider
+    secure: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    provider.reads_bodies = False
-    provider.answer = b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 2\r\n\r\n{}"
-    answer = await ask(outbound, provider.url, b"x" * 50_000_000)
-    assert (answer.status, await answer.read(100)) == (413, b"{}")
-    provider.reads_bodies = True
-    await ask(outbound, provider.url)
-    assert provider.connections == 2
+    connections = 0
+    over = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 2\r\n\r\n{}")
+        await over.wait()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls_of(tmp_path, monkeypatch) if secure else None) as server:
+        outbound = Outbound()
+        url = URL(f"http{'s' if secure else ''}://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+        for body in (b"x" * 50_000_000, b"{}"):
+            answer = await asyncio.wait_for(ask(outbound, url, body), 20)
+            assert (answer.status, await answer.read(100)) == (413, b"{}")
+        assert connections == 2
+        over.set()
+        await outbound.close()
 
 
 async def test_a_large_body_arrives_whole(outbound: Outbound, provider: Provider) -> None:
@@ -178,14 +193,20 @@ async def test_a_connection_that_the_provider_has_closed_is_not_used_again(outbo
     assert (answer.status, provider.connections) == (200, 2)
 
 
-@pytest.mark.parametrize("stray", [b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nstray", b"HTTP/1.1 102 Processing\r\n\r\n", b"garbage"])
-async def test_what_comes_unasked_is_nobodys_answer(outbound: Outbound, provider: Provider, stray: bytes) -> None:
-    """The connections that it came on are not used again."""
+@pytest.mark.parametrize("is_read", [True, False])
+@pytest.mark.parametrize(
+    "stray", [b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nstray", b"HTTP/1.1 102 Processing\r\n\r\n", b"garbage", b""]
+)
+async def test_what_comes_unasked_is_nobodys_answer(outbound: Outbound, provider: Provider, stray: bytes, is_read: bool) -> None:
+    """The connections that it came on (if it is only their end) are not used again, though nobody may have read it yet."""
     for answer in await asyncio.gather(*(ask(outbound, provider.url) for _ in range(3))):
         await answer.read(100)
     for writer in provider.writers:
-        writer.write(stray)
-    await turns()
+        sent = socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno()))
+        with sent:
+            sent.sendall(stray) if stray else sent.shutdown(socket.SHUT_WR)
+    if is_read:
+        await turns()
     answer = await ask(outbound, provider.url)
     assert (await answer.read(100), provider.connections) == (b"{}", 4)
 
@@ -230,6 +251,10 @@ async def test_a_provider_that_speaks_first_does_not_speak_http(
         (b"HTTP/1.1 100 Continue\r\n\r\n" * 10_000, "protocol"),
         (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\nx: " + b"y" * 1_000_000, "protocol"),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n{}", "protocol"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length : 10\r\n\r\nhalf", "truncated"),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: identity\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n", "truncated"),
+        (b"HTTP/1.1 200 OK\r\nx: a\0b\r\ncontent-length: 2\r\n\r\n{}", "protocol"),
+        (b"HTTP/1.1 000 OK\r\ncontent-length: 2\r\n\r\n{}", "protocol"),
         (b"HTTP/1.1 200 OK\r\ncontent-len", "reset"),
         (b"", "reset"),
     ],
@@ -263,10 +288,10 @@ async def test_nobody_listens(outbound: Outbound, unused_tcp_port: int) -> None:
 
 
 async def test_a_name_for_an_address_that_must_not_be_called(outbound: Outbound, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def metadata(*_: object, **__: object) -> list[tuple[object, ...]]:
-        return [(2, 1, 6, "", ("169.254.169.254", 80))]
+    async def metadata(*_: object) -> list[dict[str, object]]:
+        return [{"hostname": "", "host": "169.254.169.254", "port": 80, "family": socket.AF_INET, "proto": 6, "flags": 0}]
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", metadata)
+    monkeypatch.setattr("aiohttp.resolver.ThreadedResolver.resolve", metadata)
     with pytest.raises(OutboundError) as caught:
         await ask(outbound, URL("http://looks-harmless.example/"))
     assert caught.value.kind == "denied"
@@ -290,25 +315,38 @@ async def test_an_answer_waits_for_its_reader(outbound: Outbound, provider: Prov
     assert provider.connections == 1
 
 
-async def test_a_request_that_nobody_waits_for_is_not_sent_to_its_end(outbound: Outbound) -> None:
+@pytest.mark.parametrize("secure", [False, True])
+async def test_a_request_that_nobody_waits_for_is_not_sent_to_its_end(
+    secure: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nor is its connection held until a provider that has stopped reading goes on."""
-    listening = socket.create_server(("127.0.0.1", 0))
-    listening.setblocking(False)
-    loop = asyncio.get_running_loop()
     size = 50_000_000
-    with listening:
-        asking = asyncio.create_task(ask(outbound, URL(f"http://127.0.0.1:{listening.getsockname()[1]}/"), b"x" * size))
-        accepted, _ = await loop.sock_accept(listening)
-        with accepted:
-            await loop.sock_recv(accepted, 1)
-            asking.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await asking
-            taken = 0
-            with contextlib.suppress(ConnectionResetError):
-                while chunk := await loop.sock_recv(accepted, 1 << 20):
-                    taken += len(chunk)
-            assert taken < size // 2
+    taken = 0
+    asked, left, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal taken
+        await reader.readuntil(b"\r\n\r\n")
+        asked.set()
+        await left.wait()
+        with contextlib.suppress(ConnectionError):
+            while chunk := await reader.read(1 << 20):
+                taken += len(chunk)
+        writer.close()
+        ended.set()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls_of(tmp_path, monkeypatch) if secure else None) as server:
+        outbound = Outbound()
+        url = URL(f"http{'s' if secure else ''}://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+        asking = asyncio.create_task(ask(outbound, url, b"x" * size))
+        await asked.wait()
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        await outbound.close()
+        left.set()
+        await asyncio.wait_for(ended.wait(), 20)
+        assert taken < size // 2
 
 
 async def test_a_connection_that_nobody_needs_is_closed(outbound: Outbound, provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,21 +373,40 @@ async def test_a_provider_that_changes_the_protocol_is_not_asked_again_on_that_c
     assert provider.connections == 2
 
 
-async def test_tls(outbound: Outbound, provider: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    certificate = self_signed(tmp_path)
+def tls_of(directory: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    """A provider's side of TLS, under a certificate that clients trust from now on."""
+    certificate = self_signed(directory)
     theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     theirs.load_cert_chain(certificate)
-    async with await asyncio.start_server(provider.serve, "127.0.0.1", 0, ssl=theirs) as server:
+    monkeypatch.setattr(client, "trusting", lambda: ssl.create_default_context(cafile=certificate))
+    return theirs
+
+
+async def test_tls(provider: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whom_nobody_trusts = Outbound()
+    await whom_nobody_trusts.send(pool="p", method="GET", url=provider.url, headers={}, body=None, connect_timeout=5)
+    context = tls_of(tmp_path, monkeypatch)
+    async with await asyncio.start_server(provider.serve, "127.0.0.1", 0, ssl=context) as server:
         url = URL(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/chat/completions")
         with pytest.raises(OutboundError, match="TLS handshake") as caught:
-            await ask(outbound, url)
-        assert (caught.value.kind, provider.connections) == ("connect", 0)
-        monkeypatch.setattr(client, "trusting", lambda: ssl.create_default_context(cafile=certificate))
-        trusting = Outbound()
+            await ask(whom_nobody_trusts, url)
+        assert (caught.value.kind, provider.connections) == ("connect", 1)
+        outbound = Outbound()
         body = bytes(range(256)) * 20_000
         for _ in range(3):
-            answer = await ask(trusting, url, body)
+            answer = await ask(outbound, url, body)
             assert await answer.read(100) == b"{}"
-        assert (provider.connections, provider.requests[2][1]) == (1, body)
-        await trusting.close()
+        assert (provider.connections, provider.requests[3][1]) == (2, body)
+        await outbound.close()
         await until(lambda: provider.gone == 1)
+        await whom_nobody_trusts.close()
+
+
+async def test_a_pool_is_dropped_beside_an_answer_that_is(outbound: Outbound, provider: Provider) -> None:
+    provider.answer = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nbegun"
+    answer = await ask(outbound, provider.url)
+    dropping = asyncio.create_task(outbound.drop("p"))
+    await asyncio.sleep(0)
+    answer.close()
+    await asyncio.wait_for(dropping, 20)
+    await until(lambda: provider.gone == 1)
