@@ -304,6 +304,7 @@ def check_config(file: str | None, data_dir: str | None, database_url: str | Non
         explained = config.explain(found, os.environ, {"data_dir": data_dir, "database.url": database_url})
         config.secret_key(explained.config)
         config.tls_context(explained.config)
+        config.check_data_dir(explained.config)
     if show:
         rows = list(explained.lines())
         width = max(len(path) for path, _, _ in rows)

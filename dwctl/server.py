@@ -253,10 +253,10 @@ async def _follow(services: Services, gateway: Gateway, rows: Sequence[ChangeRow
         await services.keyring.apply(services.store, rows)
     if areas & {"user", "session"}:
         services.access.ring()
-    for account in {row.entity_id for row in rows if row.area == "balance" and row.entity_id}:
-        await services.ledger.reload_balance(account)
     if "catalog" in areas:
         gateway.snapshot = await load_snapshot(rows[-1].seq, services.sealer, services.config.timeouts)
+    for account in {row.entity_id for row in rows if row.area == "balance" and row.entity_id}:
+        await services.ledger.reload_balance(account)
 
 
 async def _retain(services: Services, config: Config) -> None:

@@ -4,7 +4,7 @@ In: a file, the environment and the command line's overrides. Out: one frozen `C
 came from. A key that does not exist stops the program and names its file, its line and the nearest key that does.
 """
 
-from dwctl.config.loading import Explained, explain, find, load, secret_key
+from dwctl.config.loading import Explained, check_data_dir, explain, find, load, secret_key
 from dwctl.config.schema import ROLES, BodyMode, Config, Key, Role, is_email, keys
 from dwctl.config.tls import tls_context
 
@@ -15,6 +15,7 @@ __all__ = [
     "Explained",
     "Key",
     "Role",
+    "check_data_dir",
     "explain",
     "find",
     "is_email",

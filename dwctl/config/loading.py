@@ -8,11 +8,13 @@ import difflib
 import ipaddress
 import os
 import re
+import tempfile
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
+from urllib.parse import urlsplit
 
 import msgspec
 import yaml
@@ -125,6 +127,21 @@ def secret_key(config: Config) -> str | None:
     if text is not None and len(text) < SHORTEST_SECRET_KEY:
         raise ConfigurationError(f"{name} must have at least {SHORTEST_SECRET_KEY} characters")
     return text
+
+
+def check_data_dir(config: Config) -> None:
+    """Whether ``data_dir`` is a folder that can be written, or can become one: it is tried, and nothing is left of that.
+
+    Raises ConfigurationError.
+    """
+    existing = config.data_dir.absolute()
+    while not os.path.lexists(existing):
+        existing = existing.parent
+    try:
+        with tempfile.TemporaryDirectory(dir=existing):
+            pass
+    except OSError as error:
+        raise ConfigurationError(f"`data_dir` names {config.data_dir}, which cannot be used: {error.strerror}") from None
 
 
 # Layers
@@ -276,6 +293,8 @@ def _parse(key: Key, given: str | list[str]) -> Any:
         case "path":
             if not given:
                 raise ValueError("is empty")
+            if "\0" in given:
+                raise ValueError("has a character that no path has")
             try:
                 return Path(given).expanduser()
             except RuntimeError:
@@ -363,6 +382,14 @@ def _is_address(text: str) -> bool:
     return True
 
 
+def _is_web_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return text.startswith(("https://", "http://")) and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
 def _check(config: Config, origins: Mapping[str, str]) -> None:
     """Rules between keys. Raises ConfigurationError."""
 
@@ -384,8 +411,8 @@ def _check(config: Config, origins: Mapping[str, str]) -> None:
         refuse("admin_email", "is not an e-mail address")
     if config.email.type is not None and config.dashboard_url is None:
         refuse("email.type", "needs `dashboard_url`: links in mail begin with it")
-    if config.dashboard_url is not None and not config.dashboard_url.startswith(("https://", "http://")):
-        refuse("dashboard_url", "must begin with https:// or http://")
+    if config.dashboard_url is not None and not _is_web_address(config.dashboard_url):
+        refuse("dashboard_url", "must begin with https:// or http:// and name a host")
     if config.email.type == "smtp" and config.email.host is None:
         refuse("email.type", "needs `email.host` for smtp")
     for path in ("tls.certificate", "tls.key", "secret_key_file"):

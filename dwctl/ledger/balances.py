@@ -51,6 +51,10 @@ class Balances:
         """Nano-credits after everything that was charged so far; may be negative."""
         return self._committed.get(account, 0) - self._pending.get(account, 0)
 
+    def committed(self, account: str) -> int:
+        """Nano-credits that the database has, as far as is known."""
+        return self._committed.get(account, 0)
+
     def held(self, account: str) -> int:
         """Nano-credits set aside for requests in flight."""
         return self._held.get(account, 0)
@@ -96,7 +100,8 @@ class Balances:
         self._pending[account] = self._pending.get(account, 0) + amount_nano
 
     def settle(self, recorded: Iterable[tuple[str, int]], committed: Mapping[str, int]) -> None:
-        """Charges (account, nano-credits) have left the journal for the database, which now has these balances."""
+        """Charges (account, nano-credits) have left the journal for the database, which now has these balances (less what is pending
+        still)."""
         for account, amount in recorded:
             left = self._pending.get(account, 0) - amount
             if left:

@@ -3,7 +3,11 @@
 There is one path: also in normal running the records come from the journal, so that memory does not grow however long the
 database is away, and recovery is what happens all the time. A group that the database refuses (and not because it is away)
 is applied record by record; a record that still fails keeps its charge with an empty row and goes to ``quarantine``. If even
-that is refused it is tried again for minutes. The recorder never stops.
+that is refused it is tried again: as long as the database takes no charges at all, like in an outage, and for minutes if it
+takes others. The recorder never stops.
+
+Until a commit is answered it is not known whether it happened. Nobody waits for that: a balance is read less the charges of the
+group at hand that the database has already, since they count as pending until they are settled.
 """
 
 import asyncio
@@ -14,7 +18,9 @@ from pathlib import Path
 from typing import TypeVar
 
 import structlog
+from msgspec.structs import replace
 
+from dwctl import ids
 from dwctl.clock import MICROSECONDS, monotonic, now_us
 from dwctl.ledger.anonymous import Anonymous, apply_anonymous
 from dwctl.ledger.balances import Balances
@@ -45,7 +51,7 @@ LONGEST_BACKOFF_S = 2.0
 ANONYMOUS_S = 0.5
 READ_ATTEMPTS = 5
 DATABASE_AT_FAULT_S = 300.0
-"""For how long a charge that the database refuses is tried again, before the rest must not wait any longer."""
+"""For how long a group waits for charges that the database refuses while it takes others: somebody may see to it."""
 
 T = TypeVar("T")
 
@@ -74,10 +80,13 @@ class Recorder:
         self._wake = asyncio.Event()
         self._hurry = asyncio.Event()
         self._barriers: list[tuple[Position, asyncio.Future[None]]] = []
-        self._settling = asyncio.Lock()
         self._reloading = asyncio.Lock()
-        self._groups = 0
-        self._in_doubt: set[str | None] = set()
+        self._reloaded: set[str] = set()
+        """Accounts whose balance was reloaded since the transaction at hand began."""
+        self._unsettled: dict[str, str | None] = {}
+        """Charges of the group at hand: the request's id and its account. They are pending here; the database may have them."""
+        self._moves = 0
+        """Changes of ``_unsettled``."""
         self._behind_since: float | None = None
         self._anonymous_due = False
         self._anonymous_timer: asyncio.TimerHandle | None = None
@@ -118,21 +127,17 @@ class Recorder:
         await future
 
     async def reload_balance(self, account_id: str) -> None:
-        """Take over the database's balance of an account that somebody else has changed. Raises StoreUnavailable.
-
-        If charges of this account are in a commit whose outcome is not known yet, it waits for that, so that they count
-        neither twice nor not at all.
-        """
+        """Take over the database's balance of an account that somebody else has changed. Raises StoreUnavailable."""
         async with self._reloading:
-            if account_id not in self._in_doubt:
-                groups = self._groups
-                found = await balances_of(self._store.fetch, {account_id})
-                if groups == self._groups:
-                    self._balances.set_committed(account_id, found[account_id])
-                    return
-            async with self._settling:
-                found = await balances_of(self._store.fetch, {account_id})
-                self._balances.set_committed(account_id, found[account_id])
+            while True:
+                moves = self._moves
+                unsettled = [request for request, account in self._unsettled.items() if account == account_id]
+                found = await balances_of(self._store.fetch, {account_id}, unsettled)
+                if moves == self._moves:
+                    break
+                # The answer may or may not know of a group that began or was settled meanwhile.
+            self._balances.set_committed(account_id, found[account_id])
+            self._reloaded.add(account_id)
 
     async def close(self) -> None:
         """Stop, wherever it is; what is not recorded yet stays in the journal."""
@@ -206,19 +211,16 @@ class Recorder:
     async def _record(self, group: Group) -> None:
         records = group.records
         started = monotonic()
-        async with self._settling:
-            self._groups += 1
-            self._in_doubt = {record.account_id for record in records if record.charge is not None}
-            try:
-                applied = await self._write(records, group.end)
-                if applied is None:
-                    BATCH_RETRIES.labels("isolated").inc()
-                    for record, place in zip(records, group.places, strict=True):
-                        self._settle([record], await self._record_alone(record, place))
-                else:
-                    self._settle(records, applied)
-            finally:
-                self._in_doubt = set()
+        self._unsettled |= {record.id: record.account_id for record in records if record.charge is not None}
+        self._moves += 1
+        applied = await self._write(records, group.end)
+        if applied is None:
+            BATCH_RETRIES.labels("isolated").inc()
+            until = monotonic() + DATABASE_AT_FAULT_S
+            for record, place in zip(records, group.places, strict=True):
+                self._settle([record], await self._record_alone(record, place, until))
+        else:
+            self._settle(records, applied)
         BATCH_DURATION.observe(monotonic() - started)
         BATCHED_RECORDS.inc(len(records))
         oldest = min(record.started_us + record.duration_us for record in records)
@@ -227,10 +229,18 @@ class Recorder:
     async def _write(self, records: list[Record], mark: Position) -> Applied | None:
         """Apply records in one transaction; None if the database refuses them."""
         try:
-            return await self._persist(lambda tx: apply(tx, records, now_us(), self._node, mark))
+            return await self._persist(lambda tx: self._apply(tx, records, mark))
         except Exception as error:
             alarm("recorder", "refused", records=len(records), first=records[0].id if records else None, error=str(error)[:500])
             return None
+
+    async def _apply(self, tx: Tx, records: list[Record], mark: Position) -> Applied:
+        self._reloaded.clear()
+        applied = await apply(tx, records, now_us(), self._node, mark)
+        if applied.balances and (others := self._unsettled.keys() - {record.id for record in records}):
+            # A commit of the whole group that nobody answered may have brought them.
+            applied.balances = await balances_of(tx.fetch, set(applied.balances), others)
+        return applied
 
     async def _persist(self, operation: Callable[[Tx], Awaitable[T]]) -> T:
         """``Store.write``, however long the database is away."""
@@ -251,12 +261,12 @@ class Recorder:
                 self.database_available = True
             return result
 
-    async def _record_alone(self, record: Record, place: Position) -> Applied:
+    async def _record_alone(self, record: Record, place: Position, until: float) -> Applied:
         """Apply a record of a group that was refused. One that is refused alone too keeps its charge with an empty row; if the
-        database refuses even that, the fault is the database's, so that there is time for somebody to see to it."""
+        database refuses even that, it is tried again, so that there is time for somebody to see to it. It is given up after
+        ``until`` (monotonic seconds), but not while the database takes no charges at all."""
         kept = False
         backoff = FIRST_BACKOFF_S
-        until = monotonic() + DATABASE_AT_FAULT_S
         while True:
             applied = await self._write([record], place)
             if applied is not None:
@@ -266,25 +276,49 @@ class Recorder:
             if not kept:
                 set_aside_record(self._quarantine, record, place)
                 kept = True
-            applied = await self._write([_bare(record)], place)
+            bare = _bare(record)
+            applied = await self._write([bare], place)
             if applied is not None:
                 return applied
-            if monotonic() >= until:
+            if monotonic() >= until and await self._takes_others(bare):
                 break
             await asyncio.sleep(backoff)
             backoff = min(2 * backoff, LONGEST_BACKOFF_S)
         alarm("recorder", "charge_not_recorded", "critical", request_id=record.id, account_id=record.account_id)
         return await self._write([], place) or Applied()
 
+    async def _takes_others(self, refused: Record) -> bool:
+        """Whether the database takes a charge like this one from anybody else: a small one is made, and undone."""
+        other = replace(refused, id=ids.new_text(), account_id=ids.new_text(), key_id=ids.new_text())
+        if refused.charge is not None:
+            other.charge = replace(refused.charge, amount_nano=1)
+
+        async def attempt(tx: Tx) -> None:
+            await apply(tx, [other], now_us())
+            raise _Taken
+
+        try:
+            await self._persist(attempt)
+        except _Taken:
+            return True
+        except Exception as error:
+            alarm("recorder", "takes_no_charges", "critical", error=str(error)[:500], note="they wait in the journal")
+        return False
+
     def _settle(self, records: list[Record], applied: Applied) -> None:
-        self._balances.settle(
-            [
-                (record.account_id, record.charge.amount_nano)
-                for record in records
-                if record.charge is not None and record.account_id is not None
-            ],
-            applied.balances,
-        )
+        charges = [
+            (record.account_id, record.charge.amount_nano)
+            for record in records
+            if record.charge is not None and record.account_id is not None
+        ]
+        for account in self._reloaded & applied.balances.keys():
+            # What was read meanwhile may be newer than what the transaction saw.
+            settled = sum(amount for owner, amount in charges if owner == account)
+            applied.balances[account] = self._balances.committed(account) - settled
+        self._balances.settle(charges, applied.balances)
+        for record in records:
+            self._unsettled.pop(record.id, None)
+        self._moves += 1
         if applied.duplicates:
             CREDITS_DUPLICATES.inc(applied.duplicates)
         deducted: dict[tuple[str, str, str], int] = {}
@@ -316,6 +350,10 @@ class Recorder:
             await self._persist(lambda tx: apply_anonymous(tx, rows, counts, now_us()))
         except Exception as error:
             alarm("recorder", "anonymous_refused", rows=len(rows), counts=len(counts), error=str(error)[:500])
+
+
+class _Taken(Exception):
+    """Undoes a transaction that the database would have committed."""
 
 
 def _bare(record: Record) -> Record:

@@ -4,7 +4,7 @@ Request rows and charges are inserted unless they are there, and all sums (balan
 from those that were inserted now. A group can therefore be applied any number of times.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import chain
@@ -136,6 +136,11 @@ INSERT INTO account_balances (account_id, balance_nano, updated_at) VALUES (?, ?
 ON CONFLICT (account_id) DO UPDATE SET
     balance_nano = account_balances.balance_nano + excluded.balance_nano, updated_at = excluded.updated_at
 """
+_LEFT_OUT = """ + (
+    SELECT coalesce(sum(amount_nano), 0) FROM credits_transactions
+    WHERE credits_transactions.account_id = account_balances.account_id AND source_id IN ({})
+)"""
+"""One statement sees one state of the database."""
 _KEY_SPEND = """
 INSERT INTO key_spend (key_id, total_nano) VALUES (?, ?)
 ON CONFLICT (key_id) DO UPDATE SET total_nano = key_spend.total_nano + excluded.total_nano
@@ -331,13 +336,16 @@ async def _add_up(tx: Tx, records: Iterable[Record], entered: set[str], applied:
     return accounts
 
 
-async def balances_of(fetch: Callable[..., Any], accounts: set[str]) -> dict[str, int]:
-    """Balances in nano-credits; an account without a row has none and so zero."""
+async def balances_of(fetch: Callable[..., Any], accounts: set[str], without: Collection[str] = ()) -> dict[str, int]:
+    """Balances in nano-credits; an account without a row has none and so zero. ``without``: requests whose charges are left out if they
+    are there."""
     found: dict[str, int] = dict.fromkeys(accounts, 0)
     wanted = sorted(accounts)
+    left_out = _LEFT_OUT.format(", ".join("?" * len(without))) if without else ""
     for first in range(0, len(wanted), 500):
         some = wanted[first : first + 500]
         places = ", ".join("?" * len(some))
-        for balance in await fetch(f"SELECT account_id, balance_nano FROM account_balances WHERE account_id IN ({places})", some):
+        sql = f"SELECT account_id, balance_nano{left_out} AS balance_nano FROM account_balances WHERE account_id IN ({places})"
+        for balance in await fetch(sql, [*without, *some]):
             found[balance["account_id"]] = balance["balance_nano"]
     return found

@@ -1,6 +1,7 @@
 """Credits over REST: exact amounts, each source id once, whose transactions one may see."""
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from dwctl.accounts import NIL, SYSTEM
 from dwctl.ledger.transactions import Filter
 from dwctl.operations import transactions
 from tests.administration import Administration
+from tests.ledger.making import make_record
 
 NOBODY = "11111111-1111-4111-8111-111111111111"
 
@@ -142,3 +144,29 @@ async def test_an_export_has_each_row_once_whatever_is_booked_meanwhile(server: 
         rows.append((posting.source_id, balance))
         await _post(server, user_id, "1", source_id=f"meanwhile-{len(rows)}")
     assert rows == [(f"before-{number}", (number + 1) * 10**9) for number in reversed(range(5))]
+
+
+async def test_what_the_ledger_cannot_record_holds_up_no_grant_and_no_deleted_key(server: Administration) -> None:
+    """Somebody has renamed a table: charges wait until it is back, and everything else goes on."""
+    services = server.services
+    user_id = await server.person()
+    await _post(server, user_id, "5")
+    key = (await server.admin("POST", f"/users/{user_id}/api-keys", json={"name": "lost", "purpose": "realtime"})).body
+    charged = make_record(account=user_id, amount=1_000_000_000)
+    await services.store.write(lambda tx: tx.execute("ALTER TABLE usage_hourly RENAME TO mistaken"))
+    services.ledger.end(charged)
+    async with asyncio.timeout(10):
+        while "quarantine" not in services.ledger.degraded():  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.01)
+    started = time.monotonic()
+    granted = await _post(server, user_id, "2")
+    assert (granted.status, services.ledger.balances.balance(user_id)) == (201, 6_000_000_000)
+    assert (await server.ask("GET", "/ai/v1/models", secret=key["key"])).status == 200
+    assert (await server.admin("DELETE", f"/users/{user_id}/api-keys/{key['id']}")).status == 204
+    assert (await server.ask("GET", "/ai/v1/models", secret=key["key"])).status == 401
+    assert time.monotonic() - started < 5, "half of what a change is waited for"
+    await services.store.write(lambda tx: tx.execute("ALTER TABLE mistaken RENAME TO usage_hourly"))
+    await services.ledger.recorded()
+    assert services.ledger.balances.balance(user_id) == 6_000_000_000
+    assert (await server.admin("GET", f"/transactions?user_id={user_id}")).body["page_start_balance"] == "6"
+    assert services.ledger.degraded() == []

@@ -81,9 +81,11 @@ def test_check_config_says_where_each_value_comes_from(tmp_path: Path) -> None:
         ({"DWCTL_SECRET_KEY": "short"}, "at least 16 characters"),
         ({"DATABASE_URL": "postgres://h/d"}, "secret_key (or secret_key_file) is needed"),
         ({"DWCTL_TLS__CERTIFICATE": "/dev/null", "DWCTL_TLS__KEY": "/dev/null"}, "`tls.certificate` names /dev/null"),
+        ({"DWCTL_DATA_DIR": "/etc/hostname"}, "`data_dir` names /etc/hostname, which cannot be used: Not a directory"),
+        ({"DWCTL_DATA_DIR": "/proc/x"}, "`data_dir` names /proc/x, which cannot be used: "),
     ],
 )
-def test_check_config_looks_at_keys_and_certificates(tmp_path: Path, settings: dict[str, str], said: str) -> None:
+def test_check_config_looks_at_keys_certificates_and_the_data_folder(tmp_path: Path, settings: dict[str, str], said: str) -> None:
     done = run(tmp_path, "check-config", **settings)
     assert (done.returncode, done.stdout, said in done.stderr) == (2, "", True), done.stderr
 

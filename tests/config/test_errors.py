@@ -42,6 +42,7 @@ def refusal(folder: Path, text: str) -> str:
         ("email: {type: pigeon}", "dwctl.yaml:1: `email.type` 'pigeon': is not one of file, smtp"),
         ("trusted_proxies: [10.0.0.0/33]", "dwctl.yaml:1: `trusted_proxies` 10.0.0.0/33: "),
         ("bodies: {retention: 7x}", "dwctl.yaml:1: `bodies.retention` '7x': is not a duration"),
+        ('data_dir: "a\\0b"', "dwctl.yaml:1: `data_dir` 'a\\x00b': has a character that no path has"),
         ("data_dir: ~nosuch/x", "dwctl.yaml:1: `data_dir` '~nosuch/x': names the home of a user who is not known; write the whole path"),
         ("enable_metrics: maybe", "dwctl.yaml:1: `enable_metrics` 'maybe': is neither true nor false"),
         (
@@ -79,6 +80,11 @@ def test_the_place_and_the_nearest_key_are_named(tmp_path: Path, text: str, said
         ("host: 127.0.0.1:3001", "dwctl.yaml:1: `host` '127.0.0.1:3001' is neither"),
         ("host: '[::1]'", "dwctl.yaml:1: `host` '[::1]' is neither"),
         ("host: ''", "dwctl.yaml:1: `host` '' is neither"),
+        ("dashboard_url: llm.example.com", "dwctl.yaml:1: `dashboard_url` must begin with https:// or http:// and name a host"),
+        ("dashboard_url: 'http://'", "dwctl.yaml:1: `dashboard_url` must begin with https:// or http:// and name a host"),
+        ("dashboard_url: 'https://:443/x'", "dwctl.yaml:1: `dashboard_url` must begin with https:// or http:// and name a host"),
+        ("dashboard_url: 'https://[::1/'", "dwctl.yaml:1: `dashboard_url` must begin with https:// or http:// and name a host"),
+        ("dashboard_url: 'https://host:port/'", "dwctl.yaml:1: `dashboard_url` must begin with https:// or http:// and name a host"),
         ("billing: {currency: xyzzy}", "dwctl.yaml:1: `billing.currency` 'xyzzy' is not a currency's code of three capital letters"),
         ("admin_email: x", "dwctl.yaml:1: `admin_email` is not an e-mail address"),
         ("auth: {native: {password: {argon2_memory_kib: 999999999999}}}", "dwctl.yaml:1: `auth.native.password.argon2_memory_kib` '9"),
@@ -136,6 +142,24 @@ def test_any_variable_is_read_or_refused_with_its_name(environ: dict[str, str]) 
         config.load(None, environ)
     except ConfigurationError as error:
         assert any(variable in str(error) for variable in environ)
+
+
+def test_a_data_folder_is_tried_and_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "nowhere").symlink_to(tmp_path / "gone" / "away")
+    (tmp_path / "there").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+
+    def check(name: str) -> None:
+        config.check_data_dir(config.load(None, {"DWCTL_DATA_DIR": str(tmp_path / name)}))
+
+    for name in ("there", "there/..", "new", "there/a/b"):
+        check(name)
+    for name in ("file", "file/a/b", "nowhere", "nowhere/a"):
+        with pytest.raises(ConfigurationError) as caught:
+            check(name)
+        assert str(caught.value).startswith(f"`data_dir` names {tmp_path / name}, which cannot be used: ")
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize("host", ["localhost", "::", "fe80::1%eth0", "0.0.0.0", "my_host.example.com."])

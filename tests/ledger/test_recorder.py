@@ -16,7 +16,7 @@ from dwctl import ids
 from dwctl.clock import HOUR
 from dwctl.dialects.usage import Usage
 from dwctl.errors import GatewayError
-from dwctl.ledger import Charge, Ledger, Record
+from dwctl.ledger import Charge, Ledger, Record, recorder
 from dwctl.ledger.journal import segment_files
 from dwctl.ledger.rows import NIL, apply
 from dwctl.store import Store, StoreUnavailable, Tx
@@ -28,12 +28,15 @@ T = TypeVar("T")
 
 
 class Faulty:
-    """A store whose writes can be made to fail: ``away`` before anything happens, ``unanswered`` after the commit."""
+    """A store whose writes can be made to fail: ``away`` before anything happens, ``unanswered`` after the commit. ``late``: the commit
+    is there, and its answer comes with ``answer``."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self.faults: list[str] = []
         self.always_away = False
+        self.is_late = False
+        self.answer = asyncio.Event()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -47,7 +50,13 @@ class Faulty:
         result = await self._store.write(operation)
         if fault == "unanswered":
             raise StoreUnavailable("the answer to COMMIT was lost")
+        if fault == "late":
+            self.is_late = True
+            await self.answer.wait()
         return result
+
+
+FOREVER = 10**6
 
 
 def metric(name: str, **labels: str) -> float:
@@ -172,21 +181,62 @@ async def test_a_balance_reloaded_while_a_commit_is_unanswered_counts_no_charge_
     assert ledger.balances.balance(ACCOUNT) == 600_000
 
 
-async def test_an_outage_holds_up_only_the_balances_that_are_in_doubt(store: Store, start_ledger: StartLedger) -> None:
+async def test_an_outage_of_writing_holds_up_no_balance(store: Store, start_ledger: StartLedger) -> None:
     faulty = Faulty(store)
     ledger = await start_ledger(faulty)
     await credit(store, ledger, ACCOUNT, 10**6)
-    faulty.always_away = True
+    faulty.faults = ["unanswered", *["away"] * FOREVER]
     serve(ledger, make_record())
     await until(lambda: not ledger._recorder.database_available)
-    await asyncio.wait_for(credit(store, ledger, OTHER, 5), 2)
-    assert ledger.balances.balance(OTHER) == 5
-    reloading = asyncio.create_task(credit(store, ledger, ACCOUNT, 7))
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(asyncio.shield(reloading), 0.2)
-    faulty.always_away = False
-    await asyncio.wait_for(reloading, 5)
+    for account, amount, balance in ((OTHER, 5, 5), (ACCOUNT, 7, 999_007)):
+        await asyncio.wait_for(credit(store, ledger, account, amount), 2)
+        assert ledger.balances.balance(account) == balance, "whatever has become of the charge"
+    faulty.faults = []
+    await ledger.recorded()
     assert ledger.balances.balance(ACCOUNT) == 999_007
+    assert (await facts(store))["balance"] == 999_012
+
+
+async def test_a_grant_between_a_commit_and_its_answer_is_not_forgotten(store: Store, start_ledger: StartLedger) -> None:
+    faulty = Faulty(store)
+    ledger = await start_ledger(faulty)
+    await credit(store, ledger, ACCOUNT, 10**6)
+    faulty.faults = ["late"]
+    serve(ledger, make_record(amount=400_000))
+    recorded = asyncio.create_task(ledger.recorded())
+    await until(lambda: faulty.is_late)
+    await asyncio.wait_for(credit(store, ledger, ACCOUNT, 5), 2)
+    assert ledger.balances.balance(ACCOUNT) == 600_005
+    faulty.answer.set()
+    await recorded
+    assert ledger.balances.balance(ACCOUNT) == (await facts(store))["balance"] == 600_005
+
+
+async def test_a_balance_that_is_read_while_its_charge_is_recorded_counts_it_once(store: Store, start_ledger: StartLedger) -> None:
+    """The group begins and ends between the question and its answer."""
+
+    class Slow(Faulty):
+        reading = False
+        go_on = asyncio.Event()
+
+        async def fetch(self, sql: str, args: Any = ()) -> Any:
+            found = await self._store.fetch(sql, args)
+            if self.reading and "account_balances" in sql:
+                self.reading = False
+                await self.go_on.wait()
+            return found
+
+    slow = Slow(store)
+    ledger = await start_ledger(slow)
+    await credit(store, ledger, ACCOUNT, 10**6)
+    slow.reading = True
+    reloading = asyncio.create_task(credit(store, ledger, ACCOUNT, 5))
+    await until(lambda: not slow.reading)
+    serve(ledger, make_record(amount=400_000))
+    await ledger.recorded()
+    slow.go_on.set()
+    await reloading
+    assert ledger.balances.balance(ACCOUNT) == (await facts(store))["balance"] == 600_005
 
 
 async def test_while_the_database_is_away_requests_go_on_and_readiness_says_so(store: Store, start_ledger: StartLedger) -> None:
@@ -339,6 +389,100 @@ async def test_a_database_that_refuses_everything_for_a_while_loses_no_charge(st
     assert ledger.balances.balance(ACCOUNT) == found["balance"] == 10**6 - 33
     assert {row["error_code"] for row in found["rows"].values()} == {None}
     assert ledger.degraded() == []
+
+
+async def test_charges_that_the_database_refuses_hold_up_no_balance(store: Store, start_ledger: StartLedger) -> None:
+    faulty = Faulty(store)
+    ledger = await start_ledger(faulty)
+    await credit(store, ledger, ACCOUNT, 10**6)
+    faulty.faults = ["refused"] * FOREVER
+    records = [serve(ledger, make_record(amount=10 + number)) for number in range(3)]
+    await until(lambda: "quarantine" in ledger.degraded())
+    for _ in range(2):
+        await asyncio.wait_for(credit(store, ledger, ACCOUNT, 5), 2)
+    assert ledger.balances.balance(ACCOUNT) == 10**6 - 33 + 10
+    faulty.faults = []
+    await ledger.recorded()
+    found = await facts(store)
+    assert found["usage"].keys() == {record.id for record in records}
+    assert ledger.balances.balance(ACCOUNT) == found["balance"] == 10**6 - 33 + 10
+
+
+async def test_charges_that_are_refused_after_an_unanswered_commit_count_once(store: Store, start_ledger: StartLedger) -> None:
+    """All of them are in the database, and the ledger hears of it one by one."""
+    faulty = Faulty(store)
+    ledger = await start_ledger(faulty)
+    await credit(store, ledger, ACCOUNT, 10**6)
+    heard = metric("dwctl_credits_duplicates_total")
+    faulty.faults = ["unanswered", *["refused"] * FOREVER]
+    for number in range(3):
+        serve(ledger, make_record(amount=10 + number))
+    await until(lambda: "quarantine" in ledger.degraded())
+    for number in range(1, 4):
+        assert ledger.balances.balance(ACCOUNT) == 10**6 - 33
+        await asyncio.wait_for(ledger.reload_balance(ACCOUNT), 2)
+        assert ledger.balances.balance(ACCOUNT) == 10**6 - 33
+        faulty.faults = ["", *["refused"] * FOREVER]
+        await until(lambda: metric("dwctl_credits_duplicates_total") == heard + number)  # noqa: B023 - it is called at once
+    await ledger.recorded()
+    assert ledger.balances.balance(ACCOUNT) == (await facts(store))["balance"] == 10**6 - 33
+
+
+async def test_a_database_that_takes_no_charges_for_long_is_waited_for(
+    store: Store, start_ledger: StartLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "DATABASE_AT_FAULT_S", 0)
+    ledger = await start_ledger()
+    await credit(store, ledger, ACCOUNT, 10**6)
+    await store.write(lambda tx: tx.execute("ALTER TABLE usage_daily RENAME TO mistaken"))
+    probed = metric("dwctl_background_errors_total", component="recorder", operation="takes_no_charges", severity="critical")
+    records = [serve(ledger, make_record(amount=10 + number)) for number in range(3)]
+    await until(
+        lambda: metric("dwctl_background_errors_total", component="recorder", operation="takes_no_charges", severity="critical") > probed
+    )
+    await store.write(lambda tx: tx.execute("ALTER TABLE mistaken RENAME TO usage_daily"))
+    await ledger.recorded()
+    found = await facts(store)
+    assert found["usage"].keys() == found["rows"].keys() == {record.id for record in records}
+    assert ledger.balances.balance(ACCOUNT) == found["balance"] == 10**6 - 33
+
+
+async def test_charges_that_alone_are_refused_are_waited_for_together(
+    store: Store, start_ledger: StartLedger, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database takes the charges of others, so that a whole group of them keeps the rest waiting no longer than one."""
+    monkeypatch.setattr(recorder, "DATABASE_AT_FAULT_S", 0.5)
+    names = {"component": "recorder", "operation": "charge_not_recorded", "severity": "critical"}
+    before = metric("dwctl_background_errors_total", **names)
+    ledger = await start_ledger()
+    for account in (ACCOUNT, OTHER):
+        await credit(store, ledger, account, 10**6)
+    for statement in REFUSE_CHARGES[store.dialect]:
+        await store.write(lambda tx, statement=statement: tx.execute(statement))
+    for number in range(60):
+        serve(ledger, make_record(account=ACCOUNT if number % 3 else OTHER, amount=10))
+    async with asyncio.timeout(5):  # 20 of them are refused
+        await ledger.recorded()
+    found = await facts(store)
+    assert {row["account_id"] for row in found["usage"].values()} == {ACCOUNT}
+    assert ledger.balances.balance(ACCOUNT) == 10**6 - 400
+    assert ledger.balances.balance(ACCOUNT) + ledger.balances.balance(OTHER) == found["balance"]
+    assert metric("dwctl_background_errors_total", **names) - before == 20
+    assert len(list((data_dir / "journal" / "quarantine").iterdir())) == 20
+    assert found["row_count"] == 40, "and no trace of what it was asked to find that out"
+
+
+REFUSE_CHARGES = {
+    "sqlite": [
+        f"CREATE TRIGGER no_charges BEFORE INSERT ON credits_transactions WHEN NEW.account_id = '{OTHER}' "
+        "BEGIN SELECT RAISE(ABORT, 'no charges'); END"
+    ],
+    "postgresql": [
+        "CREATE FUNCTION no_charges() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        f"IF NEW.account_id = '{OTHER}' THEN RAISE EXCEPTION 'no charges'; END IF; RETURN NEW; END $$",
+        "CREATE TRIGGER no_charges BEFORE INSERT ON credits_transactions FOR EACH ROW EXECUTE FUNCTION no_charges()",
+    ],
+}
 
 
 async def test_a_lock_that_is_not_given_in_time_is_an_outage(postgres_url: str, data_dir: Path) -> None:
@@ -509,6 +653,10 @@ async def test_grants_elsewhere_and_charges_here_agree(store: Store, ledger: Led
 
     await asyncio.gather(grants(), requests())
     assert ledger.balances.balance(ACCOUNT) == (await facts(store))["balance"] == 201_000 - 4_000
+    await credit(store, None, ACCOUNT, 3)
+    serve(ledger, make_record(amount=100), priced=False)
+    await ledger.recorded()
+    assert ledger.balances.balance(ACCOUNT) == 201_000 - 4_100 + 3, "a charge brings what nobody has told"
 
 
 async def test_a_balance_that_crosses_zero_is_told_to_other_nodes(store: Store, ledger: Ledger) -> None:

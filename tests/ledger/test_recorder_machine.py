@@ -1,4 +1,5 @@
-"""The ledger as a state machine, killed and cut off at every commit: nothing is lost, nothing happens twice."""
+"""The ledger as a state machine, killed, cut off and refused at every commit: nothing is lost, nothing happens twice, and whoever
+asks for a balance meanwhile gets the right one."""
 
 import asyncio
 import shutil
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from tortoise.exceptions import OperationalError
 
 from dwctl import ids
 from dwctl.ledger import Ledger, Record
@@ -23,6 +25,9 @@ from tests.migrated import put_database
 T = TypeVar("T")
 accounts = st.sampled_from([ACCOUNT, OTHER])
 AMOUNT = st.integers(0, 2_000)
+FAULTS = st.lists(st.sampled_from(["away", "unanswered"]), max_size=2)
+REFUSALS = st.sampled_from([0, 1, 3, 5])
+"""Of a group, and then of its first record as often with all that it has as with its charge alone."""
 
 
 class Trapped:
@@ -40,6 +45,8 @@ class Trapped:
         fault = self.faults.pop(0) if self.faults else ""
         if fault == "away":
             raise StoreUnavailable("away")
+        if fault == "refused":
+            raise OperationalError("permission denied")
         if fault == "killed before":
             await self._stick()
         result = await self._store.write(operation)
@@ -70,7 +77,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ended: dict[str, Record] = {}
         self.granted = {ACCOUNT: 0, OTHER: 0}
         self.archive = self.directory / "archive"
-        self.archives = 0
+        self.replayed = False
+        """Whether charges count as pending that the database had before the ledger started."""
 
     def run(self, work: Awaitable[T]) -> T:
         async def within() -> T:
@@ -143,12 +151,24 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ended[record.id] = record
         self.call(self.ledger.end, record)
 
-    @rule(faults=st.lists(st.sampled_from(["away", "unanswered"]), max_size=2))
-    def record_all(self, faults: list[str]) -> None:
-        self.trapped.faults = faults
-        self.run(self.ledger.recorded())
+    @rule(before=FAULTS, refusals=REFUSALS, after=FAULTS)
+    def record_all(self, before: list[str], refusals: int, after: list[str]) -> None:
+        if self.replayed:
+            self.run(self.ledger.recorded())
+            self.replayed = False
+        self.trapped.faults = [*before, *["refused"] * refusals, *after]
+        self.run(self.recorded_and_reloaded())
         self.trapped.faults = []
         self.check()
+
+    async def recorded_and_reloaded(self) -> None:
+        recording = asyncio.create_task(self.ledger.recorded())
+        while not recording.done():
+            for account in (ACCOUNT, OTHER):
+                await self.ledger.reload_balance(account)
+                self.check_balances()
+            await asyncio.sleep(0.001)
+        await recording
 
     @rule(at=st.sampled_from(["killed before", "killed after"]), away=st.sampled_from([[], ["away"], ["unanswered"]]))
     def kill_at_a_commit(self, at: str, away: list[str]) -> None:
@@ -197,6 +217,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 shutil.copyfile(path, journal / path.name)
         self.run(self.store.write(lambda tx: tx.execute("DELETE FROM journal_marks")))
         self.start()
+        self.replayed = True
 
     @invariant()
     def memory_is_right(self) -> None:
@@ -219,9 +240,12 @@ class LedgerMachine(RuleBasedStateMachine):
         assert all(found["rows"][id_]["error_code"] == "gateway_crash" for id_ in self.interrupted)
         assert found["charged"] == found["key_spend"] == found["hourly_charge"] == total
         assert found["balance"] == found["granted"] - total
+        self.check_balances()
+        assert self.ledger.degraded() == []
+
+    def check_balances(self) -> None:
         for account in (ACCOUNT, OTHER):
             assert self.ledger.balances.balance(account) == self.granted[account] - self.charged(account)
-        assert self.ledger.degraded() == []
 
     def teardown(self) -> None:
         try:
