@@ -239,6 +239,32 @@ async def test_a_full_journal_refuses_priced_requests_and_loses_nothing(store: S
     serve(ledger, make_record())
 
 
+async def test_a_journal_that_was_full_at_a_kill_empties_after_the_next_start(store: Store, start_ledger: StartLedger) -> None:
+    bounds = {"max_bytes": 1 << 16, "segment_bytes": 1 << 15}
+    faulty = Faulty(store)
+    first = await start_ledger(faulty, **bounds)
+    await credit(store, first, ACCOUNT, 10**9)
+    faulty.always_away = True
+    lost = make_begin()
+    first.begin(lost, True)
+    served: list[Record] = []
+    with pytest.raises(GatewayError, match="cannot be recorded"):  # noqa: PT012 - which of them is refused is the journal's business
+        while len(served) < 10_000:
+            served.append(serve(first, make_record()))
+    await kill(first)
+
+    second = await start_ledger(**bounds)
+    assert second._journal.open_count == 0, "the end had its room"
+    assert second._journal.allocated_bytes <= bounds["max_bytes"]
+    await second.recorded()
+    await until(second.can_admit)
+    assert second.degraded() == []
+    found = await facts(store)
+    assert found["rows"][lost.id]["error_code"] == "gateway_crash"
+    assert found["usage"].keys() == {record.id for record in served}
+    serve(second, make_record())
+
+
 async def test_a_record_that_the_database_refuses_is_set_aside_and_still_charged(
     store: Store, start_ledger: StartLedger, data_dir: Path
 ) -> None:
