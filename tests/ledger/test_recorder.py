@@ -585,6 +585,49 @@ async def test_anonymous_refusals_are_recorded_without_anybody_waiting(store: St
             await asyncio.sleep(0.02)
 
 
+async def test_refusals_that_never_end_keep_nobody_waiting(store: Store, start_ledger: StartLedger) -> None:
+    class Flooded(Faulty):
+        """More come during each commit."""
+
+        async def write(self, operation: Callable[[Tx], Awaitable[T]]) -> T:
+            result = await super().write(operation)
+            ledger.note_anonymous(refusal(2, "/later"))
+            return result
+
+    ledger = await start_ledger(Flooded(store), anonymous_per_second=0)
+    ledger.note_anonymous(refusal(1, "/earlier"))
+    for _ in range(3):
+        record = make_record()
+        ledger.end(record)
+        assert await ledger.recorded(5)
+        assert record.id in (await facts(store))["rows"]
+    assert "/earlier" in {row["path"] for row in await store.fetch("SELECT path FROM anonymous_refusals")}
+
+
+@pytest.mark.parametrize("under_way", ["flush", "group"])
+async def test_whoever_waits_is_told_when_the_refusals_before_are_there(store: Store, start_ledger: StartLedger, under_way: str) -> None:
+    gate, reached = asyncio.Event(), asyncio.Event()
+
+    class Gated(Faulty):
+        async def write(self, operation: Callable[[Tx], Awaitable[T]]) -> T:
+            reached.set()
+            await gate.wait()
+            return await super().write(operation)
+
+    ledger = await start_ledger(Gated(store))
+    if under_way == "group":
+        ledger.end(make_record())
+        await asyncio.wait_for(reached.wait(), 5)
+    refused = refusal(1)
+    ledger.note_anonymous(refused)
+    await asyncio.wait_for(reached.wait(), 5)
+    waiting = asyncio.create_task(ledger.recorded(5))
+    assert not await ledger.recorded(0.05)
+    gate.set()
+    assert await waiting
+    assert refused.id in (await facts(store))["rows"]
+
+
 async def test_a_charge_without_a_begin_survives_and_an_end_never_raises(store: Store, ledger: Ledger) -> None:
     await credit(store, ledger, ACCOUNT, 100)
     hold = ledger.balances.take(ACCOUNT, 50)
