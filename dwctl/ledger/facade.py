@@ -180,9 +180,14 @@ class Ledger:
         """Take over an account's balance after a grant, here or elsewhere. Raises StoreUnavailable."""
         await self._recorder.reload_balance(account_id)
 
-    async def recorded(self) -> None:
-        """Wait until everything that ended before the call is in the database."""
-        await self._recorder.recorded()
+    async def recorded(self, patience: float | None = None) -> bool:
+        """Wait until everything that ended before the call is in the database, for at most ``patience`` seconds; whether it is."""
+        try:
+            async with asyncio.timeout(patience):
+                await self._recorder.recorded()
+        except TimeoutError:
+            return False
+        return True
 
     def degraded(self) -> list[str]:
         """What is not well, for /readyz: database_unavailable, recorder_lagging, journal_full, journal_sync_failed, quarantine."""
@@ -224,10 +229,7 @@ class Ledger:
         if self._is_closed:
             return
         self._is_closed = True
-        try:
-            async with asyncio.timeout(timeout):
-                await self._recorder.recorded()
-        except TimeoutError:
+        if not await self.recorded(timeout):
             log.warning("ledger.not_all_recorded", note="the rest is in the journal, and is recorded after the next start")
         await self._recorder.close()
         await self._journal.close()

@@ -3,7 +3,9 @@
 Segments have the numbers of their order and are allocated whole before they are written, one ahead (the spare), so that a
 disk which fills up does not stop a record that was promised a place. Every ``begin`` reserves a slot of ``END_RESERVE``
 bytes; its ``end`` is written whole if the other slots stay free, else reduced to what fits into its slot. ``begin`` is
-refused when there is no slot: at ``max_bytes``, or when the disk has no room for another segment.
+refused when there is no slot: at ``max_bytes``, or when the disk has no room for another segment. A stop of any kind and a
+failed write give slots back that are still promised. Those are owed: where a whole segment is not to be had they get one of
+their own size, even at ``max_bytes``, since it was counted there before.
 
 A short write is undone with ``ftruncate``, and that segment takes no more. fsync runs in a thread: every ``SYNC_INTERVAL_S``,
 or at once when the mode is ``always`` and somebody waits.
@@ -212,7 +214,9 @@ class Journal:
                 return True
         elif self._spares:
             first = self._spares[0][0].allocated
-            if size <= first and (first - size) // END_RESERVE + self._spare_slots - first // END_RESERVE >= open_after:
+            if size > first:
+                return False  # it has the slots that were owed, and comes first
+            if (first - size) // END_RESERVE + self._spare_slots - first // END_RESERVE >= open_after:
                 return True
         return self._add_spare() and self._room(size, open_after)
 
@@ -277,17 +281,22 @@ class Journal:
         preparing = 0 if self._preparing is None else self._segment_bytes
         return self._allocated + preparing + self._segment_bytes <= self._max_bytes
 
-    def _create(self, number: int) -> tuple[Segment, int]:
+    def _owed(self) -> int:
+        """Bytes of slots that are promised and not there."""
+        slots = (self._limit - self._offset) // END_RESERVE + self._spare_slots
+        return max(0, len(self._open) - slots) * END_RESERVE
+
+    def _create(self, number: int, size: int) -> tuple[Segment, int]:
         path = segment_path(self.directory, number)
         fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
-            _allocate(fd, self._segment_bytes)
+            _allocate(fd, size)
             _sync_directory(self.directory)
         except BaseException:
             os.close(fd)
             path.unlink(missing_ok=True)
             raise
-        return Segment(number, path, 0, self._segment_bytes), fd
+        return Segment(number, path, 0, size), fd
 
     def _take_number(self) -> int:
         number = self._next_number
@@ -295,21 +304,33 @@ class Journal:
         return number
 
     def _add_spare(self) -> bool:
-        """Allocate a segment here and now; False at ``max_bytes`` or when the disk has no room."""
-        if not self._may_allocate() or monotonic() < self._no_room_until:
+        """Allocate a segment here and now, a whole one or one of owed slots; False at ``max_bytes`` or when the disk has no room."""
+        if monotonic() < self._no_room_until:
             return False
+        if self._may_allocate() and self._allocate_now(self._segment_bytes):
+            self._no_room_until = 0.0
+            return True
+        owed = self._owed()
+        return owed > 0 and self._allocate_now(owed)
+
+    def _allocate_now(self, size: int) -> bool:
         try:
-            segment, fd = self._create(self._take_number())
+            segment, fd = self._create(self._take_number(), size)
         except OSError as error:
             self._no_room(error)
             return False
-        self._accept_spare(segment, fd)
+        self._keep_spare(segment, fd)
         return True
 
     def _no_room(self, error: OSError) -> None:
         if not self._no_room_until:
             alarm("journal", "no_room", error=str(error))
         self._no_room_until = monotonic() + TICK_S
+
+    def _keep_spare(self, segment: Segment, fd: int) -> None:
+        self._allocated += segment.allocated
+        self._spares.append((segment, fd))
+        self._spare_slots += segment.allocated // END_RESERVE
 
     def _accept_spare(self, segment: Segment, fd: int) -> None:
         newest = self._spares[-1][0].number if self._spares else self._number
@@ -319,15 +340,14 @@ class Journal:
             segment.path.unlink(missing_ok=True)
             return
         self._no_room_until = 0.0
-        self._allocated += segment.allocated
-        self._spares.append((segment, fd))
-        self._spare_slots += segment.allocated // END_RESERVE
+        self._keep_spare(segment, fd)
 
     def _prepare_spare(self) -> None:
         """Have the thread allocate the next segment."""
         if self._executor is None or self._preparing is not None or not self._may_allocate():
             return
-        self._preparing = asyncio.get_running_loop().run_in_executor(self._executor, self._create, self._take_number())
+        loop = asyncio.get_running_loop()
+        self._preparing = loop.run_in_executor(self._executor, self._create, self._take_number(), self._segment_bytes)
         self._preparing.add_done_callback(self._spare_prepared)
 
     def _spare_prepared(self, future: "asyncio.Future[tuple[Segment, int]]") -> None:

@@ -79,7 +79,9 @@ class Recorder:
         self._quarantine = quarantine
         self._wake = asyncio.Event()
         self._hurry = asyncio.Event()
-        self._barriers: list[tuple[Position, asyncio.Future[None]]] = []
+        self._barriers: list[tuple[Position, int, asyncio.Future[None]]] = []
+        """Who waits, for what of the journal and for which flush of refusals."""
+        self._flushes = 0
         self._reloading = asyncio.Lock()
         self._reloaded: set[str] = set()
         """Accounts whose balance was reloaded since the transaction at hand began."""
@@ -117,11 +119,15 @@ class Recorder:
         return 0.0 if self._behind_since is None else monotonic() - self._behind_since
 
     async def recorded(self) -> None:
-        """Wait until everything written to the journal before the call is in the database. Raises RuntimeError once closed."""
+        """Wait until everything written to the journal, or noted, before the call is in the database.
+
+        Raises RuntimeError once closed.
+        """
         if self._task is None or self._task.done():
             raise RuntimeError("the recorder has stopped")
         future = asyncio.get_running_loop().create_future()
-        self._barriers.append((self._journal.position, future))
+        # What strangers send meanwhile, however much, is for the flush after that one.
+        self._barriers.append((self._journal.position, self._flushes + bool(self._anonymous), future))
         self._hurry.set()
         self._wake.set()
         await future
@@ -148,7 +154,7 @@ class Recorder:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
         self._reader.close()
-        for _, future in self._barriers:
+        for _, _, future in self._barriers:
             future.cancel()
 
     async def _run(self) -> None:
@@ -336,15 +342,16 @@ class Recorder:
                 self._journal.delete(number)
         if self._barriers:
             waiting = []
-            for target, future in self._barriers:
-                if target > position or self._anonymous:
-                    waiting.append((target, future))
+            for target, flush, future in self._barriers:
+                if target > position or flush > self._flushes:
+                    waiting.append((target, flush, future))
                 elif not future.done():
                     future.set_result(None)
             self._barriers = waiting
 
     async def _flush_anonymous(self) -> None:
         self._anonymous_due = False
+        self._flushes += 1
         rows, counts = self._anonymous.take()
         try:
             await self._persist(lambda tx: apply_anonymous(tx, rows, counts, now_us()))

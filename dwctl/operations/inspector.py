@@ -1,7 +1,5 @@
 """One request in full: what its stages took, what each attempt met, how its charge came about, and why a body is not there."""
 
-import asyncio
-import contextlib
 from typing import Literal
 
 import msgspec
@@ -86,9 +84,7 @@ async def _row(services: Services, actor: Actor, request_id: str) -> Row:
     except GatewayError as error:
         if error.status != 404 or canonical(request_id) is None:
             raise
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            await services.ledger.recorded()
+    await services.ledger.recorded(PATIENCE_SECONDS)
     return await request_row(services, actor, request_id)
 
 

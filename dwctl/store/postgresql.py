@@ -75,7 +75,8 @@ _OUTAGES = (
 
 def translated(error: BaseException, *, writing: bool = False) -> BaseException:
     """The exception that callers of the store see. Where ``writing`` is meant, a server that only reads (a standby) is an outage."""
-    closed = isinstance(error, InterfaceError) and "clos" in str(error)
+    # Its pool takes a connection back that the server has ended.
+    closed = isinstance(error, InterfaceError) and ("clos" in str(error) or "released" in str(error))
     standby = writing and isinstance(error, ReadOnlySQLTransactionError)
     if isinstance(error, _OUTAGES) or closed or standby:
         return StoreUnavailable(f"PostgreSQL: {error or type(error).__name__}")
@@ -122,6 +123,12 @@ async def _keep(connection: Any) -> None:
     """Connections go back to their pool as they are: nothing here sets session state, and RESET costs a round trip."""
 
 
+def _drop(connection: Any) -> None:
+    """End a connection that nobody waits for any more, if the server has not."""
+    with contextlib.suppress(InterfaceError):
+        connection.terminate()
+
+
 class _Lease(PoolConnectionWrapper[Any]):
     """A pooled connection; an outage leaves it as StoreUnavailable."""
 
@@ -137,7 +144,7 @@ class _Lease(PoolConnectionWrapper[Any]):
         connection = self.connection
         assert connection is not None
         if isinstance(exc_val, TimeoutError | asyncio.CancelledError):
-            connection.terminate()
+            _drop(connection)
         with contextlib.suppress(*_OUTAGES, InterfaceError):
             await self.client._pool.release(connection)
         if exc_val is not None and isinstance(outage := translated(exc_val), StoreUnavailable):
@@ -149,8 +156,8 @@ class _ReadingTransaction(_Lease):
 
     async def __aenter__(self) -> Any:
         self._reader = await super().__aenter__()
-        self._transaction = self._reader.transaction()
         try:
+            self._transaction = self._reader.transaction()
             # The pooler may have to find a connection first, as our own pool has.
             async with asyncio.timeout(CONNECT_SECONDS):
                 await self._transaction.start()
@@ -316,6 +323,7 @@ class PostgresDatabase:
         except Exception as error:
             raise translated(error) from error
         tx = _Operation(self._writing, connection)
+        transaction = None
         try:
             async with asyncio.timeout(WRITE_SECONDS):
                 transaction = connection.transaction()
@@ -328,8 +336,8 @@ class PostgresDatabase:
             return result
         except BaseException as error:
             if isinstance(error, TimeoutError | asyncio.CancelledError):
-                connection.terminate()
-            else:
+                _drop(connection)
+            elif transaction is not None:
                 with contextlib.suppress(*_OUTAGES, PostgresError, InterfaceError):
                     async with asyncio.timeout(CONNECT_SECONDS):
                         await transaction.rollback()

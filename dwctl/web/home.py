@@ -2,7 +2,6 @@
 addresses as JSON.
 """
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Literal
 
@@ -141,8 +140,7 @@ async def first_request(context: Context) -> ResponseStream:
         if not await done():
             async for event in follow(services, actor, RequestFilter(status_code_max=399)):
                 if event.kind == "end":
-                    async with asyncio.timeout(_SECONDS_TO_RECORD):
-                        await services.ledger.recorded()
+                    await services.ledger.recorded(_SECONDS_TO_RECORD)
                 if await done():
                     break
         yield Message("done", "")

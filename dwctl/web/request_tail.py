@@ -31,6 +31,8 @@ FILTERS = ("q", "model", "endpoint", "key", "user", "status", "outcome", "tag")
 CATCH_UP = 200
 """So many requests, the newest, are told of at once."""
 STRIP = 8
+PATIENCE_SECONDS = 2.0
+"""For the recorder, before a page is told what the log has so far."""
 
 
 class TailQuery(msgspec.Struct, kw_only=True):
@@ -134,7 +136,7 @@ async def _updates(context: Context, query: TailQuery, chosen: RequestFilter, la
 
 async def _since(context: Context, chosen: RequestFilter, after: int | None) -> dict[str, Any]:
     """All that a page may have missed. It is sent without an id: whoever loses the feed after it begins anew."""
-    await context.services.ledger.recorded()
+    await context.services.ledger.recorded(PATIENCE_SECONDS)
     running = await live.in_flight(context.services, context.actor, chosen)
     ended: list[LoggedRequest] = []
     if after is not None:

@@ -9,6 +9,7 @@ from typing import Any
 from dwctl import ids
 from dwctl.dialects.usage import Usage
 from dwctl.ledger import Attempt, Begin, Charge, Ledger, Record
+from dwctl.ledger.journal import Journal
 from dwctl.ledger.transactions import grant
 from dwctl.store import Store
 
@@ -73,14 +74,20 @@ def make_record(request_id: str | None = None, account: str | None = ACCOUNT, am
 async def kill(ledger: Ledger) -> None:
     """Stop as SIGKILL does: nothing is recorded, sealed or tidied up any more; the files stay as they are."""
     ledger._is_closed = True
-    recorder, journal = ledger._recorder, ledger._journal
-    tasks = [task for task in (recorder._task, *journal._tasks) if task is not None]
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    recorder = ledger._recorder
+    assert recorder._task is not None
+    recorder._task.cancel()
+    await asyncio.gather(recorder._task, return_exceptions=True)
     if recorder._anonymous_timer is not None:
         recorder._anonymous_timer.cancel()
     recorder._reader.close()
+    await kill_journal(ledger._journal)
+
+
+async def kill_journal(journal: Journal) -> None:
+    for task in journal._tasks:
+        task.cancel()
+    await asyncio.gather(*journal._tasks, return_exceptions=True)
     if journal._executor is not None:
         journal._executor.shutdown(wait=True)
         await asyncio.sleep(0)

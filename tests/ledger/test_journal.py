@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -12,15 +13,17 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from dwctl import ids
 from dwctl.ledger import Begin, Record
 from dwctl.ledger.cleaning import reduced
-from dwctl.ledger.framing import scan
-from dwctl.ledger.journal import END_RESERVE, Journal, Position, segment_files
+from dwctl.ledger.framing import frame, scan
+from dwctl.ledger.journal import END_RESERVE, Journal, Position, segment_files, segment_path
 from dwctl.ledger.reading import Reader
 from dwctl.ledger.recovery import recover, tidy
-from tests.ledger.making import make_begin, make_record, until
+from tests.ledger.making import kill_journal, make_begin, make_record, until
 
 encode = msgspec.msgpack.encode
 OpenJournal = Callable[..., Journal]
@@ -274,6 +277,156 @@ def test_a_full_disk_refuses_begins_and_takes_ends_once_it_has_room(tmp_path: Pa
     found = entries(tmp_path)
     assert len(found) == 2 * begun
     assert not recover(tmp_path, None).open
+
+
+# A journal that was killed with open requests is started while a file may not be larger than ``limit``.
+RESTART = """
+import asyncio, resource, sys
+from pathlib import Path
+import msgspec
+from dwctl.ledger.journal import Journal
+from dwctl.ledger.cleaning import reduced
+from dwctl.ledger.recovery import recover, tidy
+from tests.ledger.making import make_record
+from tests.waiting import until
+
+async def main(directory, limit, max_bytes):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    found = recover(directory, None)
+    tidy(found)
+    journal = Journal(directory, found.segments, found.next_number, sync="interval", max_bytes=max_bytes, segment_bytes=1 << 15)
+    journal.reserve(list(found.open))
+    journal.start()
+    for request_id in found.open:
+        journal.insist(request_id, msgspec.msgpack.encode(reduced(make_record(request_id))))
+    print(journal.open_count)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    await until(lambda: journal.open_count == 0)
+    assert journal.allocated_bytes <= max_bytes
+    await journal.close()
+
+asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))
+"""
+
+
+@pytest.mark.parametrize("max_bytes", [1 << 22, 1 << 16], ids=["room", "full"])
+@pytest.mark.parametrize(("slots", "left_open"), [(2, 3), (3, 0)])
+def test_a_start_on_a_full_disk_ends_what_was_open_as_soon_as_there_is_room(
+    tmp_path: Path, slots: int, left_open: int, max_bytes: int
+) -> None:
+    begun = [make_begin(str(number)) for number in range(3)]
+    frames = [frame(encode(entry)) for entry in begun]
+    while sum(map(len, frames)) < (1 << 16) - 4 * END_RESERVE:
+        frames.append(frame(encode(make_record())))
+    segment_path(tmp_path, 1).write_bytes(b"".join(frames))
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", RESTART, tmp_path, str(slots * END_RESERVE), str(max_bytes)],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == str(left_open)
+    assert not recover(tmp_path, None).open
+    assert len(entries(tmp_path)) == len(frames) + 3
+
+
+class Life:
+    """A journal with little room, read behind as a recorder does, that is killed and started again."""
+
+    def __init__(self, directory: Path, segments: int) -> None:
+        self.directory = directory
+        self.max_bytes = self.most = segments << 14
+        self.recorded = Position(0, 0)
+        self.open: list[str] = []
+        self.ended: list[str] = []
+        self.seen: list[str] = []
+        self.start()
+
+    def start(self) -> None:
+        found = recover(self.directory, self.recorded)
+        tidy(found)
+        again = found.open.keys() - set(self.open)
+        assert again <= set(self.seen), "they ended in a segment that is gone, and the database has them"
+        self.most += len(again) * END_RESERVE
+        self.open = list(found.open)
+        self.journal = Journal(
+            self.directory, found.segments, found.next_number, sync="interval", max_bytes=self.max_bytes, segment_bytes=1 << 14
+        )
+        self.journal.reserve(self.open)
+        self.journal.start()
+        self.reader = Reader(self.journal, self.recorded, found.begun)
+        while self.open:
+            self.end()
+
+    async def kill(self) -> None:
+        self.reader.close()
+        await kill_journal(self.journal)
+        self.start()
+
+    def begin(self) -> None:
+        request_id = ids.new_text()
+        if self.journal.begin(request_id, encode(make_begin(request_id))):
+            self.open.append(request_id)
+
+    def end(self, sentences: int = 0) -> None:
+        if not self.open:
+            return
+        record = make_record(self.open.pop(0), explanation=["x" * 240] * sentences)
+        if not self.journal.end(record.id, encode(record)):
+            self.journal.insist(record.id, encode(reduced(record)))
+        self.ended.append(record.id)
+        assert self.journal.open_count == len(self.open), "its room was there"
+
+    def record(self) -> None:
+        while records := self.reader.read(50).records:
+            self.seen += [record.id for record in records]
+        self.recorded = self.reader.position
+        for number in [number for number in self.journal.segments if number < self.recorded.segment]:
+            if not self.reader.has_open(number):
+                self.journal.delete(number)
+
+    def fail(self) -> None:
+        """The disk takes only a part of the next entries."""
+        real = os.pwrite
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "pwrite", lambda fd, data, offset: real(fd, data[:10], offset))
+            self.begin()
+            assert not self.open or not self.journal.end(self.open[0], encode(make_record(self.open[0])))
+
+
+@settings(max_examples=200)
+@given(steps=st.lists(st.sampled_from(["begin", "many", "end", "long", "record", "fail", "kill"]), max_size=40), segments=st.integers(2, 5))
+@example(steps=["many"] * 9 + ["kill"], segments=2)
+@example(steps=["begin"] + ["many", "end"] * 40 + ["fail", "end", "end"], segments=2)
+def test_room_for_ends_outlives_kills_and_failed_writes(steps: list[str], segments: int) -> None:
+    async def live(directory: Path) -> None:
+        life = Life(directory, segments)
+        for step in steps:
+            match step:
+                case "many":
+                    for _ in range(9):
+                        life.begin()
+                        life.end()
+                        life.begin()
+                case "long":
+                    life.end(20)
+                case "kill":
+                    await life.kill()
+                case _:
+                    getattr(life, step)()
+            assert life.journal.allocated_bytes <= life.most
+        await life.kill()
+        life.record()
+        assert life.seen == life.ended, "each once, in their order"
+        await until(life.journal.has_room)
+        life.reader.close()
+        await life.journal.close()
+
+    with tempfile.TemporaryDirectory() as directory:
+        asyncio.run(live(Path(directory)))
 
 
 async def test_the_reserve_is_what_a_reduced_end_needs() -> None:

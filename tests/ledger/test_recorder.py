@@ -289,6 +289,32 @@ async def test_a_full_journal_refuses_priced_requests_and_loses_nothing(store: S
     serve(ledger, make_record())
 
 
+async def test_a_journal_that_was_full_at_a_kill_empties_after_the_next_start(store: Store, start_ledger: StartLedger) -> None:
+    bounds = {"max_bytes": 1 << 16, "segment_bytes": 1 << 15}
+    faulty = Faulty(store)
+    first = await start_ledger(faulty, **bounds)
+    await credit(store, first, ACCOUNT, 10**9)
+    faulty.always_away = True
+    lost = make_begin()
+    first.begin(lost, True)
+    served: list[Record] = []
+    with pytest.raises(GatewayError, match="cannot be recorded"):  # noqa: PT012 - which of them is refused is the journal's business
+        while len(served) < 10_000:
+            served.append(serve(first, make_record()))
+    await kill(first)
+
+    second = await start_ledger(**bounds)
+    assert second._journal.open_count == 0, "the end had its room"
+    assert second._journal.allocated_bytes <= bounds["max_bytes"]
+    await second.recorded()
+    await until(second.can_admit)
+    assert second.degraded() == []
+    found = await facts(store)
+    assert found["rows"][lost.id]["error_code"] == "gateway_crash"
+    assert found["usage"].keys() == {record.id for record in served}
+    serve(second, make_record())
+
+
 async def test_a_record_that_the_database_refuses_is_set_aside_and_still_charged(
     store: Store, start_ledger: StartLedger, data_dir: Path
 ) -> None:
@@ -705,6 +731,49 @@ async def test_anonymous_refusals_are_recorded_without_anybody_waiting(store: St
     async with asyncio.timeout(5):
         while not (await facts(store))["row_count"]:  # noqa: ASYNC110 - nothing tells of a commit that nobody waits for
             await asyncio.sleep(0.02)
+
+
+async def test_refusals_that_never_end_keep_nobody_waiting(store: Store, start_ledger: StartLedger) -> None:
+    class Flooded(Faulty):
+        """More come during each commit."""
+
+        async def write(self, operation: Callable[[Tx], Awaitable[T]]) -> T:
+            result = await super().write(operation)
+            ledger.note_anonymous(refusal(2, "/later"))
+            return result
+
+    ledger = await start_ledger(Flooded(store), anonymous_per_second=0)
+    ledger.note_anonymous(refusal(1, "/earlier"))
+    for _ in range(3):
+        record = make_record()
+        ledger.end(record)
+        assert await ledger.recorded(5)
+        assert record.id in (await facts(store))["rows"]
+    assert "/earlier" in {row["path"] for row in await store.fetch("SELECT path FROM anonymous_refusals")}
+
+
+@pytest.mark.parametrize("under_way", ["flush", "group"])
+async def test_whoever_waits_is_told_when_the_refusals_before_are_there(store: Store, start_ledger: StartLedger, under_way: str) -> None:
+    gate, reached = asyncio.Event(), asyncio.Event()
+
+    class Gated(Faulty):
+        async def write(self, operation: Callable[[Tx], Awaitable[T]]) -> T:
+            reached.set()
+            await gate.wait()
+            return await super().write(operation)
+
+    ledger = await start_ledger(Gated(store))
+    if under_way == "group":
+        ledger.end(make_record())
+        await asyncio.wait_for(reached.wait(), 5)
+    refused = refusal(1)
+    ledger.note_anonymous(refused)
+    await asyncio.wait_for(reached.wait(), 5)
+    waiting = asyncio.create_task(ledger.recorded(5))
+    assert not await ledger.recorded(0.05)
+    gate.set()
+    assert await waiting
+    assert refused.id in (await facts(store))["rows"]
 
 
 async def test_a_charge_without_a_begin_survives_and_an_end_never_raises(store: Store, ledger: Ledger) -> None:

@@ -11,7 +11,9 @@ import threading
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
+import asyncpg
 import pytest
 
 from dwctl.errors import ConfigurationError
@@ -33,6 +35,14 @@ async def insert(store: Store, account: str | None = None) -> str:
 
 async def accounts(store: Store) -> set[str]:
     return {row["account_id"] for row in await store.fetch("SELECT account_id FROM account_balances")}
+
+
+async def end_connection(url: str, connection: Any) -> None:
+    """The server ends a connection that a pool has given out."""
+    other = await asyncpg.connect(url)
+    await other.execute("SELECT pg_terminate_backend($1)", connection.get_server_pid())
+    await other.close()
+    await until(lambda: connection._con is None)
 
 
 @contextlib.contextmanager
@@ -278,6 +288,32 @@ async def test_a_server_that_hangs_is_an_outage(postgres_server: PostgresServer,
     await store.close()
 
 
+@pytest.mark.parametrize("pooled", [False, True])
+async def test_a_connection_that_ends_just_as_it_is_taken_is_an_outage(
+    postgres_url: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch, pooled: bool
+) -> None:
+    store = await Store.open(postgres_url, data_dir, direct_url=postgres_url if pooled else None)
+    before = await insert(store)
+    acquire = asyncpg.pool.Pool.acquire
+
+    async def ended(pool: asyncpg.Pool, *, timeout: float) -> object:
+        connection = await acquire(pool, timeout=timeout)
+        await end_connection(postgres_url, connection)
+        return connection
+
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncpg.pool.Pool, "acquire", ended)
+        for _ in range(10):  # more than a pool has: each goes back
+            with pytest.raises(StoreUnavailable):
+                await insert(store)
+            with pytest.raises(StoreUnavailable):
+                await store.fetch("SELECT 1")
+    assert await accounts(store) == {before}
+    after = await insert(store)
+    assert await accounts(store) == {before, after}
+    await store.close()
+
+
 async def test_deadlocks_are_tried_again(postgres_url: str, data_dir: Path) -> None:
     store = await Store.open(postgres_url, data_dir)
     one, two = await insert(store), await insert(store)
@@ -333,6 +369,25 @@ async def test_a_cancelled_write_gives_its_connection_back(postgres_url: str, da
         await asyncio.gather(*tasks, return_exceptions=True)
     await insert(store)
     assert await store.fetch("SELECT * FROM properties") == []
+    await store.close()
+
+
+async def test_a_cancelled_write_whose_connection_has_ended_is_cancelled(postgres_url: str, data_dir: Path) -> None:
+    store = await Store.open(postgres_url, data_dir)
+    hanging: list[Any] = []
+
+    async def hangs(tx: Tx) -> None:
+        hanging.append(tx)
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(store.write(hangs))
+    await until(lambda: hanging)
+    connection = hanging[0]._connection
+    await end_connection(postgres_url, connection)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await insert(store)
     await store.close()
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from html import unescape
@@ -17,6 +18,7 @@ from dwctl.config.schema import Auth, Native, Session
 from dwctl.ledger import Record
 from dwctl.ledger.records import OUTCOMES
 from dwctl.operations import sign_in, users
+from dwctl.web import request_tail
 from dwctl.web.ranges import written
 from tests.administration import ADMIN_EMAIL, QUICK, Administration, configuration, serving
 from tests.web.visitor import Visitor
@@ -103,6 +105,19 @@ async def test_a_page_is_told_of_what_came_since_and_then_of_what_comes(server: 
     async with listening(server, cookie, "?after=1", told[-1][0]) as page:
         _, text = await page.message()
         assert [found for found in (old, since, first, *missed) if found in text] == [since, first, *missed]
+
+
+async def test_it_begins_though_the_database_takes_nothing(server: Administration, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request_tail, "PATIENCE_SECONDS", 0.1)
+    cookie = await server.cookie_of()
+    other = sqlite3.connect(data_dir / "dwctl.db", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    await ended(server)
+    async with asyncio.timeout(SOON), listening(server, cookie, "?after=0") as page:
+        assert "whole" in (await page.message())[1]
+        told = await ended(server)
+        assert told in (await page.message())[1]
+    other.close()
 
 
 async def test_it_keeps_to_the_filters(server: Administration) -> None:
