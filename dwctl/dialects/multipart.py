@@ -25,11 +25,11 @@ class _Part(NamedTuple):
 
 
 def find_field(body: bytes, content_type: str, name: str) -> FormField | None:
-    """The first form field ``name`` that is not a file. Raises GatewayError 400 for a form that cannot be read."""
-    for part in _parts(body, content_type):
-        if part.name == name.encode() and not part.is_file:
-            return FormField(body[part.start : part.end].decode("utf-8", "replace"), part.start, part.end)
-    return None
+    """The form field ``name`` that is not a file. Raises GatewayError 400 for a form that cannot be read, or has two such fields."""
+    found = [part for part in _parts(body, content_type) if part.name == name.encode() and not part.is_file]
+    if len(found) > 1:  # some servers take the first, others the last
+        raise bad_request(f"The form has the field '{name}' more than once.", param=name)
+    return next((FormField(body[part.start : part.end].decode("utf-8", "replace"), part.start, part.end) for part in found), None)
 
 
 def input_bound(body: bytes, content_type: str) -> int:

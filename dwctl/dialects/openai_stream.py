@@ -189,8 +189,10 @@ class CompletionStream:
 
     @property
     def went_on(self) -> bool:
-        """Whether more was sent after the last usage that was reported."""
-        return self._counted_at < self._kept_size + self.unkept
+        """Whether more was written after the last usage that was reported. Reads what was kept: for a stream that broke off."""
+        if self._counted_at >= self._kept_size + self.unkept:
+            return False
+        return self.unkept > 0 or any(map(_is_output, _said(self.kept()[self._counted_at :])))
 
     def kept(self) -> bytes:
         """The first ``KEPT_BYTES`` of what the provider sent, usage chunk included."""

@@ -1,7 +1,8 @@
 """Requests of any dialect, read once and passed on byte for byte to a provider that speaks as the client does.
 
 The top level is decoded into raw values; ``model`` and, for streams of chat chunks, ``stream_options.include_usage`` are replaced and
-the rest is joined as it came, spelling of numbers and escapes included. A foreign body is never refused for a field that is not known here.
+the rest is joined as it came, spelling of numbers and escapes included. A foreign body is never refused for a field that is not known here;
+it is for a number of answers that cannot be read, since each of them costs.
 """
 
 import re
@@ -12,11 +13,13 @@ import msgspec
 
 from dwctl.dialects import openai_errors
 from dwctl.dialects.names import DEFAULT, DialectName
-from dwctl.errors import bad_request
+from dwctl.dialects.reading import wrong_value
+from dwctl.errors import GatewayError, bad_request
 
 _TOP_LEVEL = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _TEXT = msgspec.json.Decoder(str)
 _ANY = msgspec.json.Decoder()
+_ITEMS = msgspec.json.Decoder(list[msgspec.Raw])
 _CLIENT_IDS = frozenset({"id", "completion_id", "completionId", "response_id", "responseId"})
 """Ids are ours to give; a client cannot choose them."""
 TOKENS_PER_MEDIA_PART = 16_384
@@ -41,13 +44,20 @@ _NO_TEXT = frozenset(
 )
 """The fields that no model reads. Any other one may be read, the names that are not known here included."""
 _LIMITS: dict[DialectName, tuple[str, ...]] = {
-    "openai-chat": ("max_completion_tokens", "max_tokens"),
+    "openai-chat": ("n_predict", "max_completion_tokens", "max_tokens"),
     "openai-responses": ("max_output_tokens",),
     "anthropic": ("max_tokens",),
     "ollama": ("num_predict",),
 }
-"""How a dialect bounds the output, the older word last. Ollama's is one of its ``options``."""
-_DECIDING = frozenset({"model", "stream", "stream_options", "n", "best_of", "options", "background"}.union(*_LIMITS.values()))
+"""How a dialect bounds the output, the word that no server ignores last. Ollama's is one of its ``options``; ``n_predict`` is what
+llama.cpp takes before OpenAI's words.
+"""
+_OPENAI_MODEL = re.compile(r"(?:^|[/:])(?:o\d|gpt-\d|chatgpt)")
+_CHOICES = ("n", "best_of", "n_cmpl")
+"""How many answers are wanted, or made to choose from; the last is llama.cpp's own word."""
+_MOST = 2**40
+"""More tokens than any answer has that can be counted: a number above it says no more."""
+_DECIDING = frozenset({"model", "stream", "stream_options", "options", "background", *_CHOICES}.union(*_LIMITS.values()))
 """The fields that the gateway decides by. In another case they would say something to some providers, and nothing here."""
 
 
@@ -55,10 +65,11 @@ class ModelRequest:
     """The facts of one request that the gateway decides by.
 
     ``fields`` raw JSON values of the top level; ``stream`` the client wants events; ``wants_usage`` it asked for the usage
-    chunk; ``choices`` the number of answers; ``max_output`` bound on output tokens per choice that it named, or None.
+    chunk; ``choices`` the number of answers; ``max_output`` bound on output tokens per choice that it named, or None, also where one
+    of its names says what is none; ``is_bounded`` every server obeys such a bound, whichever of the names it knows.
     """
 
-    __slots__ = ("choices", "dialect", "fields", "max_output", "model", "stream", "wants_usage")
+    __slots__ = ("choices", "dialect", "fields", "is_bounded", "max_output", "model", "stream", "wants_usage")
 
     def __init__(self, fields: dict[str, msgspec.Raw], model: str, dialect: DialectName = DEFAULT) -> None:
         self.fields = fields
@@ -70,15 +81,25 @@ class ModelRequest:
             decoded = _lenient(options)
             self.wants_usage = isinstance(decoded, dict) and decoded.get("include_usage") is True
         self.choices = 1
-        if "n" in fields or "best_of" in fields:
-            self.choices = max(1, _integer(fields.get("n")) or 1, _integer(fields.get("best_of")) or 1)
+        for name in _CHOICES:
+            if name in fields:
+                self.choices = max(self.choices, _number_of_choices(fields[name], name))
         bounds = fields if dialect != "ollama" else _members(fields.get("options"))
         self.max_output: int | None = None
+        is_certain, limit = True, None
         for name in _LIMITS[dialect]:
-            if name not in bounds or (limit := _integer(bounds[name])) is None or (limit == 0 and dialect == "ollama"):
+            limit = None
+            if name not in bounds:
                 continue
-            if self.max_output is None or limit > self.max_output:  # a server obeys either of two
+            if (limit := _integer(bounds[name])) is None or (limit == 0 and dialect == "ollama"):
+                if _is_null(bounds[name]):
+                    continue
+                self.max_output, is_certain = None, False
+                break
+            is_certain = is_certain and limit > 0  # zero binds some servers, and others not
+            if self.max_output is None or limit > self.max_output:  # a server obeys any of them
                 self.max_output = limit
+        self.is_bounded = is_certain and limit is not None
 
 
 def _lenient(raw: msgspec.Raw) -> Any:
@@ -88,15 +109,39 @@ def _lenient(raw: msgspec.Raw) -> Any:
         return None
 
 
-def _integer(raw: msgspec.Raw | None) -> int | None:
-    if raw is None:
-        return None
+def _is_null(raw: msgspec.Raw) -> bool:
+    return bytes(raw) == b"null"
+
+
+def _integer(raw: msgspec.Raw) -> int | None:
+    """A number from 0 to `_MOST`; None for what not every server would read as the same one."""
     value = _lenient(raw)
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 13:
-        value = int(value)
+    if isinstance(value, str):
+        return digits(value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**40 else None
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        return None
+    return value if value < _MOST else _MOST
+
+
+def digits(text: str) -> int | None:
+    """The number that plain digits say, at most `_MOST`; None for any other text."""
+    if not (text.isascii() and text.isdigit()):
+        return None
+    return int(text) if len(text) < 13 else _MOST
+
+
+def _number_of_choices(raw: msgspec.Raw, name: str) -> int:
+    """Raises GatewayError 400 for what some server may take for another number than is held for."""
+    if (number := _integer(raw)) is None and not _is_null(raw):
+        raise no_number(name)
+    return number or 1
+
+
+def no_number(name: str) -> GatewayError:
+    """What a client is told of a number of answers that cannot be read."""
+    return wrong_value(name, "a whole number")
 
 
 def _members(raw: msgspec.Raw | None) -> Mapping[str, msgspec.Raw]:
@@ -135,13 +180,13 @@ def parse(body: bytes, override: str | None = None, dialect: DialectName = DEFAU
 def outgoing(request: ModelRequest, upstream_model: bytes, *, ask_usage: bool, max_tokens: int | None = None) -> bytes:
     """The body for the provider: ``model`` (JSON text) replaced, client ids dropped, usage asked for in streams of chat chunks.
 
-    ``max_tokens`` is written only where the request has no bound of its own.
+    ``max_tokens`` is written in place of every bound that the request names.
     """
     parts = []
     within_options = max_tokens is not None and request.dialect == "ollama"
     written = {"stream_options"} if ask_usage else set()
     if max_tokens is not None:
-        written.add("options" if within_options else _LIMITS[request.dialect][-1])
+        written.update(("options",) if within_options else _LIMITS[request.dialect])
     for name, raw in request.fields.items():
         if name == "model":
             parts.append(b'"model":' + upstream_model)
@@ -152,11 +197,26 @@ def outgoing(request: ModelRequest, upstream_model: bytes, *, ask_usage: bool, m
     if ask_usage:
         parts.append(b'"stream_options":' + _with(request.fields.get("stream_options"), "include_usage", b"true"))
     if max_tokens is not None:
-        name, bound = _LIMITS[request.dialect][-1], b"%d" % max_tokens
+        name, bound = _limit_name(request, upstream_model), b"%d" % max_tokens
         parts.append(
             b'"options":' + _with(request.fields.get("options"), name, bound) if within_options else b'"%b":%b' % (name.encode(), bound)
         )
     return b"{" + b",".join(parts) + b"}"
+
+
+def _limit_name(request: ModelRequest, upstream_model: bytes) -> str:
+    if request.dialect == "openai-chat" and "messages" in request.fields:
+        return limit_name(_TEXT.decode(upstream_model))
+    return _LIMITS[request.dialect][-1]
+
+
+def limit_name(model: str) -> str:
+    """What a provider of chat completions has as the limit on the output of a model.
+
+    No one name will do. OpenAI's newer models refuse ``max_tokens``; Mistral refuses ``max_completion_tokens``, and, which is worse,
+    many servers ignore it, so that nothing bounds the answer. Everybody but OpenAI knows the older name.
+    """
+    return "max_completion_tokens" if _OPENAI_MODEL.search(model) else "max_tokens"
 
 
 def _hides(name: str) -> bool:
@@ -182,8 +242,8 @@ def prompts(request: ModelRequest) -> int:
     raw = request.fields.get("prompt")
     if raw is None or not bytes(raw).startswith(b"["):
         return 1
-    prompt = _lenient(raw)
-    return max(1, len(prompt)) if isinstance(prompt, list) and not all(isinstance(item, int) for item in prompt) else 1
+    prompt = _lenient(raw) or _ITEMS.decode(raw)  # what is in it need not be text to be counted
+    return max(1, len(prompt)) if not all(isinstance(item, int) for item in prompt) else 1
 
 
 def input_text(request: ModelRequest) -> tuple[str, int]:

@@ -142,14 +142,24 @@ def estimate_input(exchange: "Exchange") -> int:
     return tokens.estimate(raw_request.input_text(exchange.request)[0], tokenizer) if exchange.request is not None else 0
 
 
-def _default_limit(exchange: "Exchange", model: "ModelEntry") -> int:
-    """The most output tokens of one choice where the request names no limit; strict holds write it into the request if need be."""
-    default, is_strict = exchange.gateway.config.billing.default_output_hold, exchange.gateway.config.billing.holds == "strict"
-    if is_strict and model.max_output_tokens is None and exchange.operation != "other":
-        exchange.strict_max_tokens = default
-        exchange.explanation.append(f"max_tokens {default} was written into the request: holds are strict and it had no bound")
-    limit = model.max_output_tokens or default
-    return limit if is_strict else min(limit, default)
+def _output_limit(exchange: "Exchange", model: "ModelEntry") -> int:
+    """The most output tokens of one choice. Strict holds write it into a request that nothing else is certain to bind to it."""
+    billing = exchange.gateway.config.billing
+    # On other paths no limit of the request is known to bind.
+    request = exchange.request if exchange.operation != "other" else None
+    limit = named = request.max_output if request is not None else None
+    if limit is None:
+        limit = model.max_output_tokens or billing.default_output_hold
+        if billing.holds != "strict":
+            limit = min(limit, billing.default_output_hold)
+    if exchange.operation != "text_completion":
+        # What is sent counts, and a provider of another dialect is sent no less than this.
+        limit = max(limit, model.least_output)
+    is_bounded = request is None or request.is_bounded or (named is None and model.max_output_tokens is not None)
+    if billing.holds == "strict" and not is_bounded:
+        limit = exchange.strict_max_tokens = max(limit, 1)
+        exchange.explanation.append(f"max_tokens {limit} was written into the request: holds are strict and it had no certain bound")
+    return limit
 
 
 async def _hold(exchange: "Exchange", principal: "Principal", model: "ModelEntry", price: "Price") -> None:
@@ -163,20 +173,15 @@ async def _hold(exchange: "Exchange", principal: "Principal", model: "ModelEntry
     if exchange.operation == "other" and not (price.output_pico or prices.dearest_input(price)):
         exchange.hold = balances.take(principal.account_id, prices.hold(price, 0, 0))
         return
-    output_bound = 0
-    if exchange.operation != "embeddings":
-        # On other paths no limit of the request is known to bind.
-        limit = request.max_output if request is not None and exchange.operation != "other" else None
-        if limit is None:
-            limit = _default_limit(exchange, model)
-        # What is sent counts, and a provider of another dialect is sent no less than this.
-        output_bound = limit if exchange.operation == "text_completion" else max(limit, model.least_output)
+    output_bound = _output_limit(exchange, model) if exchange.operation != "embeddings" else 0
     if request is None:
         content_type = exchange.headers["content-type"]
         form_bound = await aside(exchange, multipart.input_bound, exchange.body, content_type)
         wanted = await aside(exchange, multipart.find_field, exchange.body, content_type, "n")
-        if wanted is not None and wanted.value.isascii() and wanted.value.isdigit() and len(wanted.value) < 7:
-            output_bound *= max(1, int(wanted.value))
+        if wanted is not None:
+            if (choices := raw_request.digits(wanted.value)) is None:
+                raise raw_request.no_number("n")
+            output_bound *= max(1, choices)
         exchange.hold = balances.take(principal.account_id, prices.hold(price, form_bound, output_bound))
         return
     output_bound *= request.choices

@@ -57,6 +57,10 @@ def _record(exchange: "Exchange") -> None:
         exchange.response_model = stream.model
         exchange.finish_reason = stream.finish_reason
         exchange.raw_usage, exchange.usage = stream.raw_usage, stream.usage
+    if exchange.outcome == "failed":
+        exchange.usage = _reported(exchange)
+    if exchange.operation == "embeddings" and exchange.usage is not None and exchange.usage.output:
+        exchange.usage = msgspec.structs.replace(exchange.usage, output=0, reasoning=0)  # they have none, and none was held
     charge = None
     price = exchange.price
     if price is not None and _is_billed(exchange):
@@ -153,15 +157,19 @@ def _is_billed(exchange: "Exchange") -> bool:
         return exchange.usage is not None or exchange.surface.dialect != "ollama" or exchange.finish_reason not in LOADS
     if exchange.expired == "shutdown":
         return False
-    stream = exchange.stream
-    reported = exchange.usage or (stream.beforehand if stream is not None else None)
+    reported = _reported(exchange)
     if reported is not None and reported.total > 0:
         return True
     if exchange.outcome not in ("cancelled", "interrupted"):
         return False
-    if stream is None or exchange.operation == "other":
+    if exchange.stream is None or exchange.operation == "other":
         return exchange.response_bytes > 0
-    return stream.has_output
+    return exchange.stream.has_output
+
+
+def _reported(exchange: "Exchange") -> Usage | None:
+    """What the provider said it used, if only before it began to write."""
+    return exchange.usage or (exchange.stream.beforehand if exchange.stream is not None else None)
 
 
 def _went_on(exchange: "Exchange") -> bool:
@@ -181,7 +189,7 @@ def _counted(exchange: "Exchange") -> Usage:
 def _estimate(exchange: "Exchange") -> Usage:
     """Count what the provider read and wrote, as far as it did not say."""
     tokenizer = exchange.model.tokenizer if exchange.model is not None else None
-    told = exchange.stream.usage or exchange.stream.beforehand if exchange.stream is not None else None
+    told = _reported(exchange) if exchange.stream is not None else None
     read = written = 0
     if told is None or not told.input:  # some say zero until they know
         read = exchange.input_estimate if exchange.input_estimate is not None else estimate_input(exchange)

@@ -67,7 +67,7 @@ def _text(exchange: "Exchange", candidate: "Candidate") -> tuple[str, bytes]:
     if exchange.canonical is None:
         exchange.canonical = surface.codec.parse_request(_decoded(exchange))
     asked = exchange.canonical
-    if asked.max_output is None and (limit := _limit(exchange, provider)) is not None:
+    if (limit := _limit(exchange, provider, asked.max_output)) != asked.max_output:
         asked = msgspec.structs.replace(asked, max_output=limit)
     request, notes = fields.settle(asked, surface.dialect, provider.DIALECT)
     if exchange.principal.always_stream_usage or exchange.model.always_stream_usage:
@@ -78,12 +78,12 @@ def _text(exchange: "Exchange", candidate: "Candidate") -> tuple[str, bytes]:
     return provider.PATH, body
 
 
-def _limit(exchange: "Exchange", provider: Codec) -> int | None:
-    """The bound on the output that is sent where the client says none: the one that was held; the model's own where there must be one."""
+def _limit(exchange: "Exchange", provider: Codec, said: int | None) -> int | None:
+    """The bound on the output that is sent: the client's, but no more than strict holds hold; the model's own where there must be one."""
     assert exchange.model is not None
-    if exchange.strict_max_tokens is None and provider.DIALECT == anthropic.DIALECT:
-        return exchange.model.max_output_tokens
-    return exchange.strict_max_tokens
+    if (strict := exchange.strict_max_tokens) is not None:
+        return strict if said is None else min(said, strict)
+    return exchange.model.max_output_tokens if said is None and provider.DIALECT == anthropic.DIALECT else said
 
 
 def _embedding(exchange: "Exchange", candidate: "Candidate", client: EmbedCodec) -> tuple[str, bytes]:

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from dwctl.dialects import multipart
 from dwctl.dialects.multipart import find_field, with_value
-from dwctl.dialects.raw_request import TOKENS_PER_MEDIA_PART, input_bound, input_text, outgoing, parse
+from dwctl.dialects.raw_request import TOKENS_PER_MEDIA_PART, input_bound, input_text, outgoing, parse, prompts
 from dwctl.errors import GatewayError
 
-NOT_THE_CLIENTS = {"id", "completion_id", "completionId", "response_id", "responseId", "stream_options", "N"}
+NOT_THE_CLIENTS = {"id", "completion_id", "completionId", "response_id", "responseId", "stream_options", "n", "N"}
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -103,16 +103,67 @@ def test_what_cannot_be_read_is_400(body: bytes, param: str | None) -> None:
         (b'"max_tokens":5,"max_completion_tokens":7', 7, 1),
         (b'"max_tokens":9,"max_completion_tokens":7', 9, 1),
         (b'"n":3', None, 3),
-        (b'"n":"many","max_tokens":-1', None, 1),
+        (b'"max_tokens":-1', None, 1),
+        (b'"n":null,"best_of":0', None, 1),
+        (b'"n":2,"best_of":3,"n_cmpl":4.0', None, 4),
         (b'"max_tokens":1e3', 1000, 1),
         (b'"max_tokens":true', None, 1),
         (b'"max_tokens":"12","n":"2"', 12, 2),
         (b'"best_of":4', None, 4),
+        (b'"max_tokens":5,"n_predict":7', 7, 1),
+        (b'"max_tokens":5,"max_completion_tokens":null', 5, 1),
+        (b'"max_tokens":1099511627777,"n":99999999999999999999', 2**40, 2**40),
+        (b'"max_tokens":1e30,"n":"99999999999999999999"', 2**40, 2**40),
     ],
 )
 def test_bounds_on_output(fields: bytes, bound: int | None, choices: int) -> None:
     request = parse(b'{"model":"a",' + fields + b"}")
     assert (request.max_output, request.choices) == (bound, choices)
+
+
+@pytest.mark.parametrize(
+    "odd", [b"-1", b"100.5", b'"1e5"', b'" 100000"', b'"+7"', b'"1_000"', b'"5.0"', b"true", b"[9]", b"1e999", b'"\xff"']
+)
+def test_a_bound_that_cannot_be_read_is_none_also_beside_one_that_can(odd: bytes) -> None:
+    for fields in (
+        b'"max_completion_tokens":%b',
+        b'"max_completion_tokens":%b,"max_tokens":5',
+        b'"max_completion_tokens":5,"max_tokens":%b',
+    ):
+        request = parse(b'{"model":"a",' + fields % odd + b"}")
+        assert (request.max_output, request.is_bounded) == (None, False)
+
+
+@pytest.mark.parametrize("odd", [b"-1", b"1.5", b'"3 "', b'"+7"', b'"1_000"', b'"5.0"', b'"many"', b'""', b"true", b"[9]", b"{}", b"1e999"])
+@pytest.mark.parametrize("name", ["n", "best_of", "n_cmpl"])
+def test_a_number_of_answers_that_cannot_be_read_is_refused(name: str, odd: bytes) -> None:
+    with pytest.raises(GatewayError, match=f"'{name}': expected a whole number") as refusal:
+        parse(b'{"model":"a","%b":%b}' % (name.encode(), odd))
+    assert (refusal.value.status, refusal.value.param) == (400, name)
+
+
+@pytest.mark.parametrize(
+    ("fields", "bounded"),
+    [
+        (b'"max_tokens":1', True),
+        (b'"max_tokens":1,"max_completion_tokens":7', True),
+        (b'"max_tokens":0', False),
+        (b'"max_tokens":0,"max_completion_tokens":7', False),
+        (b'"max_tokens":7,"max_completion_tokens":0', False),
+        (b'"max_completion_tokens":7', False),
+        (b'"n_predict":7,"max_tokens":null', False),
+        (b'"n_predict":7,"max_tokens":9', True),
+        (b'"seed":7', False),
+    ],
+)
+def test_what_binds_every_server(fields: bytes, bounded: bool) -> None:
+    assert parse(b'{"model":"a",' + fields + b"}").is_bounded == bounded
+
+
+def test_prompts_are_counted_that_cannot_be_decoded() -> None:
+    """A provider that is less strict may answer each of them."""
+    assert prompts(parse(b'{"model":"a","prompt":["\xff","b","c"]}')) == 3
+    assert prompts(parse(b'{"model":"a","prompt":[]}')) == 1
 
 
 def test_documents_of_text_are_counted_as_text() -> None:
@@ -139,9 +190,16 @@ def test_what_is_no_bound_to_ollama_is_none(limit: int) -> None:
     assert sent == {"model": "m", "options": {"seed": 1, "num_predict": 50}}
 
 
-def test_a_written_bound_is_there_once() -> None:
-    body = b'{"model":"a","max_tokens":null,"max_completion_tokens":-1}'
-    assert outgoing(parse(body), b'"m"', ask_usage=False, max_tokens=50) == b'{"model":"m","max_completion_tokens":-1,"max_tokens":50}'
+def test_a_written_bound_is_the_only_one() -> None:
+    body = b'{"model":"a","max_tokens":null,"max_completion_tokens":-1,"n_predict":9}'
+    assert outgoing(parse(body), b'"m"', ask_usage=False, max_tokens=50) == b'{"model":"m","max_tokens":50}'
+
+
+def test_a_written_bound_has_the_name_that_the_model_knows() -> None:
+    chat, text = (parse(body) for body in (b'{"model":"a","messages":[]}', b'{"model":"a","prompt":""}'))
+    for model, name in ((b'"gpt-5"', "max_completion_tokens"), (b'"mistral-small"', "max_tokens")):
+        assert name in json.loads(outgoing(chat, model, ask_usage=False, max_tokens=50))
+        assert "max_tokens" in json.loads(outgoing(text, model, ask_usage=False, max_tokens=50))
 
 
 @pytest.mark.parametrize("name", ["Model", "MODEL", "Max_Tokens", "\u017ftream", "OPTIONS"])
@@ -256,6 +314,14 @@ def test_model_of_a_form() -> None:
         find_field(b"garbage", "multipart/form-data; boundary=B", "model")
     with pytest.raises(GatewayError):
         find_field(body, "multipart/form-data", "model")
+
+
+def test_a_field_that_decides_stands_once_in_a_form() -> None:
+    """Of two some servers take the first and others the last."""
+    part = b'--B\r\nContent-Disposition: form-data; name="model"\r\n\r\n%b\r\n'
+    with pytest.raises(GatewayError, match="'model' more than once") as refusal:
+        find_field(part % b"cheap" + part % b"dear" + b"--B--\r\n", "multipart/form-data; boundary=B", "model")
+    assert refusal.value.param == "model"
 
 
 def test_what_is_not_utf_8_is_the_providers_to_refuse() -> None:

@@ -178,24 +178,29 @@ async def test_those_who_leave_providers_that_fail_and_a_kill_use_up_nothing(tmp
 
 
 LIMITS = (None, 0, 1, 15, 16)
+NO_LIMITS = (-1, 100.5, "1e5", " 100000", True, None)
+NAMES: dict[DialectName, tuple[str, ...]] = {
+    "openai-chat": ("max_tokens", "max_completion_tokens", "n_predict"),
+    "openai-responses": ("max_output_tokens",),
+    "anthropic": ("max_tokens",),
+    "ollama": ("num_predict",),
+}
 DEFAULT_LIMIT = 60
 MODEL_LIMIT = 40
 
 
-def limited(client: DialectName, alias: str, limit: int | None) -> dict[str, Any]:
-    """A request with this limit on its output, or none."""
+def limited(client: DialectName, alias: str, limits: dict[str, Any]) -> dict[str, Any]:
+    """A request with these limits on its output, by the client's names for them."""
     body = {**SPEAKERS[client].request(alias, "text", False)}
     body.pop("max_tokens", None)
-    if limit is None:
-        return body
-    names = {"openai-chat": "max_tokens", "openai-responses": "max_output_tokens", "anthropic": "max_tokens"}
-    return body | ({"options": {"num_predict": limit}} if client == "ollama" else {names[client]: limit})
+    return body | ({"options": limits} if client == "ollama" else limits)
 
 
 def is_refused(client: DialectName, provider: DialectName, limit: int | None) -> bool:
-    """Whether the API that the client speaks takes no such limit."""
-    least = {"openai-chat": 1, "openai-responses": 16 if provider == client else 1, "anthropic": 0, "ollama": 0}
-    return client == "anthropic" if limit is None else limit < least[client]
+    """Whether the API that the client speaks takes no such limit. Zero, which is no limit to some, is raised to what is one."""
+    if provider == client:
+        return limit is not None and 0 < limit < {"openai-responses": 16}.get(client, 0)
+    return client == "anthropic" if limit is None else limit < {"openai-chat": 1, "openai-responses": 1}.get(client, 0)
 
 
 @pytest.mark.timeout(120)
@@ -222,16 +227,27 @@ async def test_where_holds_are_strict_no_request_costs_more_than_its_hold(tmp_pa
         connection = Client(appliance.port)
         for case in itertools.product(DIALECTS, DIALECTS, LIMITS, ("bounded", "unbounded")):
             client, provider, limit, alias = case
-            if case == ("anthropic", "anthropic", None, "unbounded"):
-                continue  # whom its own API would refuse is given a limit
-            answer = await connection.post(SPEAKERS[client].path, limited(client, f"{alias}-{provider}", limit))
-            assert (answer.status == 400) == is_refused(client, provider, limit), (case, answer.body)
+            said = {} if limit is None else {NAMES[client][0]: limit}
+            answer = await connection.post(SPEAKERS[client].path, limited(client, f"{alias}-{provider}", said))
+            wants_one = case == ("anthropic", "anthropic", None, "bounded")
+            assert (answer.status == 400) == (is_refused(client, provider, limit) or wants_one), (case, answer.body)
             assert answer.status in (200, 400), (case, answer.body)
             asked[answer.headers["x-request-id"]] = case
+        for client, provider in itertools.product(DIALECTS, DIALECTS):
+            for name, limit in itertools.product(NAMES[client], (*NO_LIMITS, 2**40, 10**30)):
+                for beside in ({}, *({other: 150} for other in NAMES[client] if other != name)):
+                    odd = (client, provider, {name: limit, **beside}, "unbounded")
+                    answer = await connection.post(SPEAKERS[client].path, limited(client, f"unbounded-{provider}", odd[2]))
+                    if isinstance(limit, int) and limit > 1:
+                        assert answer.status == 402, (odd, answer.body)
+                    elif client == provider:
+                        assert answer.status == 200, (odd, answer.body)
+                    assert answer.status in (200, 400, 402), (odd, answer.body)
+                    asked[answer.headers["x-request-id"]] = odd
         connection.close()
         await recorded(database, set(asked))
         rows = (await books.read(database)).requests
         for request_id, case in asked.items():
             row = rows[request_id]
             assert (row["charge_nano"] or 0) <= row["hold_nano"], (case, row)
-            assert row["charge_nano"] or row["status"] == 400 or case[2] == 0, (case, row)
+            assert row["charge_nano"] or row["status"] in (400, 402), (case, row)

@@ -189,6 +189,76 @@ async def test_embeddings_of_a_model_that_is_priced_by_output_alone_are_refused(
     assert (status, code(text)) == (400, "unpriced_path")
 
 
+async def test_embeddings_have_no_output_whatever_is_reported(http: aiohttp.ClientSession, edge: Edge) -> None:
+    usage = {"prompt_tokens": 10, "completion_tokens": 5000, "total_tokens": 5010}
+    edge.provider.says(json.dumps({"data": [{"index": 0, "embedding": [0.5]}], "usage": usage}).encode())
+    async with http.post("/ai/v1/embeddings", json={"model": "m", "input": "hi"}) as response:
+        assert response.status == 200
+    row = await edge.row(response.headers["x-request-id"])
+    assert (row["output"], row["charge_nano"], json.loads(row["raw_usage"])) == (0, 10 * 2500, usage)
+    assert row["hold_nano"] >= row["charge_nano"]
+
+
+@pytest.mark.parametrize("path", ["/chat/completions", "/completions", "/responses", "/messages", "/images/generations"])
+async def test_a_number_of_answers_that_cannot_be_read_is_refused(http: aiohttp.ClientSession, edge: Edge, path: str) -> None:
+    """Some servers read " 3" as 3: it would be held for once, and answered three times."""
+    asked = len(edge.provider.bodies)
+    for name in ("n", "best_of"):
+        async with http.post("/ai/v1" + path, json={"model": "both", "max_tokens": 5, name: " 3"}) as response:
+            assert response.status == 400
+            assert f"Invalid value for '{name}': expected a whole number." in await response.text()
+    assert len(edge.provider.bodies) == asked
+
+
+async def test_the_pictures_that_a_form_asks_for_are_held_for(edge: Edge) -> None:
+    edge.provider.says(json.dumps({"created": 1, "data": []}).encode())
+
+    async def post(*wanted: str) -> tuple[int, str, str]:
+        form = aiohttp.FormData({"model": "both"})
+        for value in wanted:
+            form.add_field("n", value)
+        form.add_field("image", b"x", filename="cat.png", content_type="image/png")
+        async with (
+            aiohttp.ClientSession(edge.appliance.url) as plain,
+            plain.post("/ai/v1/images/edits", data=form, headers={"authorization": HEADERS["authorization"]}) as response,
+        ):
+            return response.status, response.headers["x-request-id"], await response.text()
+
+    status, request_id, _ = await post("3")
+    assert status == 200
+    assert (await edge.row(request_id))["hold_nano"] >= 3 * 4096 * 10_000
+    assert (await post("1099511627777"))[0] == 402
+    for wanted, said in (
+        (["3 "], "Invalid value for 'n'"),
+        (["+3"], "Invalid value for 'n'"),
+        (["1", "3"], "the field 'n' more than once"),
+    ):
+        status, _, text = await post(*wanted)
+        assert (status, said in text) == (400, True), text
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/api/chat"])
+async def test_what_follows_the_usage_and_says_nothing_costs_nothing(http: aiohttp.ClientSession, edge: Edge, path: str) -> None:
+    """Some providers count before they say why the answer ended; whoever leaves then pays what they counted, in any dialect."""
+    chunk = {"choices": [{"index": 0, "delta": {"content": "word " * 40}}]}
+    usage = {"choices": [], "usage": USAGE}
+    last = {"choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": "stop"}]}
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+    sent = head + b"".join(b"data: %s\n\n" % json.dumps(event).encode() for event in (chunk, usage, last))
+
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(sent)
+        connection.recv(1)  # until the gateway has left, too
+
+    edge.provider.answer = answer
+    body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+    async with http.post("/ai" + path, json=body) as response:
+        assert b"word" in await response.content.readline()
+        response.close()
+    row = await edge.row(response.headers["x-request-id"])
+    assert (row["outcome"], row["estimated"], row["charge_nano"]) == ("cancelled", 0, 10 * 2500 + 5 * 10_000)
+
+
 async def test_every_prompt_of_a_list_is_held_for(http: aiohttp.ClientSession, edge: Edge) -> None:
     edge.provider.says(json.dumps(WHOLE).encode())
     holds = []

@@ -1,13 +1,12 @@
 """Requests to providers, in the words that most servers of the dialect understand."""
 
-import re
 from typing import Any
 
 from dwctl.dialects.canonical import Audio, File, Image, Message, Part, Reasoning, Refusal, Request, Text, Tool, ToolCall, ToolResult
 from dwctl.dialects.chat.reasoning import given_back
 from dwctl.dialects.efforts import effort_of
+from dwctl.dialects.raw_request import limit_name
 
-_OPENAI_MODEL = re.compile(r"(?:^|[/:])(?:o\d|gpt-\d|chatgpt)")
 _SAME = (
     "parallel_tool_calls",
     "temperature",
@@ -38,9 +37,7 @@ def render_request(request: Request, model: str) -> dict[str, Any]:
         body["stream"] = True
         body["stream_options"] = {"include_usage": True}  # who pays is known by it, whether the client asked or not
     if request.max_output is not None:
-        # No one name will do. OpenAI's newer models refuse max_tokens; Mistral refuses max_completion_tokens, and, which is worse,
-        # many servers ignore it, so that nothing bounds the answer. Everybody but OpenAI knows the older name.
-        body["max_completion_tokens" if _OPENAI_MODEL.search(model) else "max_tokens"] = request.max_output
+        body[limit_name(model)] = request.max_output
     for name in _SAME:
         if (value := getattr(request, name)) is not None:
             body[name] = value
