@@ -155,7 +155,25 @@ fields of `error` give amounts (`balance` and `hold`, decimal texts in credits).
 header; refusals by a rate limit have `x-ratelimit-*` headers. Every answer of the inference API has `x-request-id`, under
 which the request is found in the list of requests. Names in braces stand for values.
 
-What a provider answered with a 4xx that speaks about the request itself is passed on as it came.
+## Errors of providers
+
+- 401, 402, 403, 407 and 451 speak of the account that dwctl has at the provider, also as the code of an error in an answer or a stream.
+  The client is told 502 `provider_refused_gateway`, and nothing of what the provider said.
+- Any other status from 400 to 599 with an error in JSON, of at most 16 KiB, is passed on: as it came if client and provider speak the
+  same dialect, else with the provider's message and code in the client's dialect.
+- Such a status with anything else is told in dwctl's words: 429 `rate_limit`, 504 `gateway_timeout` for 408, otherwise the same
+  status and `upstream_error`.
+- An error with status 200 in the place of an answer is a 502 with the provider's message and code; 429, 503 and 529 stay what they are.
+- An error in a stream is an event of the client's stream; if nothing was sent yet and the dialects differ, it is told as one in the
+  place of an answer.
+- What is no answer of the provider's dialect is a 502 `upstream_malformed`.
+
+Clients of other dialects than Anthropic's are told 503 for 529 (overloaded). Wherever an error repeats the key that dwctl sent to the
+provider, it says `[hidden]`.
+
+A provider's code is for its client alone: records, the log and metrics have dwctl's own, such as `upstream_error`. What the provider
+complained of, or how an answer begins that cannot be used, is quoted in the request's explanation, up to 240 characters. Of requests
+whose bodies are not kept the explanation gives only the size.
 
 ## Inference
 
@@ -171,8 +189,9 @@ def metric_list() -> str:
     head = """# Metrics
 
 `GET /internal/metrics` gives prometheus' text format to this machine, to the networks of `metrics.allow`, and to whoever
-brings the token of `metrics.token` as a bearer token. Label values come from the configuration and the catalog, never from
-callers, so that their number is bounded. Counters end in `_total`; histograms have `_bucket`, `_sum` and `_count`.
+brings the token of `metrics.token` as a bearer token. Label values come from the configuration, the catalog and the program itself,
+never from callers or providers, so that their number is bounded. Counters end in `_total`; histograms have `_bucket`, `_sum` and
+`_count`.
 
 """
     importlib.import_module("dwctl.server")
@@ -249,8 +268,9 @@ a provider *of another dialect* than the client's.
         out.write(f"\n## Fields of {_DIALECT_WORDS[dialect]} alone\n\n")
         out.write(_table(["Field", "Fate", "Why"], [[f"`{path}`", fate, reason] for path, (fate, reason) in others.items()]))
     out.write(
-        "\nEvery other field is dropped with a note. Where client and provider speak the same dialect all pass untouched, but for"
-        " `background: true`, which is refused there, too.\n"
+        "\nEvery other field is dropped with a note. Where client and provider speak the same dialect all pass untouched, also those by"
+        " which some servers schedule (`priority`, `nvext`). Two are excepted: `background: true` is refused there, too, and ids are not a"
+        " client's to give, so that `id`, `completion_id`, `completionId`, `response_id` and `responseId` are left out.\n"
     )
     return out.getvalue()
 

@@ -1,7 +1,8 @@
 """The one error of the gateway and of the administrative API.
 
 An error is raised once, with everything that a reader needs (what happened, which field, what to do, when to come
-back), and rendered once, by the caller's dialect. Messages never quote request bodies, provider text or secrets.
+back), and rendered once, by the caller's dialect. Messages never quote request bodies, provider text or secrets: what a provider
+said, and the client may read, is in ``told``.
 """
 
 from typing import Any
@@ -12,7 +13,8 @@ class GatewayError(Exception):
 
     ``status`` HTTP status; ``type`` and ``code`` in OpenAI's words; ``param`` the field at fault; ``retry_after``
     seconds until it is worth trying again; ``fields`` further JSON fields of the error object (balance, hold, ...);
-    ``headers`` further response headers (x-ratelimit-*).
+    ``headers`` further response headers (x-ratelimit-*); ``told`` the same error in a provider's words, for the client and for nobody
+    else: status and code are for the record and the metrics, whose values are ours and few.
     """
 
     def __init__(
@@ -26,6 +28,7 @@ class GatewayError(Exception):
         retry_after: float | None = None,
         fields: dict[str, Any] | None = None,
         headers: dict[str, str] | None = None,
+        told: "GatewayError | None" = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -36,6 +39,7 @@ class GatewayError(Exception):
         self.retry_after = retry_after
         self.fields = fields or {}
         self.headers = headers or {}
+        self.told = told
         self.missing_right: tuple[Any, Any] | None = None
         """The resource and operation that the caller may not, where that is what was wrong."""
 

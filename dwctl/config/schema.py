@@ -190,7 +190,9 @@ class Records(Section, frozen=True):
 
 
 class Bodies(Section, frozen=True):
-    mode: Annotated[BodyMode, meaning("What is kept of bodies where neither the key nor the model says it.")] = "preview"
+    mode: Annotated[
+        BodyMode, meaning("What is kept of bodies, and of providers' complaints, where neither the key nor the model says it.")
+    ] = "preview"
     preview_bytes: Annotated[int, meaning("How much of a body a preview keeps.", "size", ge=0)] = 4096
     retention: Annotated[float, meaning("How long bodies are kept.", "duration", gt=0)] = 7 * 86400.0
 

@@ -114,7 +114,7 @@ class Counted(msgspec.Struct):
 
 
 class Failed(msgspec.Struct):
-    """The provider said that it failed. ``error`` is what the client may be told, ``said`` the provider's words for the record."""
+    """The provider said that it failed. ``error`` is ours, with what its client may be told, ``said`` its words for the record."""
 
     error: GatewayError
     said: str

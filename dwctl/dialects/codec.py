@@ -46,6 +46,23 @@ class ProviderError(NamedTuple):
     param: str | None = None
     status: int | None = None
 
+    @property
+    def words(self) -> str:
+        """What it complains of, in one line for the record."""
+        return ": ".join(word for word in (self.code or self.type, self.message) if word)
+
+    def told_by(self, error: GatewayError) -> GatewayError:
+        """``error``, of which the client is told in these words."""
+        error.told = GatewayError(
+            error.status,
+            self.type or error.type,
+            self.code or "upstream_error",
+            self.message or error.message,
+            param=self.param,
+            retry_after=error.retry_after,
+        )
+        return error
+
 
 class Codec(Protocol):
     """One dialect (a module is one)."""

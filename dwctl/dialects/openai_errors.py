@@ -65,7 +65,6 @@ def shown_to_client(status: int, content_type: str, answer: bytes, retry_after: 
     The provider's own JSON body (an error object, of bounded size) with the same status, or, where the status speaks of the account
     that dwctl has there or the body is not an error in JSON, an error of ours.
     """
-    retry = float(retry_after) if retry_after and retry_after.isascii() and retry_after.isdigit() and len(retry_after) < 8 else None
     if 400 <= status < 600 and not is_of_our_account(status) and len(answer) <= _SHOWN_BODY and "json" in content_type:
         try:
             decoded = msgspec.json.decode(answer)
@@ -73,7 +72,12 @@ def shown_to_client(status: int, content_type: str, answer: bytes, retry_after: 
             decoded = None
         if isinstance(decoded, dict) and (error_object(decoded.get("error")) or "message" in decoded or "detail" in decoded):
             return answer
-    return of_status(status, retry)
+    return of_status(status, seconds(retry_after))
+
+
+def seconds(retry_after: str | None) -> float | None:
+    """What ``Retry-After`` says, if it is a number and no absurd one."""
+    return float(retry_after) if retry_after and retry_after.isascii() and retry_after.isdigit() and len(retry_after) < 8 else None
 
 
 def of_status(status: int, retry: float | None = None) -> GatewayError:

@@ -279,7 +279,7 @@ class TranslatedStream(_Stream):
                 released.append(self._renderer.end())
             elif isinstance(event, Failed):
                 self.done = True
-                released.append(self._renderer.fail(event.error))
+                released.append(self._renderer.fail(event.error.told or event.error))
             else:
                 released.append(self._renderer.render(event))
                 continue

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from dwctl import errors, ids
 from dwctl.clock import monotonic, now_us
+from dwctl.dialects.openai_stream import KEPT_BYTES
 from dwctl.dialects.surfaces import native, surface_of
 from dwctl.errors import GatewayError
 from dwctl.gateway.admit import admit
@@ -245,6 +246,7 @@ class Exchange:
             self.sink.abort()
             return
         self.error = error
+        told = error.told or error
         # First, so that the phase that has overstayed does not break the connection while the tokenizer is loaded.
         self.enter_phase("client_write", self.gateway.config.timeouts.client_write)
         await prepare(self)
@@ -256,13 +258,13 @@ class Exchange:
             self.status = error.status
         settle(self)
         if not started:
-            headers = {"content-type": "application/json", **self.own_headers(), **error.headers}
-            if error.retry_after is not None:
-                headers["retry-after"] = str(max(1, -int(-error.retry_after // 1)))
+            headers = {"content-type": "application/json", **self.own_headers(), **told.headers}
+            if told.retry_after is not None:
+                headers["retry-after"] = str(max(1, -int(-told.retry_after // 1)))
             self.sink.head(error.status, headers)
-            await self.sink.send(self.surface.codec.render_error(error, self.id), last=True)
+            await self.sink.send(self.surface.codec.render_error(told, self.id), last=True)
         elif self.stream is not None:
-            await self.sink.send(self.stream.fail(error), last=True)
+            await self.sink.send(self.stream.fail(told), last=True)
         else:
             self.sink.abort()
 
@@ -293,6 +295,15 @@ class Exchange:
         if self.gateway.waits_for_sync:
             await self.gateway.ledger.synced()
         await self.sink.send(data, last=True)
+
+    @property
+    def kept_bytes(self) -> int:
+        """How much of each of its texts may be kept, request, answer or a provider's complaint; 0: nothing."""
+        principal, model, config = self.principal, self.model, self.gateway.config.bodies
+        if principal is None or model is None or principal.zero_data_retention:
+            return 0
+        mode = principal.bodies or model.bodies or config.mode
+        return 0 if mode == "none" else config.preview_bytes if mode == "preview" else KEPT_BYTES
 
     def own_headers(self) -> dict[str, str]:
         """The headers that every answer has."""

@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING
 
 from dwctl.clock import monotonic
 from dwctl.dialects import openai_errors, openai_stream
-from dwctl.dialects.answers import MalformedAnswer
-from dwctl.dialects.codec import ProviderError
+from dwctl.dialects.answers import Failed, MalformedAnswer
 from dwctl.dialects.streams import TranslatedStream, WatchedStream, decode_object
 from dwctl.errors import GatewayError
 from dwctl.gateway.dispatch import provider_fault
 from dwctl.gateway.provider_answer import (
-    EVENTS,
     came_back,
     concealed,
-    embedded,
+    failed,
     headers_of,
     is_plain,
     learn,
     not_understood,
     provider_error,
     provider_of,
+    stream_headers,
     translation_of,
+    with_status,
 )
 from dwctl.gateway.relay_whole import relay_collected, relay_json
 from dwctl.outbound import OutboundError
@@ -75,20 +75,21 @@ def _streams(exchange: "Exchange") -> bool:
 
 async def _error(exchange: "Exchange", upstream: "OutboundResponse", content_type: str) -> None:
     answer = concealed(exchange, await upstream.read(_MAX_ERROR, exchange.heard))
+    said = None
     if "json" in content_type:
         with contextlib.suppress(MalformedAnswer):
-            learn(exchange, provider_of(exchange).read_usage(decode_object(answer)))
+            provider, body = provider_of(exchange), decode_object(answer)
+            learn(exchange, provider.read_usage(body))
+            said = provider.read_error(body)
+    came_back(exchange, answer, said.words if said is not None else "")
     retry_after = upstream.headers.get("retry-after")
     if exchange.translation is not None:
-        raise provider_error(exchange, upstream.status, content_type, answer, retry_after)
+        raise provider_error(exchange, upstream.status, content_type, answer, said, retry_after)
     shown = openai_errors.shown_to_client(upstream.status, content_type, answer, retry_after)
     if isinstance(shown, GatewayError):
-        came_back(exchange, answer)
         raise shown
     exchange.outcome = "failed"
-    exchange.error = GatewayError(
-        upstream.status, "upstream_error", "upstream_error", f"The provider answered with status {upstream.status}."
-    )
+    exchange.error = with_status(upstream.status)
     headers = headers_of(exchange, upstream.headers)
     if retry_after is not None:
         headers["retry-after"] = retry_after
@@ -121,8 +122,7 @@ def _stream(exchange: "Exchange") -> openai_stream.CompletionStream | WatchedStr
 
 async def _events(exchange: "Exchange", upstream: "OutboundResponse", first: bytes = b"") -> None:
     stream = exchange.stream = _stream(exchange)
-    content_type = exchange.surface.codec.STREAM_TYPE
-    exchange.sink.head(200, {**exchange.own_headers(), **EVENTS, "content-type": content_type})
+    exchange.sink.head(200, stream_headers(exchange))
     chunk = beginning = b""
     try:
         while chunk := first or await upstream.read_chunk():
@@ -144,7 +144,7 @@ async def _events(exchange: "Exchange", upstream: "OutboundResponse", first: byt
         if released:
             await exchange.write(released)
         if not stream.output_seen:
-            came_back(exchange, concealed(exchange, beginning))
+            came_back(exchange, beginning)
         raise GatewayError(
             502,
             "internal_error",
@@ -153,10 +153,10 @@ async def _events(exchange: "Exchange", upstream: "OutboundResponse", first: byt
         )
     exchange.outcome = "complete"
     if stream.error_status is not None:
-        error = stream.error
+        error, said = stream.error, stream.said or ""
         if isinstance(error, GatewayError) and exchange.translation is not None and not (stream.output_seen or exchange.sink.started):
-            raise embedded(exchange, beginning, ProviderError(error.message, code=error.code, status=error.status))
-        came_back(exchange, concealed(exchange, (stream.said or "").encode("utf-8", "replace")))
+            raise failed(exchange, beginning, Failed(error, said))
+        came_back(exchange, beginning, said)
         released = concealed(exchange, released)
         exchange.outcome = "failed"
         exchange.status = stream.error_status

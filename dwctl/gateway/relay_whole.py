@@ -5,16 +5,28 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from dwctl.dialects import chat, openai_errors, openai_stream
+from dwctl.dialects import chat, openai_stream
 from dwctl.dialects.answers import LOADS, Counted, Ended, Event, Failed, MalformedAnswer, Response, events_of, response_of
 from dwctl.dialects.chat.response import text_or_none
-from dwctl.dialects.codec import Codec, ProviderError
+from dwctl.dialects.codec import Codec
 from dwctl.dialects.json_text import encode, objects
 from dwctl.dialects.openai_usage import read
 from dwctl.dialects.streams import decode_object
-from dwctl.errors import GatewayError
 from dwctl.gateway.aside import aside
-from dwctl.gateway.provider_answer import EVENTS, embedded, headers_of, is_plain, learn, not_understood, provider_of, translation_of
+from dwctl.gateway.provider_answer import (
+    came_back,
+    concealed,
+    embedded,
+    failed,
+    headers_of,
+    is_plain,
+    learn,
+    not_understood,
+    provider_of,
+    stream_headers,
+    translation_of,
+    under_success,
+)
 from dwctl.gateway.translate import EmbedTranslation, answering
 
 if TYPE_CHECKING:
@@ -88,9 +100,8 @@ async def relay_collected(exchange: "Exchange", upstream: "OutboundResponse") ->
                 events.append(event)
                 if isinstance(event, Counted):
                     learn(exchange, event)
-        if (failed := next((event for event in events if isinstance(event, Failed)), None)) is not None:
-            error = failed.error
-            raise embedded(exchange, answer, ProviderError(error.message, code=error.code, status=error.status))
+        if (failure := next((event for event in events if isinstance(event, Failed)), None)) is not None:
+            raise failed(exchange, answer, failure)
         if not any(isinstance(event, Ended) for event in events):
             raise MalformedAnswer("a stream without an end")
         response = response_of(events)
@@ -125,7 +136,7 @@ async def _understood(exchange: "Exchange", upstream: "OutboundResponse", answer
             assert wanted is not None
             renderer = codec.render_stream(wanted, answering(exchange))
             whole = b"".join(renderer.render(event) for event in events_of(response) if not isinstance(event, Ended)) + renderer.end()
-            headers = {**headers, **EVENTS, "content-type": codec.STREAM_TYPE}
+            headers = stream_headers(exchange)
         elif translation is not None:
             whole = encode(codec.render_response(response, translation.request, translation.answering))
             headers["content-type"] = "application/json"
@@ -157,25 +168,22 @@ async def _json(exchange: "Exchange", upstream: "OutboundResponse") -> None:
     _learn_usage(exchange, decoded.usage)
     if decoded.choices:
         exchange.finish_reason = decoded.choices[-1].finish_reason
-    failure = openai_errors.error_object(decoded.error)
-    if exchange.operation != "other":
-        if failure is not None:
-            said = chat.read_error({"error": failure})
-            assert said is not None  # `failure` is one
-            raise embedded(exchange, answer, said)
+    said = chat.read_error({"error": decoded.error}) if decoded.error is not None else None
+    if said is None:
         if exchange.operation in ("chat", "text_completion") and decoded.choices is None:
             raise not_understood(exchange, answer, "an answer without choices")
-    if failure is None:
         exchange.outcome = "complete"
+    elif exchange.operation != "other":
+        raise embedded(exchange, answer, said)
     else:
+        came_back(exchange, answer, said.words)
+        exchange.answer = answer = concealed(exchange, answer)
         exchange.outcome = "failed"
-        exchange.error = GatewayError(
-            502, "upstream_error", "upstream_error", "The provider's answer is an error, under a status of success."
-        )
+        exchange.error = under_success(502)
     headers = headers_of(exchange, upstream.headers)
     request = exchange.request
     if request is not None and request.stream and exchange.operation in ("chat", "text_completion"):
-        exchange.sink.head(200, {**headers, **EVENTS})
+        exchange.sink.head(200, stream_headers(exchange))
         try:
             whole = openai_stream.as_stream(json.loads(answer.decode("utf-8", "replace")), include_usage=request.wants_usage)
         except (ValueError, RecursionError):

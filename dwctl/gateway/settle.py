@@ -205,18 +205,14 @@ def _estimate(exchange: "Exchange") -> Usage:
 
 
 def _keep_bodies(exchange: "Exchange") -> None:
-    principal, model, config = exchange.principal, exchange.model, exchange.gateway.config.bodies
-    assert principal is not None
-    assert model is not None
-    mode = principal.bodies or model.bodies or config.mode
-    if mode == "none" or principal.zero_data_retention:
+    limit = exchange.kept_bytes
+    if not limit:
         return
     answer = exchange.answer
     if exchange.stream is not None:
         answer = exchange.stream.kept()
         if exchange.stream.error is not None:
             answer = concealed(exchange, answer)
-    limit = config.preview_bytes if mode == "preview" else openai_stream.KEPT_BYTES
     truncated = len(exchange.body) > limit or (answer is not None and len(answer) > limit)
     exchange.gateway.bodies.put(
         exchange.id, exchange.started_us, exchange.body[:limit], answer[:limit] if answer is not None else None, truncated

@@ -67,7 +67,7 @@ class Stage:
             assert headers["content-type"].startswith("application/json")
             said = _ollama(body) if client == provider == "ollama" else speaker.whole(json.loads(body))
             return said, headers["x-request-id"]
-        assert headers["content-type"].startswith("application/x-ndjson" if client == "ollama" else "text/event-stream")
+        assert headers["content-type"] == ("application/x-ndjson" if client == "ollama" else "text/event-stream; charset=utf-8")
         if client == provider:
             return _own(client, body), headers["x-request-id"]
         return speaker.streamed(body), headers["x-request-id"]

@@ -35,7 +35,7 @@ EMAIL = "canary@example.com"
 CANARIES = (*(KEY, ECHOING_KEY, PROVIDER_KEY, NEW_PROVIDER_KEY, ADMIN_PASSWORD, USER_PASSWORD, NEW_PASSWORD, WRONG_PASSWORD, WRONG_KEY),)
 PRICE = {"input_per_million": "2", "output_per_million": "8"}
 FAULTS = ("429", "500", "401", "reset", "cut", "badjson", "error-event", "garbage", "html", "nousage", "stall")
-ECHOES = ("400", "401", "429", "500", "html", "inside", "stream", "header", "garbage")
+ECHOES = ("400", "401", "429", "500", "html", "inside", "coded", "stream", "header", "garbage")
 
 
 class Echo(BaseHTTPRequestHandler):
@@ -55,6 +55,8 @@ class Echo(BaseHTTPRequestHandler):
             self.answer(502, "text/html", f"<html>{given}</html>")
         elif what == "inside":
             self.answer(200, "application/json", text)
+        elif what == "coded":
+            self.answer(200, "application/json", json.dumps({"error": dict.fromkeys(("message", "type", "code", "param"), given)}))
         elif what == "header":
             self.answer(503, "application/json", "{}", {"retry-after": given, "x-request-id": given, "openai-model": given})
         elif what == "garbage":

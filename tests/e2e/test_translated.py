@@ -164,6 +164,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 ODD: dict[DialectName, bytes] = {
     "openai-chat": rb"""{"top_p":0.70, "seed":7,"stop":["\u00e9 \/"],"tool_choice":"auto","response_format":{"type":"json_object"},
         "messages":[{"role":"user","content":"caf\u00e9","zzz":{"b":1.10,"a":[1e3]}}],"foo":{"z":1,"a":2},"reasoning_effort":"ultra",
+        "nvext":{"agent_hints":{"priority":5}}, "priority":-1,
         "model":"openai-chat", "n" : 1}""",
     "openai-responses": rb"""{"zzz":{"b":1.10,"a":[1e3]},"input":[{"role":"user","content":"caf\u00e9 \/","q":0}], "top_p":0.70,
         "previous_response_id":"resp_1","model":"openai-responses","stream":true,"reasoning":{"effort":"ultra","new":[]}}""",

@@ -15,7 +15,7 @@ from dwctl.dialects.names import DialectName
 
 DIALECT: DialectName = "anthropic"
 PATH = "/messages"
-STREAM_TYPE = "text/event-stream"
+STREAM_TYPE = "text/event-stream; charset=utf-8"
 
 
 def parse_stream() -> Parser:

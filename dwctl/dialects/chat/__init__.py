@@ -16,7 +16,7 @@ from dwctl.dialects.sse import PING
 
 DIALECT: DialectName = "openai-chat"
 PATH = "/chat/completions"
-STREAM_TYPE = "text/event-stream"
+STREAM_TYPE = "text/event-stream; charset=utf-8"
 
 __all__ = [
     "DIALECT",

@@ -6,7 +6,7 @@ from dwctl.dialects import openai_errors
 from dwctl.dialects.answers import Failed
 from dwctl.dialects.codec import ProviderError
 from dwctl.dialects.json_text import encode
-from dwctl.errors import INVALID, GatewayError
+from dwctl.errors import GatewayError
 
 
 def render_error(error: GatewayError, request_id: str) -> bytes:
@@ -27,8 +27,10 @@ def read_error(body: dict[str, Any]) -> ProviderError | None:
             error = body
         elif (detail := body.get("detail")) is not None:
             error = {"message": detail if isinstance(detail, str) else encode(detail).decode()}
-    if error is None:
-        return None
+    return None if error is None else _read(error)
+
+
+def _read(error: dict[str, Any]) -> ProviderError:
     return ProviderError(
         message=_word(error.get("message")) or "",
         type=_word(error.get("type")),
@@ -40,14 +42,9 @@ def read_error(body: dict[str, Any]) -> ProviderError | None:
 
 def failed(error: dict[str, Any]) -> Failed:
     """What an error object inside a stream means."""
-    status = openai_errors.embedded_status(error)
+    said, status = _read(error), openai_errors.embedded_status(error)
     shown = openai_errors.shown_to_client(status, "application/json", encode({"error": error}), None)
-    message = _word(error.get("message")) or ""
-    if not isinstance(shown, GatewayError):
-        kind = _word(error.get("type")) or (INVALID if status < 500 else "internal_error")
-        words = message or "The model's provider failed. Please try again."
-        shown = GatewayError(status, kind, _word(error.get("code")) or "upstream_error", words)
-    return Failed(shown, message)
+    return Failed(shown if isinstance(shown, GatewayError) else said.told_by(openai_errors.of_status(status)), said.words)
 
 
 def _word(value: Any) -> str | None:

@@ -20,7 +20,7 @@ from dwctl.dialects.sse import PING
 
 DIALECT: DialectName = "openai-responses"
 PATH = "/responses"
-STREAM_TYPE = "text/event-stream"
+STREAM_TYPE = "text/event-stream; charset=utf-8"
 
 
 def parse_stream() -> StreamParser:

@@ -175,6 +175,4 @@ def _counted(response: Item) -> list[Event]:
 def _failed(said: Item) -> Failed:
     """What the client may be told follows from the status that the error stands for; the provider's words are for the record."""
     error = provider_error(said)
-    return Failed(
-        openai_errors.of_status(error.status or 500), ": ".join(word for word in (error.code or error.type, error.message) if word)
-    )
+    return Failed(openai_errors.of_status(error.status or 500), error.words)

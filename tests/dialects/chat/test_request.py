@@ -88,7 +88,7 @@ def test_the_module_is_a_codec() -> None:
     assert (codec.DIALECT, codec.PATH, codec.STREAM_TYPE, codec.PING) == (
         "openai-chat",
         "/chat/completions",
-        "text/event-stream",
+        "text/event-stream; charset=utf-8",
         b": ping\n\n",
     )
 

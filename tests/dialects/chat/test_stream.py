@@ -255,18 +255,24 @@ def test_several_choices() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "status", "told", "said"),
+    ("error", "status", "code", "told", "said"),
     [
-        ({"message": "context too long", "code": 400}, 400, "context too long", "context too long"),
-        ({"message": "slow down", "code": "rate_limit_exceeded"}, 429, "slow down", "slow down"),
-        ("it broke", 500, "it broke", "it broke"),
-        ({"code": 503}, 503, "The model's provider failed. Please try again.", ""),
+        ({"message": "context too long", "code": 400}, 400, "400", "context too long", "400: context too long"),
+        ({"message": "slow", "code": "rate_limit_exceeded"}, 429, "rate_limit_exceeded", "slow", "rate_limit_exceeded: slow"),
+        ({"message": "no", "type": "theirs"}, 500, "upstream_error", "no", "theirs: no"),
+        ("it broke", 500, "upstream_error", "it broke", "it broke"),
+        ({"code": 503}, 503, "503", "The model's provider failed. Please try again.", "503"),
     ],
 )
-def test_an_error_in_the_stream(error: Any, status: int, told: str, said: str) -> None:
+def test_an_error_in_the_stream(error: Any, status: int, code: str, told: str, said: str) -> None:
+    """The client is told in the provider's words; what is recorded and measured is ours."""
     [failure] = parsed(b"data: " + json.dumps({"choices": [], "error": error}).encode() + b"\n\n")
     assert isinstance(failure, Failed)
-    assert (failure.error.status, failure.error.message, failure.said) == (status, told, said)
+    shown = failure.error.told
+    assert shown is not None
+    assert (shown.status, shown.code, shown.message, failure.said) == (status, code, told, said)
+    assert (failure.error.status, failure.error.code) == (status, "rate_limit" if status == 429 else "upstream_error")
+    assert "context" not in failure.error.message
 
 
 def test_what_a_provider_thinks_of_our_account_is_not_told() -> None:

@@ -45,7 +45,7 @@ def rendered(events: list[Event], error: GatewayError | None = None) -> bytes:
 
 
 def test_the_module_is_a_codec() -> None:
-    assert (CODEC.DIALECT, CODEC.PATH, CODEC.STREAM_TYPE) == ("openai-responses", "/responses", "text/event-stream")
+    assert (CODEC.DIALECT, CODEC.PATH, CODEC.STREAM_TYPE) == ("openai-responses", "/responses", "text/event-stream; charset=utf-8")
     assert CODEC.PING.startswith(b":")
 
 
