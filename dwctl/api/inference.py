@@ -198,7 +198,7 @@ def register(app: Sanic, gateway: Gateway, proxies: TrustedProxies) -> None:
         return HTTPResponse(msgspec.json.encode(listing.ollama_version()), 200, _id_headers(request), "application/json")
 
     async def is_here(_: Request) -> HTTPResponse:
-        return HTTPResponse(status=200)
+        return HTTPResponse(b"", 200, None, "text/plain")
 
     def add(handler: Any, method: str, path: str) -> None:
         name = f"inference_{method}_{path}".translate(str.maketrans("/<>:", "____"))

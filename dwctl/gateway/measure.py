@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from prometheus_client import Counter, Gauge
 
 from dwctl.clock import MICROSECONDS
-from dwctl.ledger.records import Record
+from dwctl.ledger.records import Record, token_interval_us
 from dwctl.routing import metrics as catalog
 from dwctl.telemetry.distributions import Distribution, Distributions
 from dwctl.telemetry.metrics import REGISTRY
@@ -36,7 +36,7 @@ _first_token = Distributions(
 )
 _per_token = Distributions(
     "gen_ai_server_time_per_output_token_seconds",
-    "Between output tokens, after the first.",
+    "Between output tokens, after the first, of streams that take long enough to tell.",
     _LABELS,
     registry=REGISTRY,
     bounds=tuple(0.001 * 2**power for power in range(12)),
@@ -109,8 +109,10 @@ def exchange(record: Record) -> None:
     usage = record.usage
     if record.first_byte_us is not None and record.stream:
         bound.first_token.observe(record.first_byte_us / MICROSECONDS)
-        if usage is not None and usage.output > 1:
-            bound.per_token.observe((record.duration_us - record.first_byte_us) / MICROSECONDS / (usage.output - 1))
+        if usage is not None and record.outcome != "failed":
+            interval_us = token_interval_us(usage.output, record.first_byte_us, record.duration_us)
+            if interval_us is not None:
+                bound.per_token.observe(interval_us / MICROSECONDS)
     if usage is not None:
         bound.input_tokens.observe(usage.input)
         bound.output_tokens.observe(usage.output)

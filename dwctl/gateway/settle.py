@@ -67,6 +67,8 @@ def _record(exchange: "Exchange") -> None:
         charge = prices.charge(price, exchange.usage)
     principal, model, candidate, error = exchange.principal, exchange.model, exchange.candidate, exchange.error
     started_at = exchange.started_at
+    # Where nothing of an answer was released, the stage in which it ended lasted until now.
+    until = ended_at if exchange.first_byte_at is None else None
     record = Record(
         id=exchange.id,
         started_us=exchange.started_us,
@@ -96,10 +98,10 @@ def _record(exchange: "Exchange") -> None:
         charge=charge,
         hold_nano=exchange.hold.amount if exchange.hold is not None else 0,
         attempts=exchange.attempts,
-        receive_us=_span(started_at, exchange.received_at),
-        admit_us=_span(exchange.received_at, exchange.admitted_at),
-        decide_us=_span(exchange.admitted_at, exchange.decided_at),
-        dispatch_us=_span(exchange.decided_at, exchange.answered_at),
+        receive_us=_span(started_at, exchange.received_at or until),
+        admit_us=_span(exchange.received_at, exchange.admitted_at or until),
+        decide_us=_span(exchange.admitted_at, exchange.decided_at or until),
+        dispatch_us=_span(exchange.decided_at, exchange.answered_at or until),
         first_byte_us=_span(started_at, exchange.first_byte_at) if exchange.first_byte_at is not None else None,
         duration_us=_span(started_at, ended_at),
         request_bytes=len(exchange.body),
@@ -110,6 +112,8 @@ def _record(exchange: "Exchange") -> None:
         explanation=exchange.explanation,
         tags=exchange.tags,
     )
+    if error is not None and record.attempts and record.attempts[-1].error is None:
+        record.attempts[-1] = msgspec.structs.replace(record.attempts[-1], error=record.error_code)
     if principal is None:
         exchange.gateway.ledger.note_anonymous(record)
     else:
