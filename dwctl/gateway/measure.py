@@ -98,11 +98,13 @@ def _children(record: Record) -> _Bound:
     return bound
 
 
+def refusal(code: str) -> None:
+    """Count a request that dwctl said no to; the code is one of ours."""
+    _refusals.labels(code).inc()
+
+
 def exchange(record: Record) -> None:
-    """Count one settled exchange whose model is known. A provider's status never makes a new label: it is one of HTTP's."""
-    if record.outcome == "refused":
-        _refusals.labels(record.error_code or "").inc()
-        return
+    """Count one settled exchange that was not refused, whose model is known."""
     bound = _children(record)
     bound.duration.observe(record.duration_us / MICROSECONDS)
     bound.attempts.inc()

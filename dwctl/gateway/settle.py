@@ -23,6 +23,8 @@ from dwctl.telemetry.alarms import alarm
 
 if TYPE_CHECKING:
     from dwctl.gateway.exchange import Exchange
+    from dwctl.gateway.gateway import Gateway
+    from dwctl.ledger import Hold
 
 log = structlog.get_logger(__name__)
 
@@ -114,30 +116,43 @@ def _record(exchange: "Exchange") -> None:
     )
     if error is not None and record.attempts and record.attempts[-1].error is None:
         record.attempts[-1] = msgspec.structs.replace(record.attempts[-1], error=record.error_code)
-    if principal is None:
-        exchange.gateway.ledger.note_anonymous(record)
-    else:
-        exchange.gateway.ledger.end(record, exchange.hold)
-        if principal.key_id is not None:
-            exchange.gateway.keyring.touch(principal.key_id, exchange.started_us)
-        if exchange.gateway.events.listening:
-            exchange.gateway.events.publish(record)
-    if exchange.gateway.logs_requests:
-        log.info(
-            "request",
-            request_id=record.id,
-            path=record.path,
-            model=record.alias if model is not None else None,
-            status=record.status,
-            outcome=record.outcome,
-            error=record.error_code,
-            duration_us=record.duration_us,
-            client_ip=record.client_ip,
-        )
-    if model is not None:
+    keep(exchange.gateway, record, exchange.hold)
+    if model is not None and exchange.outcome != "refused":
         measure.exchange(record)
         if exchange.begun:
             _keep_bodies(exchange)
+
+
+def keep(gateway: "Gateway", record: Record, hold: "Hold | None" = None) -> None:
+    """Write a request down where it is looked for afterwards: in the ledger or, of a stranger, among the anonymous; and in the log."""
+    if record.account_id is None:
+        gateway.ledger.note_anonymous(record)
+    else:
+        gateway.ledger.end(record, hold)
+        if record.key_id is not None:
+            gateway.keyring.touch(record.key_id, record.started_us)
+        if gateway.events.listening:
+            gateway.events.publish(record)
+    if record.outcome == "refused":
+        measure.refusal(record.error_code or "")
+    if gateway.logs_requests:
+        log_request(record)
+
+
+def log_request(record: Record) -> None:
+    """The line of a request in the log, which has nothing of what its caller wrote but the path."""
+    log.info(
+        "request",
+        request_id=record.id,
+        method=record.method,
+        path=record.path,
+        model=record.alias if record.model_id is not None else None,
+        status=record.status,
+        outcome=record.outcome,
+        error=record.error_code,
+        duration_us=record.duration_us,
+        client_ip=record.client_ip,
+    )
 
 
 def _span(start: float | None, end: float | None) -> int:
