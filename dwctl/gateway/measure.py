@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from prometheus_client import Counter, Gauge
 
 from dwctl.clock import MICROSECONDS
+from dwctl.gateway.receive import INFERENCE
 from dwctl.ledger.records import Record, token_interval_us
 from dwctl.routing import metrics as catalog
 from dwctl.telemetry.distributions import Distribution, Distributions
@@ -13,12 +14,15 @@ from dwctl.telemetry.metrics import REGISTRY
 
 if TYPE_CHECKING:
     from dwctl.gateway.gateway import Gateway
+    from dwctl.routing.snapshot import EndpointEntry
 
 _LABELS = [
     "gen_ai_operation_name",
     "gen_ai_provider_name",
     "gen_ai_request_model",
     "gen_ai_response_model",
+    "server_address",
+    "server_port",
     "error_type",
     "request_origin",
     "billing_tier",
@@ -60,7 +64,8 @@ class _Bound(NamedTuple):
     attempts: Counter
 
 
-_bound: dict[tuple[str | None, ...], _Bound] = {}
+_NOWHERE = ("", "")
+_bound: dict[tuple[str | tuple[str, str] | None, ...], _Bound] = {}
 
 
 def watch(gateway: "Gateway") -> None:
@@ -68,10 +73,13 @@ def watch(gateway: "Gateway") -> None:
     _live.set_function(lambda: len(gateway.live))
     _slots.set_function(gateway.limits.total_active)
     _tasks.set_function(lambda: len(asyncio.all_tasks()))
-    catalog.watch(lambda: gateway.snapshot)
+    catalog.watch(
+        lambda: gateway.snapshot,
+        lambda: [(groups, count) for (purpose, groups), count in gateway.keyring.access.items() if purpose in INFERENCE],
+    )
 
 
-def _children(record: Record) -> _Bound:
+def _children(record: Record, server: tuple[str, str]) -> _Bound:
     # Nothing here is a caller's text: the alias is known by now, and the rest is ours.
     error = record.error_code if record.outcome != "complete" else ""
     key = (
@@ -79,6 +87,7 @@ def _children(record: Record) -> _Bound:
         record.endpoint_name,
         record.alias,
         record.upstream_model,
+        server,
         error,
         record.origin,
         record.service_tier,
@@ -86,7 +95,8 @@ def _children(record: Record) -> _Bound:
     )
     bound = _bound.get(key)
     if bound is None:
-        labels = [value or "" for value in key[:-1]]
+        named = (record.operation, record.endpoint_name, record.alias, record.upstream_model)
+        labels = [value or "" for value in (*named, *server, error, record.origin, record.service_tier)]
         bound = _bound[key] = _Bound(
             _duration.labels(*labels),
             _first_token.labels(*labels),
@@ -103,9 +113,9 @@ def refusal(code: str) -> None:
     _refusals.labels(code).inc()
 
 
-def exchange(record: Record) -> None:
+def exchange(record: Record, endpoint: "EndpointEntry | None") -> None:
     """Count one settled exchange that was not refused, whose model is known."""
-    bound = _children(record)
+    bound = _children(record, endpoint.server if endpoint is not None else _NOWHERE)
     bound.duration.observe(record.duration_us / MICROSECONDS)
     bound.attempts.inc()
     usage = record.usage

@@ -118,7 +118,7 @@ def _record(exchange: "Exchange") -> None:
         record.attempts[-1] = msgspec.structs.replace(record.attempts[-1], error=record.error_code)
     keep(exchange.gateway, record, exchange.hold)
     if model is not None and exchange.outcome != "refused":
-        measure.exchange(record)
+        measure.exchange(record, candidate.endpoint if candidate is not None else None)
         if exchange.begun:
             _keep_bodies(exchange)
 

@@ -663,13 +663,23 @@ async def test_many_at_once(http: aiohttp.ClientSession) -> None:
     assert all(status == 200 for status, _, _ in answers)
 
 
-async def test_the_catalog_is_among_the_metrics_and_each_has_its_line_in_the_documentation(served: Served) -> None:
+async def test_the_catalog_is_among_the_metrics_and_each_has_its_line_in_the_documentation(
+    http: aiohttp.ClientSession, served: Served
+) -> None:
     metrics = await asyncio.to_thread(served.appliance.metrics)
     assert metrics['dwctl_model_info{endpoint="sim",model="chat",upstream_model="sim-chat"}'] == 1
     assert metrics['dwctl_model_tariff{direction="input",model="paced"}'] == 2.5e-6
     assert metrics['dwctl_model_tariff{direction="output",model="paced"}'] == 1e-5
     assert metrics['dwctl_model_concurrency_limit{model="one"}'] == 1
     assert metrics['dwctl_model_rate_limit_rps{model="rated"}'] == 0.5
+    keys = "SELECT count(*) AS count FROM api_keys WHERE deleted_at IS NULL AND purpose <> 'platform' AND user_id <> ?"
+    [expected] = table(served, keys, "00000000-0000-0000-0000-000000000000")
+    assert metrics['dwctl_model_api_key_count{model="one"}'] == expected["count"] > 1
+    assert metrics['dwctl_model_api_key_count{model="private"}'] == 0
+    await chat(http, "narrow")
+    port = served.simulator.url.rpartition(":")[2].partition("/")[0]
+    observed = [name for name in await asyncio.to_thread(served.appliance.metrics) if name.startswith("gen_ai_server_request_duration_")]
+    assert [name for name in observed if f'server_address="127.0.0.1",server_port="{port}"' in name and '"narrow"' in name]
     assert [name for name in metrics if name.startswith("dwctl_model_group_info") and 'model="one"' in name]
     assert not [name for name in metrics if name.startswith("dwctl_model_group_info") and 'model="private"' in name]
     _, text = await asyncio.to_thread(served.appliance.get_json, "/internal/metrics")
