@@ -152,8 +152,12 @@ The inference API (`/ai/v1`, `/v1`) answers errors in the words of the API that 
 
 `/admin/api/v1` and `/authentication` answer `{"message": "...", "error": {"type", "code", "message", "param"}}`. Further
 fields of `error` give amounts (`balance` and `hold`, decimal texts in credits). A refusal that passes has a `Retry-After`
-header; refusals by a rate limit have `x-ratelimit-*` headers. Every answer of the inference API has `x-request-id`, under
-which the request is found in the list of requests. Names in braces stand for values.
+header; refusals by a rate limit have `x-ratelimit-*` headers. Names in braces stand for values.
+
+Every answer of the inference API has `x-request-id`. With a known key, every call of a model and whatever else was refused is
+found under it in the list of requests; lists of models that were given are only in the log. Without a known key, so many
+refusals a second as `records.anonymous_per_second` allows are kept; the rest is counted by minute, reason and path. Codes with
+status 499 are in records alone: their client has left.
 
 ## Errors of providers
 

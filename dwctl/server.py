@@ -80,6 +80,11 @@ def run(config: Config, *, origins: Mapping[str, str] | None = None, demo: bool 
 class Errors(ErrorHandler):
     """What Sanic itself refuses (unknown path, method, bad framing), in the caller's dialect."""
 
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self._logs_requests = config.log.requests
+        self._proxies = doorway.TrustedProxies(config.trusted_proxies)
+
     def default(self, request: Request, exception: Exception) -> HTTPResponse:
         if isinstance(exception, GatewayError):
             error = exception
@@ -97,9 +102,12 @@ class Errors(ErrorHandler):
             log.error("request_failed", exc_info=exception)
             error = internal_error()
         path = request.path if request is not None and request.method != "NONE" else ""
+        doorway.count_unrouted(request.method if request is not None else "", error.status)
         if inference.serves(path):
-            request.app.ctx.record_refusal(request, error)
-            return inference.render_error(request, error)
+            refused: HTTPResponse = request.app.ctx.refuse_inference(request, error)
+            return refused
+        if self._logs_requests and path:
+            log.info("request", method=request.method, path=path, status=error.status, client_ip=self._proxies.peer(request).ip)
         if request is not None and web.wants_page(request):
             page: HTTPResponse = request.app.ctx.refusal_page(request, error)  # Sanic awaits what can be awaited
             return page
@@ -225,7 +233,7 @@ async def close_services(services: Services, seconds: float) -> None:
 def build_app(config: Config, services: Services, gateway: Gateway, state: health.State) -> Sanic:
     """The Sanic application with every route. Raises ConfigurationError for a route without a policy."""
     Sanic._app_registry.clear()
-    app = Sanic("dwctl", error_handler=Errors(), configure_logging=False)
+    app = Sanic("dwctl", error_handler=Errors(config), configure_logging=False)
     app.config.update(
         ACCESS_LOG=False,
         MOTD=False,

@@ -9,6 +9,7 @@ import hashlib
 import json
 import secrets
 from base64 import urlsafe_b64encode
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakValueDictionary
@@ -121,6 +122,8 @@ class Keyring:
         self._keys: dict[str, _Key] = {}
         self._people: dict[str, Person] = {}
         self._keys_of: dict[str, set[str]] = {}
+        self.access: Counter[tuple[str, frozenset[str]]] = Counter()
+        """How many keys there are of each purpose with access through the same groups."""
 
     def __len__(self) -> int:
         return len(self._principals)
@@ -181,6 +184,7 @@ class Keyring:
         await fresh._read(store)
         # Swapped at once: a key must not be unknown while everything is read again.
         self._people, self._principals, self._keys, self._keys_of = fresh._people, fresh._principals, fresh._keys, fresh._keys_of
+        self.access = fresh.access
 
     async def _read(self, store: "Store") -> None:
         async for rows in _pages(store, _USER_COLUMNS, "users"):
@@ -240,7 +244,7 @@ class Keyring:
         bound = self._principals.get(key.secret_hash)
         if bound is not None and bound.key_id == key_id:
             # Else the secret is another key's by now: that of a rotated key goes on for a while under an id of its own.
-            del self._principals[key.secret_hash]
+            self._place(key.secret_hash, None)
         for user_id in {key.owner, key.holder}:
             ids = self._keys_of[user_id]
             ids.discard(key_id)
@@ -252,10 +256,10 @@ class Keyring:
         owner = self._people.get(key.owner)
         holder = self._people.get(key.holder)
         if owner is None or holder is None:
-            self._principals.pop(key.secret_hash, None)
+            self._place(key.secret_hash, None)
             return
         rps, burst = self._limits(key, owner)
-        self._principals[key.secret_hash] = Principal(
+        principal = Principal(
             key_id=key.id,
             account_id=key.owner,
             holder_id=key.holder,
@@ -271,6 +275,19 @@ class Keyring:
             is_admin=holder.is_admin,
             roles=holder.roles,
         )
+        self._place(key.secret_hash, principal)
+
+    def _place(self, secret_hash: bytes, principal: Principal | None) -> None:
+        old = self._principals.pop(secret_hash, None)
+        if old is not None:
+            left = self.access[old.purpose, old.groups] - 1
+            if left:
+                self.access[old.purpose, old.groups] = left
+            else:
+                del self.access[old.purpose, old.groups]
+        if principal is not None:
+            self._principals[secret_hash] = principal
+            self.access[principal.purpose, principal.groups] += 1
 
     def _limits(self, key: _Key, owner: Person) -> tuple[float | None, int | None]:
         if key.rps is not None or key.owner == NIL:

@@ -18,16 +18,19 @@ from sanic.response import HTTPResponse
 from dwctl import ids
 from dwctl.api import listing
 from dwctl.api.sanic_sink import SanicSink
-from dwctl.clock import now_us
+from dwctl.clock import MICROSECONDS, monotonic, now_us
 from dwctl.dialects import anthropic, surfaces
 from dwctl.dialects.codec import Codec
-from dwctl.doorway import InferenceKey, Public, TrustedProxies, add_route, declare
+from dwctl.doorway import InferenceKey, Policy, Public, RouteMetrics, TrustedProxies, add_route, declare, template_of
 from dwctl.errors import GatewayError, bad_request, not_found
 from dwctl.gateway import Exchange, Gateway
 from dwctl.gateway.admit import accessible
 from dwctl.gateway.receive import authenticate, bearer, check_key
+from dwctl.gateway.settle import keep, log_request
 from dwctl.ledger.records import Record
 from dwctl.routing import ModelEntry
+
+Handler = Callable[..., Coroutine[Any, Any, HTTPResponse | None]]
 
 ROOTS = ("/ai/v1", "/v1")
 OLLAMA_ROOTS = ("/ai", "")
@@ -94,52 +97,92 @@ def register(app: Sanic, gateway: Gateway, proxies: TrustedProxies) -> None:
             return proxies.peer(request).ip
         return request.conn_info.client_ip if request.conn_info is not None else None
 
-    def record_refusal(request: Request, path: str, error: GatewayError, access_source: str) -> None:
-        gateway.ledger.note_anonymous(
-            Record(
-                id=ids.new_text(),
-                started_us=now_us(),
-                node=gateway.node,
-                method=request.method,
-                path=path,
-                access_source=access_source,
-                status=error.status,
-                outcome="refused",
-                error_code=error.code,
-                error_message=error.message,
-                client_ip=client_ip(request),
-                user_agent=request.headers.get("user-agent"),
-            )
-        )
-
-    app.ctx.record_refusal = lambda request, error: record_refusal(request, "*", error, "unauthenticated")
-
-    def handler_of(root: str) -> Callable[..., Coroutine[Any, Any, None]]:
+    def calls(root: str) -> Callable[[RouteMetrics], Handler]:
+        """Handlers of paths that call models."""
         prefix = len(root)
 
-        async def call_model(request: Request, **_: str) -> None:
-            url = request._parsed_url
-            exchange = Exchange(
-                gateway,
-                SanicSink(request),
-                _body_reader(request),
-                path=url.path[prefix:].decode("latin-1"),
-                query=url.query.decode("latin-1") if url.query else "",
-                headers=request.headers,
-                client_ip=client_ip(request),
-            )
-            await exchange.run()
-            if request.stream is not None and request.stream.request_body:
-                await _drain(request)
+        def make(metrics: RouteMetrics) -> Handler:
+            async def call_model(request: Request, **_: str) -> None:
+                url = request._parsed_url
+                exchange = Exchange(
+                    gateway,
+                    SanicSink(request),
+                    _body_reader(request),
+                    path=url.path[prefix:].decode("latin-1"),
+                    query=url.query.decode("latin-1") if url.query else "",
+                    headers=request.headers,
+                    client_ip=client_ip(request),
+                )
+                metrics.begun()
+                try:
+                    await exchange.run()
+                finally:
+                    metrics.ended(exchange.status, monotonic() - exchange.started_at)
+                if request.stream is not None and request.stream.request_body:
+                    await _drain(request)
 
-        call_model.is_stream = True  # type: ignore[attr-defined]
-        return call_model
+            call_model.is_stream = True  # type: ignore[attr-defined]
+            return call_model
 
-    def refused(request: Request, path: str, error: GatewayError) -> HTTPResponse:
+        return make
+
+    def record_of(request: Request, status: int, started_at: float | None = None) -> Record:
+        """A request that calls no model. ``started_at`` in monotonic seconds, where it is known."""
+        seconds = monotonic() - started_at if started_at is not None else 0
+        return Record(
+            id=ids.new_text(),
+            started_us=now_us(),
+            node=gateway.node,
+            method=request.method,
+            path=_below_root(request.path),
+            access_source="unauthenticated",
+            status=status,
+            duration_us=int(seconds * MICROSECONDS),
+            client_ip=client_ip(request),
+            user_agent=request.headers.get("user-agent"),
+        )
+
+    def refuse(request: Request, error: GatewayError, started_at: float | None = None) -> HTTPResponse:
+        """Refuse what is no call of a model, and keep it as one that is refused, under the id that the client is given."""
+        record = record_of(request, error.status, started_at)
+        record.outcome, record.error_code, record.error_message = "refused", error.code, error.message
         secret = bearer(request.headers)
-        known = "unauthenticated" if secret is None else "unknown_api_key" if gateway.keyring.find(secret) is None else "api_key"
-        record_refusal(request, path, error, known)
-        return render_error(request, error)
+        if secret is not None:
+            record.access_source = "unknown_api_key"
+            principal = gateway.keyring.find(secret)
+            if principal is not None:
+                record.access_source = "api_key"
+                record.account_id, record.holder_id = principal.account_id, principal.holder_id
+                record.key_id, record.purpose = principal.key_id, principal.purpose
+        keep(gateway, record)
+        return _render_error(request, error, record.id)
+
+    app.ctx.refuse_inference = refuse
+
+    def answers(answer: Callable[[Request], Any]) -> Callable[[RouteMetrics], Handler]:
+        """Handlers of what is answered without a model: with JSON, or with nothing to those who only ask whether it is there."""
+
+        def make(metrics: RouteMetrics) -> Handler:
+            async def handle(request: Request, **_: str) -> HTTPResponse:
+                with metrics.measured() as measured:
+                    try:
+                        body = answer(request)
+                    except GatewayError as error:
+                        measured.status = error.status
+                        return refuse(request, error, measured.started_at)
+                    measured.status = 200
+                    id_ = ids.new_text()
+                    if gateway.logs_requests:
+                        record = record_of(request, 200, measured.started_at)
+                        record.id = id_
+                        log_request(record)
+                if body is None:
+                    return HTTPResponse(b"", 200, _id_headers(request, id_), "text/plain")
+                return HTTPResponse(msgspec.json.encode(body), 200, _id_headers(request, id_), "application/json")
+
+            return handle
+
+        return make
 
     def visible(request: Request) -> list[ModelEntry]:
         try:
@@ -153,19 +196,9 @@ def register(app: Sanic, gateway: Gateway, proxies: TrustedProxies) -> None:
         check_key(principal, now_us())
         return [model for model in gateway.snapshot.listing if accessible(principal, model)]
 
-    def answers(
-        path: str, answer: Callable[[Request, list[ModelEntry]], dict[str, Any]]
-    ) -> Callable[..., Coroutine[Any, Any, HTTPResponse]]:
-        """A handler of a question about the models that the caller may see."""
-
-        async def handle(request: Request, **_: str) -> HTTPResponse:
-            try:
-                body = answer(request, visible(request))
-            except GatewayError as error:
-                return refused(request, path, error)
-            return HTTPResponse(msgspec.json.encode(body), 200, _id_headers(request), "application/json")
-
-        return declare(handle, InferenceKey())
+    def questions(answer: Callable[[Request, list[ModelEntry]], dict[str, Any]]) -> Callable[[RouteMetrics], Handler]:
+        """Handlers of a question about the models that the caller may see."""
+        return answers(lambda request: answer(request, visible(request)))
 
     def list_models(request: Request, models: list[ModelEntry]) -> dict[str, Any]:
         query = {name: values[0] for name, values in request.args.items()}
@@ -194,35 +227,26 @@ def register(app: Sanic, gateway: Gateway, proxies: TrustedProxies) -> None:
             raise bad_request("Send a JSON object whose 'model' is the model's name.", param="model") from None
         return listing.ollama_model(_named(models, str(name)))
 
-    async def ollama_version(request: Request) -> HTTPResponse:
-        return HTTPResponse(msgspec.json.encode(listing.ollama_version()), 200, _id_headers(request), "application/json")
-
-    async def is_here(_: Request) -> HTTPResponse:
-        return HTTPResponse(status=200)
-
-    def add(handler: Any, method: str, path: str) -> None:
+    def add(make: Callable[[RouteMetrics], Handler], method: str, path: str, policy: Policy = InferenceKey()) -> None:  # noqa: B008
         name = f"inference_{method}_{path}".translate(str.maketrans("/<>:", "____"))
-        add_route(app, handler, path, [method], name)
+        add_route(app, declare(make(RouteMetrics(method, template_of(path))), policy), path, [method], name)
 
     for root in ROOTS:
-        handler = declare(handler_of(root), InferenceKey())
-        for path in surfaces.PATHS:
-            add(handler, "POST", root + path)
-        add(handler, "POST", root + "/<path:path>")
-        add(answers("/models", list_models), "GET", root + "/models")
-        add(answers("/models", get_model), "GET", root + "/models/<model_id:path>")
+        for path in (*surfaces.PATHS, "/<path:path>"):
+            add(calls(root), "POST", root + path)
+        add(questions(list_models), "GET", root + "/models")
+        add(questions(get_model), "GET", root + "/models/<model_id:path>")
         for method in ("GET", "DELETE"):
-            add(answers("/responses", get_response), method, root + "/responses/<response_id:path>")
+            add(questions(get_response), method, root + "/responses/<response_id:path>")
     for root in OLLAMA_ROOTS:
-        handler = declare(handler_of(root), InferenceKey())
         for path in surfaces.OLLAMA_PATHS:
-            add(handler, "POST", root + path)
-        add(answers("/api/tags", list_ollama), "GET", root + "/api/tags")
-        add(answers("/api/show", show_ollama), "POST", root + "/api/show")
-        add(declare(ollama_version, Public()), "GET", root + "/api/version")
+            add(calls(root), "POST", root + path)
+        add(questions(list_ollama), "GET", root + "/api/tags")
+        add(questions(show_ollama), "POST", root + "/api/show")
+        add(answers(lambda _: listing.ollama_version()), "GET", root + "/api/version", Public())
     # Some clients ask whether their base URL is there before they say anything.
     for root in ("/ai", *ROOTS):
-        add(declare(is_here, Public()), "HEAD", root)
+        add(answers(lambda _: None), "HEAD", root, Public())
 
 
 def serves(path: str) -> bool:
@@ -230,12 +254,20 @@ def serves(path: str) -> bool:
     return path.startswith(("/ai/", "/v1/", "/api/"))
 
 
-def render_error(request: Request, error: GatewayError) -> HTTPResponse:
+def _below_root(path: str) -> str:
+    """A path as records have it: ``/models``, wherever the API's root is."""
+    for root in (*ROOTS, "/ai"):
+        if path.startswith(root + "/"):
+            return path[len(root) :]
+    return path
+
+
+def _render_error(request: Request, error: GatewayError, id_: str) -> HTTPResponse:
     """An error in the words of the dialect that the path belongs to."""
-    headers = {**_id_headers(request), **error.headers}
+    headers = {**_id_headers(request, id_), **error.headers}
     if error.retry_after is not None:
         headers["retry-after"] = str(max(1, -int(-error.retry_after // 1)))
-    body = _codec(request).render_error(error, headers["x-request-id"])
+    body = _codec(request).render_error(error, id_)
     return HTTPResponse(body, error.status, headers, "application/json")
 
 
@@ -253,8 +285,7 @@ def _is_anthropic(request: Request) -> bool:
     return "anthropic-version" in request.headers
 
 
-def _id_headers(request: Request) -> dict[str, str]:
-    id_ = ids.new_text()
+def _id_headers(request: Request, id_: str) -> dict[str, str]:
     return {"x-request-id": id_, "request-id": f"req_{id_}"} if _codec(request) is anthropic else {"x-request-id": id_}
 
 

@@ -216,7 +216,9 @@ class Metrics(Section, frozen=True):
 class Log(Section, frozen=True):
     level: Annotated[Literal["debug", "info", "warning", "error"], meaning("Least severity that is logged.")] = "info"
     format: Annotated[Literal["console", "json"], meaning("Lines for people, or one JSON object a line.")] = "console"
-    requests: Annotated[bool, meaning("Whether each request is logged.")] = False
+    requests: Annotated[
+        bool, meaning("Whether each request is logged, but for those of `/healthz`, `/readyz` and `/internal/metrics`.")
+    ] = False
 
 
 class Email(Section, frozen=True):

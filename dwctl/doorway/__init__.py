@@ -12,10 +12,11 @@ from dwctl.doorway.decode import UNSTORABLE, decode_body, decode_query
 from dwctl.doorway.feeds import Message, feed
 from dwctl.doorway.identity import Keys, session_cookie, session_cookie_name
 from dwctl.doorway.install import add_route, install, route_table, verify
+from dwctl.doorway.measure import RouteMetrics, count_unrouted
 from dwctl.doorway.peers import TrustedProxies, passed_on
 from dwctl.doorway.policies import Authenticated, InferenceKey, MetricsReader, Needs, Policy, Public, declare, policy_of
 from dwctl.doorway.protocol import PatientProtocol
-from dwctl.doorway.routes import Route, route
+from dwctl.doorway.routes import Route, route, template_of
 
 __all__ = [
     "UNSTORABLE",
@@ -32,8 +33,10 @@ __all__ = [
     "Policy",
     "Public",
     "Route",
+    "RouteMetrics",
     "TrustedProxies",
     "add_route",
+    "count_unrouted",
     "declare",
     "decode_body",
     "decode_query",
@@ -47,5 +50,6 @@ __all__ = [
     "route_table",
     "session_cookie",
     "session_cookie_name",
+    "template_of",
     "verify",
 ]

@@ -21,7 +21,7 @@ from dwctl.doorway.context import Context, Parts
 from dwctl.doorway.cors import CrossOrigin
 from dwctl.doorway.cross_site import refuse_cross_site
 from dwctl.doorway.identity import ProxySignIn, identify
-from dwctl.doorway.measure import measured
+from dwctl.doorway.measure import RouteMetrics
 from dwctl.doorway.peers import TrustedProxies
 from dwctl.doorway.policies import Authenticated, Needs, Public, declare, policy_of
 from dwctl.doorway.routes import Route
@@ -124,6 +124,7 @@ def _name(method: str, path: str) -> str:
 
 def _handler(keeper: Doorkeeper, route: Route, surface: Surface) -> Any:
     log_requests = keeper.services.config.log.requests
+    metrics = RouteMetrics(route.method, route.template)
 
     async def answer(context: Context) -> HTTPResponse | ResponseStream:
         try:
@@ -144,7 +145,7 @@ def _handler(keeper: Doorkeeper, route: Route, surface: Surface) -> Any:
         return await surface.refuse(context, error)
 
     async def handle(request: Request, **parameters: str) -> HTTPResponse | ResponseStream:
-        with measured(route.method, route.template) as measurement:
+        with metrics.measured() as measurement:
             context = Context(keeper.services, request, keeper.proxies.peer(request), parameters)
             context.readmit = partial(keeper.admit, route, context, surface)
             response = await answer(context)

@@ -15,6 +15,11 @@ Handler = Callable[[Context], Awaitable[Any]]
 _PARAMETER = re.compile(r"<([a-z_]+)(?::[^>]*)?>")
 
 
+def template_of(path: str) -> str:
+    """A path in Sanic's notation, in OpenAPI's."""
+    return _PARAMETER.sub(r"{\1}", path)
+
+
 class Route(msgspec.Struct, frozen=True):
     """One method on one path. ``body``, ``query`` and ``returns`` are types that msgspec can decode and describe."""
 
@@ -35,7 +40,7 @@ class Route(msgspec.Struct, frozen=True):
     @property
     def template(self) -> str:
         """The path in OpenAPI's notation: ``/admin/api/v1/users/{user_id}``."""
-        return _PARAMETER.sub(r"{\1}", self.path)
+        return template_of(self.path)
 
     @property
     def parameters(self) -> tuple[str, ...]:

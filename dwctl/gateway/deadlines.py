@@ -42,6 +42,11 @@ def _timeout(code: str, message: str) -> GatewayError:
     return GatewayError(504, "internal_error", code, message)
 
 
+def disconnected() -> GatewayError:
+    """The end of an exchange whose client has left; only the record tells of it."""
+    return GatewayError(499, "invalid_request_error", "client_disconnected", "The client left before the answer was complete.")
+
+
 def overstayed(phase: str) -> GatewayError:
     """The error of a phase that took too long."""
     match phase:

@@ -14,7 +14,7 @@ from dwctl.dialects.openai_stream import KEPT_BYTES
 from dwctl.dialects.surfaces import native, surface_of
 from dwctl.errors import GatewayError
 from dwctl.gateway.admit import admit
-from dwctl.gateway.deadlines import overstayed
+from dwctl.gateway.deadlines import disconnected, overstayed
 from dwctl.gateway.decide import decide
 from dwctl.gateway.dispatch import dispatch
 from dwctl.gateway.receive import receive
@@ -212,7 +212,7 @@ class Exchange:
             await self.fail(error)
         except asyncio.CancelledError:
             if self.expired is None:
-                self.leave("cancelled", 499)
+                self.leave("cancelled", 499, disconnected())
                 raise
             if self.task is not None:
                 self.task.uncancel()

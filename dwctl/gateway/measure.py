@@ -6,19 +6,23 @@ from typing import TYPE_CHECKING, NamedTuple
 from prometheus_client import Counter, Gauge
 
 from dwctl.clock import MICROSECONDS
-from dwctl.ledger.records import Record
+from dwctl.gateway.receive import INFERENCE
+from dwctl.ledger.records import Record, token_interval_us
 from dwctl.routing import metrics as catalog
 from dwctl.telemetry.distributions import Distribution, Distributions
 from dwctl.telemetry.metrics import REGISTRY
 
 if TYPE_CHECKING:
     from dwctl.gateway.gateway import Gateway
+    from dwctl.routing.snapshot import EndpointEntry
 
 _LABELS = [
     "gen_ai_operation_name",
     "gen_ai_provider_name",
     "gen_ai_request_model",
     "gen_ai_response_model",
+    "server_address",
+    "server_port",
     "error_type",
     "request_origin",
     "billing_tier",
@@ -36,7 +40,7 @@ _first_token = Distributions(
 )
 _per_token = Distributions(
     "gen_ai_server_time_per_output_token_seconds",
-    "Between output tokens, after the first.",
+    "Between output tokens, after the first, of streams that take long enough to tell.",
     _LABELS,
     registry=REGISTRY,
     bounds=tuple(0.001 * 2**power for power in range(12)),
@@ -60,7 +64,8 @@ class _Bound(NamedTuple):
     attempts: Counter
 
 
-_bound: dict[tuple[str | None, ...], _Bound] = {}
+_NOWHERE = ("", "")
+_bound: dict[tuple[str | tuple[str, str] | None, ...], _Bound] = {}
 
 
 def watch(gateway: "Gateway") -> None:
@@ -68,10 +73,13 @@ def watch(gateway: "Gateway") -> None:
     _live.set_function(lambda: len(gateway.live))
     _slots.set_function(gateway.limits.total_active)
     _tasks.set_function(lambda: len(asyncio.all_tasks()))
-    catalog.watch(lambda: gateway.snapshot)
+    catalog.watch(
+        lambda: gateway.snapshot,
+        lambda: [(groups, count) for (purpose, groups), count in gateway.keyring.access.items() if purpose in INFERENCE],
+    )
 
 
-def _children(record: Record) -> _Bound:
+def _children(record: Record, server: tuple[str, str]) -> _Bound:
     # Nothing here is a caller's text: the alias is known by now, and the rest is ours.
     error = record.error_code if record.outcome != "complete" else ""
     key = (
@@ -79,6 +87,7 @@ def _children(record: Record) -> _Bound:
         record.endpoint_name,
         record.alias,
         record.upstream_model,
+        server,
         error,
         record.origin,
         record.service_tier,
@@ -86,7 +95,8 @@ def _children(record: Record) -> _Bound:
     )
     bound = _bound.get(key)
     if bound is None:
-        labels = [value or "" for value in key[:-1]]
+        named = (record.operation, record.endpoint_name, record.alias, record.upstream_model)
+        labels = [value or "" for value in (*named, *server, error, record.origin, record.service_tier)]
         bound = _bound[key] = _Bound(
             _duration.labels(*labels),
             _first_token.labels(*labels),
@@ -98,19 +108,23 @@ def _children(record: Record) -> _Bound:
     return bound
 
 
-def exchange(record: Record) -> None:
-    """Count one settled exchange whose model is known. A provider's status never makes a new label: it is one of HTTP's."""
-    if record.outcome == "refused":
-        _refusals.labels(record.error_code or "").inc()
-        return
-    bound = _children(record)
+def refusal(code: str) -> None:
+    """Count a request that dwctl said no to; the code is one of ours."""
+    _refusals.labels(code).inc()
+
+
+def exchange(record: Record, endpoint: "EndpointEntry | None") -> None:
+    """Count one settled exchange that was not refused, whose model is known."""
+    bound = _children(record, endpoint.server if endpoint is not None else _NOWHERE)
     bound.duration.observe(record.duration_us / MICROSECONDS)
     bound.attempts.inc()
     usage = record.usage
     if record.first_byte_us is not None and record.stream:
         bound.first_token.observe(record.first_byte_us / MICROSECONDS)
-        if usage is not None and usage.output > 1:
-            bound.per_token.observe((record.duration_us - record.first_byte_us) / MICROSECONDS / (usage.output - 1))
+        if usage is not None and record.outcome != "failed":
+            interval_us = token_interval_us(usage.output, record.first_byte_us, record.duration_us)
+            if interval_us is not None:
+                bound.per_token.observe(interval_us / MICROSECONDS)
     if usage is not None:
         bound.input_tokens.observe(usage.input)
         bound.output_tokens.observe(usage.output)

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from dwctl.accounts.principals import Keyring, Principal
     from dwctl.gateway.exchange import Exchange
 
-_INFERENCE = frozenset(get_args(Purpose))
+INFERENCE = frozenset(get_args(Purpose))
+"""Purposes of keys that call models."""
 
 
 def bearer(headers: "Mapping[str, str]") -> str | None:
@@ -41,7 +42,7 @@ def check_key(principal: "Principal", now_us: int) -> None:
     """Refuse a known key that must not be used for inference now. Raises GatewayError 403."""
     if principal.expires_us is not None and now_us >= principal.expires_us:
         raise forbidden("This API key has expired. Create a new one, or ask your administrator.", code="api_key_expired")
-    if principal.purpose not in _INFERENCE:
+    if principal.purpose not in INFERENCE:
         raise forbidden(f"API keys with purpose '{principal.purpose}' cannot be used for inference requests.", code="wrong_key_purpose")
 
 

@@ -23,6 +23,8 @@ from dwctl.telemetry.alarms import alarm
 
 if TYPE_CHECKING:
     from dwctl.gateway.exchange import Exchange
+    from dwctl.gateway.gateway import Gateway
+    from dwctl.ledger import Hold
 
 log = structlog.get_logger(__name__)
 
@@ -71,6 +73,8 @@ def _record(exchange: "Exchange") -> None:
         charge = prices.charge(price, exchange.usage)
     principal, model, candidate, error = exchange.principal, exchange.model, exchange.candidate, exchange.error
     started_at = exchange.started_at
+    # Where nothing of an answer was released, the stage in which it ended lasted until now.
+    until = ended_at if exchange.first_byte_at is None else None
     record = Record(
         id=exchange.id,
         started_us=exchange.started_us,
@@ -100,10 +104,10 @@ def _record(exchange: "Exchange") -> None:
         charge=charge,
         hold_nano=exchange.hold.amount if exchange.hold is not None else 0,
         attempts=exchange.attempts,
-        receive_us=_span(started_at, exchange.received_at),
-        admit_us=_span(exchange.received_at, exchange.admitted_at),
-        decide_us=_span(exchange.admitted_at, exchange.decided_at),
-        dispatch_us=_span(exchange.decided_at, exchange.answered_at),
+        receive_us=_span(started_at, exchange.received_at or until),
+        admit_us=_span(exchange.received_at, exchange.admitted_at or until),
+        decide_us=_span(exchange.admitted_at, exchange.decided_at or until),
+        dispatch_us=_span(exchange.decided_at, exchange.answered_at or until),
         first_byte_us=_span(started_at, exchange.first_byte_at) if exchange.first_byte_at is not None else None,
         duration_us=_span(started_at, ended_at),
         request_bytes=len(exchange.body),
@@ -114,30 +118,45 @@ def _record(exchange: "Exchange") -> None:
         explanation=exchange.explanation,
         tags=exchange.tags,
     )
-    if principal is None:
-        exchange.gateway.ledger.note_anonymous(record)
-    else:
-        exchange.gateway.ledger.end(record, exchange.hold)
-        if principal.key_id is not None:
-            exchange.gateway.keyring.touch(principal.key_id, exchange.started_us)
-        if exchange.gateway.events.listening:
-            exchange.gateway.events.publish(record)
-    if exchange.gateway.logs_requests:
-        log.info(
-            "request",
-            request_id=record.id,
-            path=record.path,
-            model=record.alias if model is not None else None,
-            status=record.status,
-            outcome=record.outcome,
-            error=record.error_code,
-            duration_us=record.duration_us,
-            client_ip=record.client_ip,
-        )
-    if model is not None:
-        measure.exchange(record)
+    if error is not None and record.attempts and record.attempts[-1].error is None:
+        record.attempts[-1] = msgspec.structs.replace(record.attempts[-1], error=record.error_code)
+    keep(exchange.gateway, record, exchange.hold)
+    if model is not None and exchange.outcome != "refused":
+        measure.exchange(record, candidate.endpoint if candidate is not None else None)
         if exchange.begun:
             _keep_bodies(exchange)
+
+
+def keep(gateway: "Gateway", record: Record, hold: "Hold | None" = None) -> None:
+    """Write a request down where it is looked for afterwards: in the ledger or, of a stranger, among the anonymous; and in the log."""
+    if record.account_id is None:
+        gateway.ledger.note_anonymous(record)
+    else:
+        gateway.ledger.end(record, hold)
+        if record.key_id is not None:
+            gateway.keyring.touch(record.key_id, record.started_us)
+        if gateway.events.listening:
+            gateway.events.publish(record)
+    if record.outcome == "refused":
+        measure.refusal(record.error_code or "")
+    if gateway.logs_requests:
+        log_request(record)
+
+
+def log_request(record: Record) -> None:
+    """The line of a request in the log, which has nothing of what its caller wrote but the path."""
+    log.info(
+        "request",
+        request_id=record.id,
+        method=record.method,
+        path=record.path,
+        model=record.alias if record.model_id is not None else None,
+        status=record.status,
+        outcome=record.outcome,
+        error=record.error_code,
+        duration_us=record.duration_us,
+        client_ip=record.client_ip,
+    )
 
 
 def _span(start: float | None, end: float | None) -> int:

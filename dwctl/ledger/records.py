@@ -17,6 +17,10 @@ ERRORS = ("interrupted", "failed", "refused")
 """Outcomes that count as errors: neither complete nor the client's own doing."""
 
 
+_MEASURABLE_US = 10_000
+"""A stream that takes less came in one piece, however long its provider wrote it."""
+
+
 class Begin(msgspec.Struct, frozen=True, array_like=True, tag="b", gc=False):
     """Written after admission and before the first byte to the provider."""
 
@@ -111,6 +115,13 @@ class Record(msgspec.Struct, array_like=True, tag="e", kw_only=True, gc=False):
     """Why it went as it went, a sentence a step."""
     tags: tuple[str, ...] = ()
     """Words to find it by, each once, in the order in which they were given."""
+
+
+def token_interval_us(output: int, first_byte_us: int | None, duration_us: int) -> float | None:
+    """Microseconds from one output token to the next, after the first; None where there is too little to measure."""
+    if output < 2 or first_byte_us is None or duration_us - first_byte_us < _MEASURABLE_US:
+        return None
+    return (duration_us - first_byte_us) / (output - 1)
 
 
 Entry = Begin | Record

@@ -18,7 +18,7 @@ from dwctl.errors import bad_request, forbidden
 from dwctl.gateway import InsideCall
 from dwctl.gateway.admit import accessible
 from dwctl.ledger import Record, prices
-from dwctl.ledger.records import ERRORS
+from dwctl.ledger.records import ERRORS, token_interval_us
 from dwctl.operations.key_list import ListedKey
 from dwctl.operations.loose_json import decoded, objects
 from dwctl.operations.services import Services
@@ -26,7 +26,6 @@ from dwctl.operations.snippets import QUESTION, Kind, model_kind
 
 PATHS: dict[Kind, str] = {"chat": "/chat/completions", "stream": "/chat/completions", "embeddings": "/embeddings"}
 MOST_TEXTS = 16
-_MEASURABLE = 0.02
 _MOMENT = 0.04
 """Seconds: a page is not told more often."""
 
@@ -61,10 +60,8 @@ class Answer(msgspec.Struct, kw_only=True):
     @property
     def tokens_per_second(self) -> float | None:
         """Output tokens after the first, by the time since the first; None where that is too short to measure."""
-        if not self.output_tokens or self.output_tokens < 2 or self.first_byte_us is None or self.duration_us is None:
-            return None
-        seconds = (self.duration_us - self.first_byte_us) / 1e6
-        return (self.output_tokens - 1) / seconds if seconds >= _MEASURABLE else None
+        interval = token_interval_us(self.output_tokens or 0, self.first_byte_us, self.duration_us or 0)
+        return None if interval is None else clock.MICROSECONDS / interval
 
 
 class Piece(msgspec.Struct, frozen=True):

@@ -150,7 +150,7 @@ def _not_charged(row: Row) -> str:
 
 
 async def _bodies_missing(services: Services, row: Row) -> str:
-    if row["dispatch_us"] == 0 and not row["attempts"]:
+    if not row["attempts"]:
         return "No provider was asked, and what is refused is not kept."
     retention = services.config.bodies.retention
     if row["started_us"] < clock.now_us() - int(retention * clock.MICROSECONDS):

@@ -14,6 +14,7 @@ from dwctl import clock, ledger, money
 from dwctl.accounts import Actor, policy
 from dwctl.dialects.usage import Usage
 from dwctl.errors import not_found
+from dwctl.ledger.records import token_interval_us
 from dwctl.operations import request_log
 from dwctl.operations.account_views import in_chunks
 from dwctl.operations.request_log import RequestFilter
@@ -85,6 +86,7 @@ class Timings(msgspec.Struct, kw_only=True):
     streaming_ms: float | None
     total_ms: float
     output_tokens_per_second: float | None
+    """After the first token. None where no stream was long enough to tell, and for an answer that failed."""
 
 
 class AttemptView(msgspec.Struct, kw_only=True):
@@ -297,6 +299,7 @@ def _shown(body: bytes | None) -> str | None:
 def _timings(row: Row) -> Timings:
     first, total = row["first_byte_us"], row["duration_us"]
     streaming = None if first is None else total - first
+    interval = token_interval_us(row["output"], first, total) if row["stream"] and row["outcome"] != "failed" else None
     return Timings(
         receive_ms=row["receive_us"] / 1000,
         admit_ms=row["admit_us"] / 1000,
@@ -305,7 +308,7 @@ def _timings(row: Row) -> Timings:
         first_byte_ms=None if first is None else first / 1000,
         streaming_ms=None if streaming is None else streaming / 1000,
         total_ms=total / 1000,
-        output_tokens_per_second=round(row["output"] * 1e6 / streaming, 2) if row["stream"] and streaming and row["output"] else None,
+        output_tokens_per_second=None if interval is None else round(clock.MICROSECONDS / interval, 2),
     )
 
 

@@ -43,6 +43,8 @@ class EndpointEntry:
     first_byte_timeout: float
     idle_timeout: float
     total_timeout: float
+    server: tuple[str, str]
+    """Host and port of ``base``, as metrics name them."""
     _urls: dict[str, URL] = field(default_factory=dict)
 
     def url(self, path: str, query: str) -> URL:
@@ -124,11 +126,12 @@ def compile_snapshot(
             credential = sealer.unseal(bytes(row.sealed_credential)) if row.sealed_credential else None
             connect = row.connect_timeout or timeouts.connect
             headers = conventions.headers_of(row.dialect)
+            base = conventions.base_of(row.url, row.dialect)
             compiled[str(row.id)] = EndpointEntry(
                 id=str(row.id),
                 name=row.name,
                 dialect=row.dialect,
-                base=conventions.base_of(row.url, row.dialect),
+                base=base,
                 auth_header=row.auth_header_name,
                 auth_prefix=row.auth_header_prefix,
                 credential=credential,
@@ -140,6 +143,7 @@ def compile_snapshot(
                 first_byte_timeout=row.first_byte_timeout or timeouts.first_byte,
                 idle_timeout=row.idle_timeout or timeouts.idle,
                 total_timeout=row.total_timeout or timeouts.total,
+                server=(base.host or "", str(base.port or "")),
             )
         except (ValueError, SealingError) as error:
             alarm("catalog", "endpoint_unusable", endpoint=row.name, reason=str(error))

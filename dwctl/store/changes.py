@@ -16,6 +16,7 @@ from typing import Any, Literal
 import asyncpg
 import msgspec
 import structlog
+from prometheus_client import Counter, Histogram
 
 from dwctl import clock
 from dwctl.store.failures import StoreUnavailable
@@ -23,6 +24,7 @@ from dwctl.store.postgresql import CONNECT_SECONDS, PostgresDatabase
 from dwctl.store.store import Store
 from dwctl.store.transaction import Tx
 from dwctl.telemetry.alarms import alarm
+from dwctl.telemetry.metrics import REGISTRY
 
 Area = Literal["catalog", "key", "user", "session", "balance"]
 
@@ -37,6 +39,20 @@ _LOCK_KEY = 0x6477_6374_6C_01
 
 log = structlog.get_logger(__name__)
 
+_SYNCS = Counter(
+    "dwctl_cache_sync_total",
+    "Times that this node has taken over changes (listen_notify: it was told of them; fallback: it looked).",
+    ["source"],
+    registry=REGISTRY,
+)
+_TOLD, _LOOKED = _SYNCS.labels("listen_notify"), _SYNCS.labels("fallback")
+_LAG = Histogram(
+    "dwctl_cache_sync_lag_seconds",
+    "From a change in the database until this node has taken it over, by area (the oldest of several).",
+    ["table"],
+    registry=REGISTRY,
+)
+
 
 class ChangeRow(msgspec.Struct, frozen=True):
     """One noted change; ``entity_id`` None means the whole area."""
@@ -44,6 +60,8 @@ class ChangeRow(msgspec.Struct, frozen=True):
     seq: int
     area: str
     entity_id: str | None
+    at: int = 0
+    """Microseconds since the epoch."""
 
 
 def coalesced(rows: list[ChangeRow]) -> list[ChangeRow]:
@@ -131,9 +149,11 @@ class Changes:
         failures = 0
         settled = 0.0
         while True:
+            source = _LOOKED
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(POLL_SECONDS):
                     await self._wake.wait()
+                    source = _TOLD
             while self._wanted <= self._seq and (rest := settled - time.monotonic()) > 0:
                 self._wake.clear()
                 with contextlib.suppress(TimeoutError):
@@ -143,6 +163,9 @@ class Changes:
             try:
                 while rows := await self._new():
                     await apply(coalesced(rows))
+                    source.inc()
+                    for area, at in {row.area: row.at for row in reversed(rows)}.items():
+                        _LAG.labels(area).observe(max(0, clock.now_us() - at) / clock.MICROSECONDS)
                     settled = time.monotonic() + SETTLE_SECONDS
                     async with self._moved:
                         self._seq = rows[-1].seq
@@ -158,7 +181,9 @@ class Changes:
                 failures = 0
 
     async def _new(self) -> list[ChangeRow]:
-        rows = await self._store.fetch(f"SELECT seq, area, entity_id FROM change_log WHERE seq > ? ORDER BY seq LIMIT {BATCH}", [self._seq])
+        rows = await self._store.fetch(
+            f"SELECT seq, area, entity_id, at FROM change_log WHERE seq > ? ORDER BY seq LIMIT {BATCH}", [self._seq]
+        )
         return [ChangeRow(**row) for row in rows]
 
     async def _listen(self, url: str) -> None:

@@ -228,6 +228,8 @@ async def test_following_equals_loading(store: Store) -> None:
     fresh = await loaded(store)
     assert [keyring.find(secret) for _, secret in keys] == [fresh.find(secret) for _, secret in keys]
     assert len(keyring) == len(fresh) > 0
+    assert keyring.access == fresh.access
+    assert sum(keyring.access.values()) == len(keyring)
     await keyring.apply(store, [ChangeRow(200, "key", None)])
     assert len(keyring) == len(fresh)
 

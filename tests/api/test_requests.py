@@ -170,7 +170,7 @@ async def test_a_request_is_explained_to_the_nano(server: Administration, viewer
         "first_byte_ms": 500.0,
         "streaming_ms": 1000.0,
         "total_ms": 1500.0,
-        "output_tokens_per_second": 20.0,
+        "output_tokens_per_second": 19.0,
     }
     assert detail["attempts"] == [
         {"endpoint": "sim", "model": "sim-chat", "started_ms": 0.6, "duration_ms": 1400.0, "status": 200, "error": None}
@@ -196,6 +196,26 @@ async def test_a_request_is_explained_to_the_nano(server: Administration, viewer
     # The charge is a transaction of the account's, which names the request.
     [usage] = (await server.admin("GET", f"/transactions?user_id={account}&transaction_types=usage")).body["data"]
     assert (usage["request_id"], usage["amount"], usage["source_id"]) == (record.id, "0.000475002", record.id)
+
+
+@pytest.mark.parametrize(
+    ("changed", "speed"),
+    [
+        ({}, 1900.0),
+        ({"first_byte_us": 1_499_999}, None),
+        ({"outcome": "failed", "status": 500}, None),
+        ({"outcome": "interrupted"}, 1900.0),
+        ({"usage": Usage(output=1)}, None),
+        ({"stream": False}, None),
+    ],
+)
+async def test_no_speed_is_told_where_none_could_be_measured(
+    server: Administration, viewer: str, changed: dict[str, Any], speed: float | None
+) -> None:
+    fields: dict[str, Any] = {"stream": True, "usage": Usage(output=20), "first_byte_us": 1_490_000, "duration_us": 1_500_000}
+    record = await _record(server, await server.person(), **fields | changed)
+    detail = (await server.ask("GET", f"/admin/api/v1/requests/{record.id}", secret=viewer)).body
+    assert detail["timings"]["output_tokens_per_second"] == speed
 
 
 async def test_a_request_without_charge_and_bodies(server: Administration, viewer: str) -> None:

@@ -92,6 +92,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     settings = {
         "timeouts": {"connect": 2, "first_byte": 1.5, "idle": 1.5, "total": 20, "client_write": 2, "request_read": 2},
         "limits": {"requests": {"max_body_size": "2MiB"}},
+        "log": {"requests": True},
     }
     with running(directory, document, settings=settings) as (appliance, simulator):
         yield Served(appliance, simulator, appliance.metrics())

@@ -128,6 +128,20 @@ def code(text: str) -> str:
     return str(json.loads(text)["error"]["code"])
 
 
+async def test_a_stream_that_comes_in_one_piece_says_nothing_of_its_speed(http: aiohttp.ClientSession, edge: Edge) -> None:
+    def observed(name: str) -> float:
+        metrics = edge.appliance.metrics()
+        return sum(value for key, value in metrics.items() if key.startswith(f"gen_ai_server_{name}_seconds_count"))
+
+    names = ("request_duration", "time_per_output_token")
+    before = [await asyncio.to_thread(observed, name) for name in names]
+    edge.provider.says(STREAM, "200 OK", "content-type: text/event-stream")
+    status, headers, _ = await ask(http, stream=True)
+    assert status == 200
+    assert (await edge.row(headers["x-request-id"]))["output"] == 5
+    assert [await asyncio.to_thread(observed, name) for name in names] == [before[0] + 1, before[1]]
+
+
 # What is paid
 
 

@@ -115,6 +115,16 @@ async def test_a_strangers_body_is_not_waited_for(served: Served) -> None:
     assert answer.startswith(b"HTTP/1.1 401 ")
 
 
+@pytest.mark.parametrize(("authorization", "source"), [("Bearer sk-stranger", "unknown_api_key"), ("", "unauthenticated")])
+async def test_a_strangers_refusal_is_kept_under_the_id_that_it_got(
+    http: aiohttp.ClientSession, served: Served, authorization: str, source: str
+) -> None:
+    async with http.get("/ai/v1/models", headers={"authorization": authorization}) as response:
+        assert response.status == 401
+    row = await row_of(served, response.headers["x-request-id"])
+    assert (row["access_source"], row["path"], row["account_id"]) == (source, "/models", None)
+
+
 async def test_strangers_are_recorded_and_beyond_a_rate_counted(http: aiohttp.ClientSession, served: Served) -> None:
     async def knock() -> None:
         async with http.post("/ai/v1/chat/completions", json=ask("chat"), headers={"authorization": "Bearer sk-stranger"}) as response:
@@ -232,6 +242,89 @@ async def test_unknown_paths_and_methods(http: aiohttp.ClientSession, method: st
         assert (await response.json())["error"]["message"]
 
 
+@pytest.mark.parametrize("path", ["/ai", "/ai/v1", "/v1"])
+async def test_a_base_url_is_there(http: aiohttp.ClientSession, path: str) -> None:
+    async with http.head(path) as response:
+        assert (response.status, response.headers["content-type"]) == (200, "text/plain")
+
+
+REFUSED_BESIDE_CALLS = [
+    ("GET", "/ai/v1/chat/completions", KEY, 405, "method_not_allowed"),
+    ("POST", "/v1/models", KEY, 405, "method_not_allowed"),
+    ("GET", "/v1/models/nope", KEY, 404, "model_not_found"),
+    ("GET", "/ai/v1/models", "sk-test-platform-00000000000", 403, "wrong_key_purpose"),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "key", "status", "code"), REFUSED_BESIDE_CALLS)
+async def test_what_is_refused_of_a_known_key_is_found_by_the_id_that_the_client_got(
+    http: aiohttp.ClientSession, served: Served, method: str, path: str, key: str, status: int, code: str
+) -> None:
+    headers = {"authorization": f"Bearer {key}"}
+    async with http.request(method, path, headers=headers, json={"model": "nope"} if method == "POST" else None) as response:
+        assert error_of(response.status, await response.json()) == (status, code)
+    row = await row_of(served, response.headers["x-request-id"])
+    below = path.removeprefix("/ai").removeprefix("/v1")
+    assert (row["method"], row["path"], row["status"], row["error_code"]) == (method, below, status, code)
+    [owner] = table(served, "SELECT id FROM users WHERE email = 'dev@example.com'")
+    assert (row["outcome"], row["access_source"], row["account_id"]) == ("refused", "api_key", owner["id"])
+    assert row["key_id"]
+
+
+async def test_refusals_of_a_known_key_are_not_lost_among_strangers(http: aiohttp.ClientSession, served: Served) -> None:
+    async def ask_wrongly(headers: dict[str, str]) -> str:
+        async with http.get("/v1/models/nope", headers=headers) as response:
+            return response.headers["x-request-id"]
+
+    strangers, own = {"authorization": "Bearer sk-stranger"}, {}
+    ids = await asyncio.gather(*(ask_wrongly(strangers if number % 2 else own) for number in range(60)))
+    for request_id in ids[::2]:
+        await row_of(served, request_id)
+
+
+async def test_every_request_is_in_the_log_and_in_the_metrics(http: aiohttp.ClientSession, served: Served) -> None:
+    def count(metrics: dict[str, float], name: str, **labels: str) -> float:
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        return sum(value for key, value in metrics.items() if key.startswith(name + "{") and all(label in key for label in wanted))
+
+    asked = [
+        ("POST", "/ai/v1/chat/completions", "/ai/v1/chat/completions", 200, None),
+        ("POST", "/v1/chat/completions", "/v1/chat/completions", 404, "model_not_found"),
+        ("POST", "/v1/rerank", "/v1/{path}", 400, "unpriced_path"),
+        ("GET", "/v1/models", "/v1/models", 200, None),
+        ("GET", "/ai/v1/models/nope", "/ai/v1/models/{model_id}", 404, "model_not_found"),
+        ("PUT", "/v1/models", "", 405, "method_not_allowed"),
+        ("GET", "/ai/api/version", "/ai/api/version", 200, None),
+        ("HEAD", "/v1", "/v1", 200, None),
+        ("GET", "/nowhere", "", 404, None),
+    ]
+    before = await asyncio.to_thread(served.appliance.metrics)
+    for method, path, _, status, code in asked:
+        body = ask("nothing" if code == "model_not_found" else "chat") if method == "POST" else None
+        async with http.request(method, path, json=body) as response:
+            assert response.status == status, (method, path)
+            request_id = response.headers.get("x-request-id")
+            await response.read()
+
+        def lines(request_id: str | None = request_id, path: str = path) -> list[dict[str, Any]]:
+            key, value = ("path", path) if request_id is None else ("request_id", request_id)
+            return [entry for entry in served.appliance.events("request") if entry.get(key) == value]
+
+        [logged] = await asyncio.to_thread(until, lines, 5, f"the line of {method} {path}")
+        assert (logged["method"], logged["status"], logged.get("error")) == (method, status, code)
+    after = await asyncio.to_thread(served.appliance.metrics)
+    for method, path, endpoint, status, _ in asked:
+        labels = {"method": method, "endpoint": endpoint, "status": str(status)}
+        assert count(after, "dwctl_http_requests_total", **labels) - count(before, "dwctl_http_requests_total", **labels) == 1, path
+        if endpoint:
+            name = "dwctl_http_requests_duration_seconds_count"
+            assert count(after, name, **labels) - count(before, name, **labels) == 1, path
+            assert count(after, "dwctl_http_requests_pending", method=method, endpoint=endpoint) == 0, path
+    for code, times in (("model_not_found", 2), ("method_not_allowed", 1), ("unpriced_path", 1)):
+        name = "proxy_limit_rejections_total"
+        assert count(after, name, code=code) - count(before, name, code=code) == times, code
+
+
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 @pytest.mark.parametrize("path", ["/v1/responses/resp_1", "/ai/v1/responses/resp_1/input_items"])
 async def test_responses_are_not_kept(http: aiohttp.ClientSession, method: str, path: str) -> None:
@@ -244,12 +337,15 @@ async def test_responses_are_not_kept(http: aiohttp.ClientSession, method: str, 
         assert error_of(response.status, await response.json()) == (401, "invalid_api_key")
 
 
-async def test_no_credit_and_unpriced_path(http: aiohttp.ClientSession) -> None:
+async def test_no_credit_and_unpriced_path(http: aiohttp.ClientSession, served: Served) -> None:
     async with http.post("/ai/v1/rerank", json={"model": "chat", "query": "x", "documents": ["y"]}) as response:
         assert error_of(response.status, await response.json()) == (400, "unpriced_path")
-    status, _, body = await chat(http, "chat", max_tokens=10**9)
+    status, headers, body = await chat(http, "chat", max_tokens=10**9)
     assert error_of(status, body) == (402, "insufficient_balance")
     assert float(body["error"]["hold"]) > float(body["error"]["balance"]) > 0
+    row = await row_of(served, headers["x-request-id"])
+    assert row["admit_us"] > 0, "what refused it is where its time went"
+    assert (row["decide_us"], row["dispatch_us"]) == (0, 0)
 
 
 async def test_other_headers_do_not_count(http: aiohttp.ClientSession) -> None:
@@ -304,6 +400,9 @@ async def test_slow_head_and_slow_body(served: Served) -> None:
     assert body_seconds < 14
     assert b" 408 " in answer.split(b"\r\n")[0]
     assert b"request_timeout" in answer
+    [request_id] = re.findall(rb"x-request-id: (\S+)", answer)
+    row = await row_of(served, request_id.decode())
+    assert row["duration_us"] - 1000 < row["receive_us"] <= row["duration_us"], "all of the time went by while the body was awaited"
 
 
 # What providers get wrong
@@ -370,7 +469,10 @@ async def test_limits_of_one_endpoint(http: aiohttp.ClientSession, served: Serve
 async def test_bodies_that_are_broken(http: aiohttp.ClientSession, served: Served, model: str, code: str) -> None:
     status, headers, body = await chat(http, model)
     assert error_of(status, body) == (502, code)
-    assert (await row_of(served, headers["x-request-id"]))["charge_nano"] is None
+    row = await row_of(served, headers["x-request-id"])
+    assert row["charge_nano"] is None
+    [attempt] = json.loads(row["attempts"])
+    assert attempt[-2:] == [200, code]
 
 
 @pytest.mark.parametrize(("model", "status"), [("429", 429), ("500", 500), ("503", 503), ("404", 404)])
@@ -401,7 +503,7 @@ async def test_streams_that_break_end_with_an_error_event(
     assert row["outcome"] == "interrupted"
     assert row["estimated"] == 1
     assert row["charge_nano"] > 0
-    assert row["error_code"] == seen[-2]["error"]["code"]
+    assert row["error_code"] == seen[-2]["error"]["code"] == json.loads(row["attempts"])[-1][-1]
 
 
 async def test_an_error_inside_a_stream_is_forwarded_and_recorded(http: aiohttp.ClientSession, served: Served) -> None:
@@ -494,7 +596,7 @@ async def test_a_client_that_leaves_before_the_answer(served: Served) -> None:
         [request_id] = await asyncio.to_thread(until, lambda: set(served.simulator.served()) - before, 5, "the provider was asked")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     row = await row_of(served, request_id)
-    assert (row["outcome"], row["status"], row["charge_nano"]) == ("cancelled", 499, None)
+    assert (row["outcome"], row["status"], row["error_code"], row["charge_nano"]) == ("cancelled", 499, "client_disconnected", None)
 
 
 async def test_a_client_that_leaves_mid_stream_pays_for_what_was_sent(http: aiohttp.ClientSession, served: Served) -> None:
@@ -505,6 +607,7 @@ async def test_a_client_that_leaves_mid_stream_pays_for_what_was_sent(http: aioh
         response.close()
     row = await row_of(served, request_id)
     assert (row["outcome"], row["status"], row["estimated"]) == ("cancelled", 499, 1)
+    assert (row["error_code"], json.loads(row["attempts"])[0][-1]) == ("client_disconnected", "client_disconnected")
     assert row["charge_nano"] > 0
     assert row["output"] < 400
 
@@ -567,13 +670,23 @@ async def test_many_at_once(http: aiohttp.ClientSession) -> None:
     assert all(status == 200 for status, _, _ in answers)
 
 
-async def test_the_catalog_is_among_the_metrics_and_each_has_its_line_in_the_documentation(served: Served) -> None:
+async def test_the_catalog_is_among_the_metrics_and_each_has_its_line_in_the_documentation(
+    http: aiohttp.ClientSession, served: Served
+) -> None:
     metrics = await asyncio.to_thread(served.appliance.metrics)
     assert metrics['dwctl_model_info{endpoint="sim",model="chat",upstream_model="sim-chat"}'] == 1
     assert metrics['dwctl_model_tariff{direction="input",model="paced"}'] == 2.5e-6
     assert metrics['dwctl_model_tariff{direction="output",model="paced"}'] == 1e-5
     assert metrics['dwctl_model_concurrency_limit{model="one"}'] == 1
     assert metrics['dwctl_model_rate_limit_rps{model="rated"}'] == 0.5
+    keys = "SELECT count(*) AS count FROM api_keys WHERE deleted_at IS NULL AND purpose <> 'platform' AND user_id <> ?"
+    [expected] = table(served, keys, "00000000-0000-0000-0000-000000000000")
+    assert metrics['dwctl_model_api_key_count{model="one"}'] == expected["count"] > 1
+    assert metrics['dwctl_model_api_key_count{model="private"}'] == 0
+    await chat(http, "narrow")
+    port = served.simulator.url.rpartition(":")[2].partition("/")[0]
+    observed = [name for name in await asyncio.to_thread(served.appliance.metrics) if name.startswith("gen_ai_server_request_duration_")]
+    assert [name for name in observed if f'server_address="127.0.0.1",server_port="{port}"' in name and '"narrow"' in name]
     assert [name for name in metrics if name.startswith("dwctl_model_group_info") and 'model="one"' in name]
     assert not [name for name in metrics if name.startswith("dwctl_model_group_info") and 'model="private"' in name]
     _, text = await asyncio.to_thread(served.appliance.get_json, "/internal/metrics")

@@ -11,6 +11,7 @@ import pytest
 
 from dwctl.store import ChangeRow, Changes, Store, StoreUnavailable, Tx
 from dwctl.store.changes import SETTLE_SECONDS, coalesced
+from dwctl.telemetry.metrics import REGISTRY
 from tests.conftest import PostgresServer, everywhere
 from tests.pooler import Pooler
 from tests.waiting import until
@@ -64,6 +65,18 @@ async def test_waiting_for_each_change_is_quick(store: Store, changes: Changes) 
     for number in range(10):
         await changes.applied(await note(store, f"key-{number}"))
     assert loop.time() - before < 1.0, "ten answers did not wait for ten looks at the log"
+
+
+async def test_how_changes_are_followed_is_measured(store: Store, changes: Changes) -> None:
+    def value(name: str, **labels: str) -> float:
+        return REGISTRY.get_sample_value(f"dwctl_cache_sync_{name}", labels) or 0
+
+    lagging, told = value("lag_seconds_count", table="key"), value("total", source="listen_notify")
+    changes.start(Follower().apply, 0)
+    await changes.applied(await note(store, "told"))
+    assert value("total", source="listen_notify") > told
+    assert value("lag_seconds_count", table="key") == lagging + 1
+    assert 0 < value("lag_seconds_sum", table="key") < 60
 
 
 async def test_what_was_before_is_not_applied(store: Store, changes: Changes) -> None:
