@@ -19,6 +19,7 @@ from dwctl.errors import GatewayError
 from dwctl.operations.apply import accounts, catalog
 from dwctl.operations.apply.document import Document, KeyEntry, read
 from dwctl.operations.apply.work import Outcome, Work
+from dwctl.operations.first_start import ensure_foundations
 from dwctl.sealing import Sealer
 from dwctl.store import Store, Tx
 
@@ -99,6 +100,8 @@ async def apply(
     parsed, source = read(document)
     work = Work(target.sealer, actor, source, os.environ if environ is None else environ)
     _check(work, parsed)
+    # Before the first start, too, so that no user of the file takes the names of the system's own.
+    await ensure_foundations(target.store)
     report = Report()
     nameless: list[tuple[int, KeyEntry]] = []
     for kind, _, step in KINDS:
