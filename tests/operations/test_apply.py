@@ -245,6 +245,10 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"models": [{"alias": " ", "endpoint": "x"}]}, "models[0].alias: alias must not be empty"),
     ({"models": [{"alias": "m", "endpoint": "x", "capacity": 0}]}, "models[0].capacity: capacity must be a whole number from 1"),
     (
+        {"models": [{"alias": "m", "endpoint": "x", "metadata": {"context_window": "8k"}}]},
+        "models[0].metadata.context_window: metadata.context_window: Expected `int",
+    ),
+    (
         {"models": [{"alias": "m", "endpoint": "x", "prices": [{"input_per_million": "0.0000001"}]}]},
         "models[0].prices[0].input_per_million: input_per_million: 0.0000001 credits per million tokens is finer than one pico-credit",
     ),

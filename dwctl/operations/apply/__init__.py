@@ -144,8 +144,9 @@ class _told:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         work = self._work
         if isinstance(error, GatewayError):
-            field = error.param if error.param and error.param.isidentifier() else None
-            raise work.source.error((*work.place, field) if field else work.place, error.message) from error
+            field = error.param.split(".") if error.param else []
+            place = (*work.place, *field) if all(step.isidentifier() for step in field) else work.place
+            raise work.source.error(place, error.message) from error
         if isinstance(error, IntegrityError):
             raise work.source.error(work.place, "somebody else is changing the same at this moment; apply the file again") from error
 
