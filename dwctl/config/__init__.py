@@ -5,11 +5,12 @@ came from. A key that does not exist stops the program and names its file, its l
 """
 
 from dwctl.config.loading import Explained, check_data_dir, explain, find, load, secret_key
-from dwctl.config.schema import ROLES, BodyMode, Config, Key, Role, is_email, keys
+from dwctl.config.schema import ROLES, SYSTEM_EMAIL, BodyMode, Config, Key, Role, is_email, keys
 from dwctl.config.tls import tls_context
 
 __all__ = [
     "ROLES",
+    "SYSTEM_EMAIL",
     "BodyMode",
     "Config",
     "Explained",

@@ -20,7 +20,7 @@ import msgspec
 import yaml
 
 from dwctl import money
-from dwctl.config.schema import ROLES, Config, Key, Section, hints, is_email, keys, section_of
+from dwctl.config.schema import ROLES, SYSTEM_EMAIL, Config, Key, Section, hints, is_email, keys, section_of
 from dwctl.errors import ConfigurationError
 
 DEFAULT_FILE = "dwctl.yaml"
@@ -110,9 +110,9 @@ def explain(path: str | os.PathLike[str] | None, environ: Mapping[str, str], ove
 def secret_key(config: Config) -> str | None:
     """The text that credentials are sealed with: ``secret_key``, or what ``secret_key_file`` holds. None: a file in ``data_dir``.
 
-    Raises ConfigurationError for a text that is missing or too short.
+    Raises ConfigurationError for a text that is missing, and for a file whose text does not do.
     """
-    text, name = config.secret_key, "`secret_key`"
+    text = config.secret_key
     if config.secret_key_file is not None:
         name = f"`secret_key_file` names {config.secret_key_file}, which"
         try:
@@ -121,11 +121,11 @@ def secret_key(config: Config) -> str | None:
             raise ConfigurationError(f"{name} cannot be read") from error
         if not text:
             raise ConfigurationError(f"{name} is empty")
+        if len(text) < SHORTEST_SECRET_KEY:
+            raise ConfigurationError(f"{name} must have at least {SHORTEST_SECRET_KEY} characters")
     if text is None and (config.database.url or "").startswith(POSTGRESQL):
         # Nodes share it; a file would be one node's own.
         raise ConfigurationError("secret_key (or secret_key_file) is needed with PostgreSQL: stored credentials are sealed with it")
-    if text is not None and len(text) < SHORTEST_SECRET_KEY:
-        raise ConfigurationError(f"{name} must have at least {SHORTEST_SECRET_KEY} characters")
     return text
 
 
@@ -409,6 +409,8 @@ def _check(config: Config, origins: Mapping[str, str]) -> None:
         refuse(present, f"needs `{absent}` beside it")
     if not is_email(config.admin_email.strip()):
         refuse("admin_email", "is not an e-mail address")
+    if config.admin_email.strip().lower() == SYSTEM_EMAIL:
+        refuse("admin_email", f"{SYSTEM_EMAIL} is the account of the system itself; give a person's address")
     if config.email.type is not None and config.dashboard_url is None:
         refuse("email.type", "needs `dashboard_url`: links in mail begin with it")
     if config.dashboard_url is not None and not _is_web_address(config.dashboard_url):
@@ -421,6 +423,8 @@ def _check(config: Config, origins: Mapping[str, str]) -> None:
             refuse(path, f"names {file}, which cannot be read")
     if config.secret_key is not None and config.secret_key_file is not None:
         refuse("secret_key_file", "and `secret_key` exclude each other")
+    if config.secret_key is not None and len(config.secret_key) < SHORTEST_SECRET_KEY:
+        refuse("secret_key", f"must have at least {SHORTEST_SECRET_KEY} characters")
     if "*" in auth.security.cors.allowed_origins and auth.security.cors.allow_credentials:
         refuse("auth.security.cors.allow_credentials", "cannot be true while `auth.security.cors.allowed_origins` has `*`")
     password = auth.native.password

@@ -33,6 +33,10 @@ def meaning(description: str, kind: Kind = "plain", *, secret: bool = False, **b
 _EMAIL = re.compile(r"[^\s@]+@[^\s@]+")
 
 
+SYSTEM_EMAIL = "system@internal"
+"""The address of the account of the system itself, which is no person's."""
+
+
 def is_email(text: str) -> bool:
     """Whether this can be an e-mail address of an account."""
     return len(text) <= 320 and _EMAIL.fullmatch(text) is not None and text.isprintable()

@@ -15,7 +15,7 @@ from dwctl.config import BodyMode
 from dwctl.errors import GatewayError, bad_request, conflict, forbidden, not_found
 from dwctl.operations.account_views import KEY_COLUMNS, ApiKeyInfoResponse, ApiKeyResponse, in_chunks, key_view
 from dwctl.operations.audit import audit
-from dwctl.operations.bounds import check_counts, check_description, check_rates, check_text
+from dwctl.operations.bounds import check_counts, check_description, check_rates, check_text, refuse_unsupported
 from dwctl.operations.rows import about, canonical, change_row, changes_of, check_revision
 from dwctl.operations.services import Services
 from dwctl.operations.users import delete_key_row, live_user, read_user
@@ -23,8 +23,14 @@ from dwctl.store import Changes, Row, Tx
 from dwctl.store.tables import ApiKey, User
 
 
-class ApiKeyCreate(msgspec.Struct, kw_only=True):
-    """Body of POST /users/{id}/api-keys. ``inference`` is the old name of the purpose ``realtime``; ``expires_at`` is RFC 3339."""
+class _Unsupported(msgspec.Struct, kw_only=True):
+    spend_limit: Any = None
+    spend_limit_interval: Any = None
+
+
+class ApiKeyCreate(_Unsupported, kw_only=True):
+    """Body of POST /users/{id}/api-keys. ``inference`` is the old name of the purpose ``realtime``; ``expires_at`` is RFC 3339. Spend
+    limits are not supported: refused."""
 
     name: str
     description: str | None = None
@@ -36,12 +42,11 @@ class ApiKeyCreate(msgspec.Struct, kw_only=True):
     always_stream_usage: bool = False
     expires_at: str | None = None
     member_id: str | None = None
-    spend_limit: Any = None
-    spend_limit_interval: Any = None
 
 
-class ApiKeyUpdate(msgspec.Struct, kw_only=True):
-    """Body of PATCH: a field left out stays; null clears a limit and the expiry, an empty text the description."""
+class ApiKeyUpdate(_Unsupported, kw_only=True):
+    """Body of PATCH: a field left out stays; null clears a limit and the expiry, an empty text the description. Spend limits are not
+    supported: refused."""
 
     name: str | UnsetType | None = UNSET
     description: str | UnsetType | None = UNSET
@@ -51,8 +56,6 @@ class ApiKeyUpdate(msgspec.Struct, kw_only=True):
     bodies: BodyMode | UnsetType | None = UNSET
     always_stream_usage: bool | UnsetType | None = UNSET
     expires_at: str | UnsetType | None = UNSET
-    spend_limit: Any = None
-    spend_limit_interval: Any = None
     reset_window: bool = False
 
 
@@ -117,7 +120,7 @@ async def create_key(services: Services, actor: Actor, owner_id: str, body: ApiK
     policy.require_for(actor, "ApiKeys", "create_all", owner_id)
     if body.purpose in ("batch", "playground"):
         raise bad_request(f"Keys of purpose {body.purpose} are made by the system", param="purpose")
-    _refuse_caps(body.spend_limit, body.spend_limit_interval)
+    refuse_unsupported(body, _Unsupported)
     columns = check_columns(
         {
             "name": body.name,
@@ -172,10 +175,9 @@ async def update_key(
 ) -> ApiKeyInfoResponse:
     """Change a key's name, limits or expiry. Raises GatewayError 400, 403, 404, 409, 412."""
     policy.require_for(actor, "ApiKeys", "update_all", owner_id)
-    _refuse_caps(body.spend_limit, body.spend_limit_interval)
     if body.reset_window:
         raise bad_request("This key has no spend limit to reset", param="reset_window")
-    given = changes_of(body, null_keeps=("name", "description", "always_stream_usage"))
+    given = changes_of(body, null_keeps=("name", "description", "always_stream_usage"), unsupported=_Unsupported)
     changes = check_columns({name: value for name, value in given.items() if name in CHANGEABLE})
     if "name" in changes:
         changes["live_name"] = changes["name"]
@@ -301,12 +303,6 @@ def _refuse_above_tier(services: Services, actor: Actor, owner_id: str, columns:
     for name, most in bounds.items():
         if (columns.get(name) or 0) > most:
             raise bad_request(f"{name} may be at most {most:.15g}; who manages keys can allow more", param=name)
-
-
-def _refuse_caps(limit: Any, interval: Any) -> None:
-    for name, value in (("spend_limit", limit), ("spend_limit_interval", interval)):
-        if value is not None:
-            raise bad_request(f"{name} is not supported by this server", code="not_supported", param=name)
 
 
 def check_columns(columns: dict[str, Any]) -> dict[str, Any]:

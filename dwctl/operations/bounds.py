@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import msgspec
+
 from dwctl.config.schema import MAX_RATE, MIN_RATE
 from dwctl.errors import bad_request
 
@@ -56,3 +58,14 @@ def check_counts(columns: Mapping[str, Any], names: Iterable[str]) -> None:
         value = columns.get(name)
         if value is not None and not 1 <= value <= MAX_INT:
             raise bad_request(f"{name} must be a whole number from 1 to {MAX_INT}, or null for no limit", param=name)
+
+
+def refuse_unsupported(body: msgspec.Struct, kind: type[msgspec.Struct]) -> None:
+    """Raise GatewayError 400 for the first field of ``kind``, one of the body's bases, that asks for something.
+
+    Such fields are settings of Doubleword's control layer that this server does not have, each with its default there. Its clients may
+    send them as they are by default; so may they null and an empty list.
+    """
+    for field in msgspec.structs.fields(kind):
+        if getattr(body, field.name) not in (None, [], field.default):
+            raise bad_request(f"{field.name} is not supported by this server", code="not_supported", param=field.name)

@@ -20,7 +20,7 @@ from dwctl.dialects.names import DEFAULT, DIALECTS
 from dwctl.errors import GatewayError, bad_request, conflict
 from dwctl.operations import models
 from dwctl.operations.audit import audit
-from dwctl.operations.bounds import check_counts, check_description, check_text
+from dwctl.operations.bounds import check_counts, check_description, check_text, refuse_unsupported
 from dwctl.operations.endpoint_rows import credentials_of, live_endpoint
 from dwctl.operations.endpoint_sync import alias_conflicts, fetch_models, imported, synchronize_endpoint
 from dwctl.operations.rows import change_row, changes_of, check_revision
@@ -54,8 +54,12 @@ Dialect = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(DIALECTS)}
 """A text, so that a wrong one is refused in words that say what is right (``check_columns``)."""
 
 
-class EndpointCreate(msgspec.Struct, kw_only=True):
-    """Body of POST /endpoints."""
+class _Unsupported(msgspec.Struct, kw_only=True):
+    reasoning_translation: dict[str, Any] | None = None
+
+
+class EndpointCreate(_Unsupported, kw_only=True):
+    """Body of POST /endpoints. ``reasoning_translation`` is not supported: refused."""
 
     name: str
     url: str
@@ -81,9 +85,9 @@ class EndpointCreate(msgspec.Struct, kw_only=True):
     total_timeout: float | None = None
 
 
-class EndpointUpdate(msgspec.Struct, kw_only=True):
+class EndpointUpdate(_Unsupported, kw_only=True):
     """Body of PATCH /endpoints/{id}: a field left out stays; null clears the credential, the filter, limits and timeouts,
-    an empty text the description."""
+    an empty text the description. ``reasoning_translation`` is not supported: refused."""
 
     name: str | UnsetType | None = UNSET
     url: str | UnsetType | None = UNSET
@@ -244,6 +248,7 @@ async def create_endpoint(services: Services, actor: Actor, body: EndpointCreate
     ``conflicts``), no endpoint is left behind. Raises also GatewayError 400, 403.
     """
     policy.require(actor, "Endpoints", "create_all")
+    refuse_unsupported(body, _Unsupported)
     columns = check_columns(
         {
             "name": body.name,
@@ -332,7 +337,7 @@ async def change_endpoint(services: Services, actor: Actor, endpoint_id: str, bo
     ``alias_mapping`` gives models of this endpoint other aliases. Raises GatewayError 400, 403, 404, 409, 412.
     """
     policy.require(actor, "Endpoints", "update_all")
-    columns = changes_of(body, null_keeps=NULL_KEEPS)
+    columns = changes_of(body, null_keeps=NULL_KEEPS, unsupported=_Unsupported)
     mapping = columns.pop("alias_mapping", None)
     if "api_key" in columns:
         secret = check_credential(columns.pop("api_key"))

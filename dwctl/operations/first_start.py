@@ -1,6 +1,7 @@
 """What a new installation must have: the system user, the group Everyone, an administrator with a password."""
 
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 from uuid import UUID
 
 from tortoise.exceptions import IntegrityError
@@ -8,15 +9,18 @@ from tortoise.exceptions import IntegrityError
 from dwctl import clock, ids
 from dwctl.accounts import NIL, SYSTEM
 from dwctl.accounts.passwords import generate
+from dwctl.config import SYSTEM_EMAIL
 from dwctl.errors import ConfigurationError
 from dwctl.operations.audit import audit
 from dwctl.operations.rows import change_row
 from dwctl.operations.services import Services
 from dwctl.operations.users import check_email, insert_user, with_standard
-from dwctl.store import Changes, Tx
+from dwctl.store import Changes, Store, Tx
 from dwctl.store.tables import Group, User
 
-SYSTEM_EMAIL = "system@internal"
+T = TypeVar("T")
+
+_SYSTEM = "system"
 _ADMINISTRATORS = "SELECT id FROM users WHERE is_admin AND deleted_at IS NULL LIMIT 1"
 _ROLES = ("PlatformManager",)
 
@@ -27,11 +31,10 @@ async def ensure_administrator(services: Services) -> str | None:
     An account that has the administrator's address already (``apply`` may have made it) becomes one if there is no other.
 
     ``admin_password`` is used only while the account has none; without it one is made, to be changed at the first sign-in, and
-    returned, so that it can be shown once. Raises ConfigurationError and StoreUnavailable.
+    returned, so that it can be shown once. Raises ConfigurationError where another account has a name that one of these needs, and
+    StoreUnavailable.
     """
     email = check_email(services.config.admin_email)
-    if email.lower() == SYSTEM_EMAIL:
-        raise ConfigurationError(f"admin_email: {SYSTEM_EMAIL} is the account of the system itself; give a person's address")
     rows = await services.store.fetch("SELECT password_hash FROM users WHERE live_email = ?", (email.lower(),))
     complete = await services.store.fetch("SELECT id FROM users WHERE id = ? AND EXISTS (SELECT 1 FROM groups WHERE id = ?)", (NIL, NIL))
     if complete and rows and rows[0]["password_hash"] and await services.store.fetch(_ADMINISTRATORS):
@@ -41,27 +44,36 @@ async def ensure_administrator(services: Services) -> str | None:
     fresh = await services.passwords.hash(password)
 
     async def write(tx: Tx) -> bool:
-        await ensure_foundations(tx)
+        await _ensure_foundations(tx)
         return await _ensure_administrator(tx, email, fresh, must_change=configured is None)
 
-    try:
-        used = await services.store.write(write)
-    except IntegrityError:
-        # Another node was first.
-        return None
+    used = await _write(services.store, write)
     return password if used and configured is None else None
 
 
-async def ensure_foundations(tx: Tx) -> None:
-    """Insert the system user and the group Everyone where they are missing."""
+async def ensure_foundations(store: Store) -> None:
+    """Insert the system user and the group Everyone where they are missing. Raises ConfigurationError and StoreUnavailable."""
+    await _write(store, _ensure_foundations)
+
+
+async def _write(store: Store, work: Callable[[Tx], Awaitable[T]]) -> T:
+    try:
+        return await store.write(work)
+    except IntegrityError:
+        # Another node was first: what it has made is there now.
+        return await store.write(work)
+
+
+async def _ensure_foundations(tx: Tx) -> None:
     now = clock.now_us()
     if not await tx.fetch("SELECT id FROM users WHERE id = ?", (NIL,)):
+        await _refuse_taken(tx, _SYSTEM, SYSTEM_EMAIL, "start with a new database, or change that account in the table users")
         await User.create(
             using_db=tx.orm,
             id=UUID(NIL),
-            username="system",
+            username=_SYSTEM,
             email=SYSTEM_EMAIL,
-            live_username="system",
+            live_username=_SYSTEM,
             live_email=SYSTEM_EMAIL,
             display_name="System",
             roles=[],
@@ -87,6 +99,7 @@ async def ensure_foundations(tx: Tx) -> None:
 async def _ensure_administrator(tx: Tx, email: str, password_hash: str, *, must_change: bool) -> bool:
     row = await User.get_or_none(live_email=email.lower(), using_db=tx.orm)
     if row is None:
+        await _refuse_taken(tx, email, email, "give it another username with `dwctl apply`, or set another admin_email")
         columns: dict[str, Any] = {
             "username": email,
             "email": email,
@@ -105,6 +118,15 @@ async def _ensure_administrator(tx: Tx, email: str, password_hash: str, *, must_
     await change_row(tx, row, {"password_hash": password_hash, "must_change_password": must_change})
     await audit(tx, SYSTEM, "users.reset_password", "user", str(row.id))
     return True
+
+
+async def _refuse_taken(tx: Tx, username: str, email: str, remedy: str) -> None:
+    """Raise ConfigurationError, which says what to do, if an account has the username or the e-mail address."""
+    rows = await tx.fetch("SELECT email, username FROM users WHERE live_username = ? OR live_email = ?", (username, email.lower()))
+    if rows:
+        holder = rows[0]
+        name = f"username {username}" if holder["username"] == username else f"e-mail address {email}"
+        raise ConfigurationError(f"the {name}, which is needed here, belongs to the account {holder['email']}: {remedy}")
 
 
 async def _promote(tx: Tx, row: User) -> None:

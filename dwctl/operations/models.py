@@ -1,7 +1,8 @@
 """Models under their aliases: creating, changing and deleting them, and which groups may call them."""
 
+import datetime
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -14,7 +15,7 @@ from dwctl.config import BodyMode
 from dwctl.errors import bad_request, conflict, not_found
 from dwctl.operations import tariffs
 from dwctl.operations.audit import audit
-from dwctl.operations.bounds import check_counts, check_description, check_rates, check_text, optional_text
+from dwctl.operations.bounds import check_counts, check_description, check_rates, check_text, optional_text, refuse_unsupported
 from dwctl.operations.rows import canonical, change_row, changes_of, check_revision, count_up
 from dwctl.operations.services import Services
 from dwctl.operations.tariffs import TariffDefinition
@@ -26,8 +27,44 @@ MAX_EXTRA_KEYS = 50
 MAX_DESCRIPTION = 20_000
 
 
-class ModelCreate(msgspec.Struct, kw_only=True):
-    """Body of POST /models."""
+class ModelMetadata(msgspec.Struct, kw_only=True):
+    """What is known of a model, beside whatever else is said. By ``released_at`` and the numbers lists are sorted."""
+
+    provider: str | None = None
+    display_category: str | None = None
+    intelligence_index: float | None = None
+    context_window: int | None = None
+    released_at: datetime.date | None = None
+    quantization: str | None = None
+    attribution: str | None = None
+    extra: Annotated[dict[str, Any], msgspec.Meta(max_length=MAX_EXTRA_KEYS)] | None = None
+
+
+_KNOWN = msgspec.json.schema(ModelMetadata)["$defs"]["ModelMetadata"]["properties"]
+Metadata = Annotated[dict[str, Any], msgspec.Meta(extra_json_schema={"properties": _KNOWN})]
+"""``ModelMetadata`` with any further keys."""
+
+
+class _Unsupported(msgspec.Struct, kw_only=True):
+    sanitize_responses: bool | None = False
+    trusted: bool | None = False
+    open_responses_adapter: bool | None = True
+    traffic_routing_rules: list[Any] | None = None
+    allowed_batch_completion_windows: list[str] | None = None
+    reasoning_translation_overrides: dict[str, Any] | None = None
+    provider_pricing: dict[str, Any] | None = None
+    fallback_with_replacement: bool | None = False
+    backoff_enabled: bool | None = False
+    backoff_initial_ms: int | None = 100
+    backoff_max_ms: int | None = 5000
+    backoff_factor: float | None = 2.0
+    backoff_jitter: str | None = "full"
+    backoff_max_total_ms: int | None = None
+
+
+class ModelCreate(_Unsupported, kw_only=True):
+    """Body of POST /models. Of routing rules, retries, sanitizing, translation of reasoning, windows of batches and providers' prices
+    only the defaults are taken: they are not supported."""
 
     type: str = "standard"
     model_name: str
@@ -47,15 +84,15 @@ class ModelCreate(msgspec.Struct, kw_only=True):
     tokenizer: str | None = None
     bodies: BodyMode | None = None
     always_stream_usage: bool = False
-    metadata: dict[str, Any] | None = None
+    metadata: Metadata | None = None
     tariffs: list[TariffDefinition] | None = None
     groups: list[str] | None = None
     """Groups that may call it, in the same act."""
 
 
-class ModelUpdate(msgspec.Struct, kw_only=True):
+class ModelUpdate(_Unsupported, kw_only=True):
     """Body of PATCH /models/{id}: a field left out stays; null clears a limit, and leaves the other fields as they are. An empty text
-    clears the title and the description."""
+    clears the title and the description. What is not supported at creation is not here either."""
 
     alias: str | UnsetType | None = UNSET
     model_name: str | UnsetType | None = UNSET
@@ -72,7 +109,7 @@ class ModelUpdate(msgspec.Struct, kw_only=True):
     tokenizer: str | UnsetType | None = UNSET
     bodies: BodyMode | UnsetType | None = UNSET
     always_stream_usage: bool | UnsetType | None = UNSET
-    metadata: dict[str, Any] | UnsetType | None = UNSET
+    metadata: Metadata | UnsetType | None = UNSET
     tariffs: list[TariffDefinition] | UnsetType | None = UNSET
 
 
@@ -106,9 +143,12 @@ def check_columns(columns: dict[str, Any]) -> dict[str, Any]:
 def _check_metadata(metadata: dict[str, Any]) -> None:
     if len(msgspec.json.encode(metadata)) > MAX_METADATA_BYTES:
         raise bad_request(f"metadata must be at most {MAX_METADATA_BYTES} bytes of JSON", param="metadata")
-    extra = metadata.get("extra")
-    if extra is not None and (not isinstance(extra, dict) or len(extra) > MAX_EXTRA_KEYS):
-        raise bad_request(f"metadata.extra must be an object of at most {MAX_EXTRA_KEYS} keys", param="metadata.extra")
+    for field in msgspec.structs.fields(ModelMetadata):
+        try:
+            msgspec.convert(metadata.get(field.name), field.type)
+        except msgspec.ValidationError as error:
+            said = "a date such as 2026-01-31 is expected" if field.name == "released_at" else error
+            raise bad_request(f"metadata.{field.name}: {said}", param=f"metadata.{field.name}") from error
 
 
 async def insert_model(tx: Tx, actor: Actor, endpoint_id: str, columns: dict[str, Any]) -> DeployedModel:
@@ -220,6 +260,7 @@ async def create_model(services: Services, actor: Actor, body: ModelCreate) -> s
     policy.require(actor, "Models", "create_all")
     if body.type != "standard":
         raise bad_request("Only models of type 'standard' can be created", param="type")
+    refuse_unsupported(body, _Unsupported)
     columns = check_columns(
         {
             "model_name": body.model_name,
@@ -239,6 +280,7 @@ async def create_model(services: Services, actor: Actor, body: ModelCreate) -> s
         row = await insert_model(tx, actor, endpoint_id, columns)
         model_id = str(row.id)
         if wished:
+            await tariffs.refuse_dates(tx, model_id, body.tariffs or [], wished)
             await update_prices(tx, actor, model_id, wished)
         if body.groups:
             await set_groups(tx, actor, model_id, await live_groups(tx, body.groups))
@@ -267,7 +309,7 @@ _PLAIN = (
 async def change_model(services: Services, actor: Actor, model_id: str, body: ModelUpdate, *, revision: int | None = None) -> None:
     """Change a model and, when sent, its full set of prices. Raises GatewayError 400, 403, 404, 409, 412."""
     policy.require(actor, "Models", "update_all")
-    columns = changes_of(body, null_keeps=NULL_KEEPS)
+    columns = changes_of(body, null_keeps=NULL_KEEPS, unsupported=_Unsupported)
     definitions = columns.pop("tariffs", None)
     columns = check_columns(columns)
     wished = None if definitions is None else tariffs.read_terms(definitions)
@@ -275,8 +317,10 @@ async def change_model(services: Services, actor: Actor, model_id: str, body: Mo
     async def write(tx: Tx) -> int:
         row = await live_model(tx, model_id)
         await update_model(tx, actor, row, columns, revision=revision)
-        if wished is not None and await update_prices(tx, actor, str(row.id), wished):
-            await count_up(tx, row)
+        if wished is not None:
+            await tariffs.refuse_dates(tx, str(row.id), definitions, wished)
+            if await update_prices(tx, actor, str(row.id), wished):
+                await count_up(tx, row)
         return await Changes.note(tx, "catalog", str(row.id))
 
     await services.changes.applied(await services.store.write(write))

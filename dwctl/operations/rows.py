@@ -11,6 +11,7 @@ from tortoise.exceptions import IntegrityError
 
 from dwctl import clock
 from dwctl.errors import GatewayError, conflict
+from dwctl.operations.bounds import refuse_unsupported
 from dwctl.store import Tx
 
 
@@ -49,11 +50,15 @@ def stale() -> GatewayError:
     )
 
 
-def changes_of(body: msgspec.Struct, *, null_keeps: Iterable[str]) -> dict[str, Any]:
+def changes_of(body: msgspec.Struct, *, null_keeps: Iterable[str], unsupported: type[msgspec.Struct] | None = None) -> dict[str, Any]:
     """The columns that a PATCH body changes: fields that were sent, without those that null leaves as they are. Those are texts, which an
-    empty one clears, and what cannot be without a value."""
+    empty one clears, and what cannot be without a value. Fields of the base ``unsupported`` are none of them: GatewayError 400 if they
+    ask for something."""
     keeps = frozenset(null_keeps)
     fields = msgspec.structs.asdict(body)
+    if unsupported is not None:
+        refuse_unsupported(body, unsupported)
+        fields = {name: value for name, value in fields.items() if name not in unsupported.__struct_fields__}
     return {name: value for name, value in fields.items() if value is not UNSET and not (value is None and name in keeps)}
 
 

@@ -14,7 +14,8 @@ from dwctl.store.tables import Tariff
 
 
 class TariffDefinition(msgspec.Struct, kw_only=True):
-    """One price as REST takes it: credits per token in plain decimal notation, as text or number."""
+    """One price as REST takes it: credits per token in plain decimal notation, as text or number. It begins when it is set: the times are
+    taken only as they are shown of the same price in force."""
 
     name: str | None = None
     input_price_per_token: Decimal = Decimal(0)
@@ -25,6 +26,8 @@ class TariffDefinition(msgspec.Struct, kw_only=True):
     per_request_price: Decimal = Decimal(0)
     api_key_purpose: catalog.Purpose | None = None
     completion_window: str | None = None
+    valid_from: str | None = None
+    valid_until: str | None = None
 
 
 class TariffView(msgspec.Struct, kw_only=True):
@@ -78,6 +81,32 @@ def _terms(definition: TariffDefinition, field: str) -> catalog.TariffTerms:
 def terms_of(row: Tariff) -> catalog.TariffTerms:
     """What a stored tariff says."""
     return catalog.TariffTerms(**{name: getattr(row, name) for name in catalog.TariffTerms.__struct_fields__})
+
+
+async def refuse_dates(tx: Tx, model_id: str, definitions: Sequence[TariffDefinition], wished: Sequence[catalog.TariffTerms]) -> None:
+    """Raise GatewayError 400 for the first time in ``definitions``, whose terms are ``wished``, that is not the one of such a price in
+    force: then the caller sends what it was shown; all others would be for a price that begins or ends at another time than now."""
+    if all(definition.valid_from is None and definition.valid_until is None for definition in definitions):
+        return
+    rows = await Tariff.filter(model_id=model_id, valid_until=None).using_db(tx.orm)
+    begun = {terms_of(row): row.valid_from for row in rows}
+    for index, (definition, terms) in enumerate(zip(definitions, wished, strict=True)):
+        for name, shown in (("valid_from", begun.get(terms)), ("valid_until", None)):
+            given = getattr(definition, name)
+            if given is not None and not _is(given, shown):
+                raise bad_request(
+                    f"tariffs[{index}].{name} is not supported by this server: a price begins when it is set, and ends when another takes"
+                    " its place. Leave it out",
+                    code="not_supported",
+                    param=f"tariffs[{index}].{name}",
+                )
+
+
+def _is(text: str, at_us: int | None) -> bool:
+    try:
+        return clock.from_rfc3339(text) == at_us
+    except ValueError:
+        return False
 
 
 async def set_tariffs(

@@ -24,15 +24,6 @@ from dwctl.store.tables import ApiKey, User, UserGroup
 EMAIL_TAKEN = "An account with this email address already exists"
 USERNAME_TAKEN = "This username is already taken"
 
-_UNSUPPORTED = (
-    "batch_notifications_enabled",
-    "low_balance_threshold",
-    "auto_topup_amount",
-    "auto_topup_threshold",
-    "auto_topup_monthly_limit",
-)
-"""Fields of PATCH in Doubleword's control layer that this server has no use for: accepted when they ask for nothing."""
-
 
 class UserCreate(msgspec.Struct, kw_only=True):
     """Body of POST /users."""
@@ -44,19 +35,23 @@ class UserCreate(msgspec.Struct, kw_only=True):
     roles: list[Role] = []
 
 
-class UserUpdate(msgspec.Struct, kw_only=True):
-    """Body of PATCH /users/{id}: a field left out stays, and so does null; an empty text clears the name and the picture."""
+class _Unsupported(msgspec.Struct, kw_only=True):
+    batch_notifications_enabled: bool | None = False
+    low_balance_threshold: float | None = None
+    auto_topup_amount: float | None = None
+    auto_topup_threshold: float | None = None
+    auto_topup_monthly_limit: float | None = None
+
+
+class UserUpdate(_Unsupported, kw_only=True):
+    """Body of PATCH /users/{id}: a field left out stays, and so does null; an empty text clears the name and the picture. Notifications
+    and automatic payments are not supported: refused, unless they are off."""
 
     display_name: str | UnsetType | None = UNSET
     avatar_url: str | UnsetType | None = UNSET
     roles: list[Role] | UnsetType | None = UNSET
     verified: bool | UnsetType | None = UNSET
     zero_data_retention: bool | UnsetType | None = UNSET
-    batch_notifications_enabled: bool | UnsetType | None = UNSET
-    low_balance_threshold: float | UnsetType | None = UNSET
-    auto_topup_amount: float | UnsetType | None = UNSET
-    auto_topup_threshold: float | UnsetType | None = UNSET
-    auto_topup_monthly_limit: float | UnsetType | None = UNSET
 
 
 async def list_users(
@@ -204,10 +199,8 @@ async def update_user(services: Services, actor: Actor, user_id: str, body: User
     """Change a user. Roles, and whether they are verified, need the right over everybody's, also for oneself.
     Raises GatewayError 400, 403, 404, 412."""
     policy.require_for(actor, "Users", "update_all", user_id)
-    changes = changes_of(body, null_keeps=("display_name", "avatar_url", "roles", "verified", "zero_data_retention"))
-    for name in _UNSUPPORTED:
-        if changes.pop(name, None):
-            raise bad_request(f"{name} is not supported by this server", code="not_supported", param=name)
+    keeps = ("display_name", "avatar_url", "roles", "verified", "zero_data_retention")
+    changes = changes_of(body, null_keeps=keeps, unsupported=_Unsupported)
     if changes.keys() & {"roles", "verified"}:
         policy.require(actor, "Users", "update_all")
     if "roles" in changes:

@@ -36,7 +36,8 @@ async def test_names_are_unique_among_the_living(server: Administration) -> None
     assert (await server.admin("POST", KEYS, json={"name": "laptop"})).status == 409
     other = (await server.admin("POST", KEYS, json={"name": "desk"})).body
     assert (await server.admin("PATCH", f"{KEYS}/{other['id']}", json={"name": "laptop"})).status == 409
-    assert (await server.admin("PATCH", f"{KEYS}/{other['id']}", json={"name": "desk"})).status == 200
+    assert (await server.admin("PATCH", f"{KEYS}/{other['id']}", json={"name": "desk", "spend_limit": None})).status == 200
+    assert (await server.admin("PATCH", f"{KEYS}/{other['id']}", json={"name": "x", "spend_limit": "5"})).param == "spend_limit"
     assert (await server.admin("DELETE", f"{KEYS}/{first['id']}")).status == 204
     assert (await server.admin("POST", KEYS, json={"name": "laptop"})).status == 201
     user_id = await server.person()

@@ -90,6 +90,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"forward_headers": ["not a header"]}, "forward_headers"),
     ({"max_concurrency": 0}, "max_concurrency"),
     ({"idle_timeout": -1}, "idle_timeout"),
+    ({"reasoning_translation": {"responses": {}}}, "reasoning_translation"),
     ({"total_timeout": 1e9}, "total_timeout"),
     ({"model_filter": None}, "model_filter"),
     ({"model_filter": ["ok", ""]}, "model_filter"),
@@ -242,8 +243,10 @@ async def test_patch_changes_what_is_sent_under_its_revision(server: Administrat
     assert (body["name"], body["description"], body["idle_timeout"], body["max_concurrency"]) == ("y", "d", None, 3)
     assert (body["forward_headers"], body["revision"]) == (["x-team"], 2)
     assert (await server.admin("PATCH", path, json={"name": "z"}, headers={"If-Match": created.headers["ETag"]})).status == 412
-    nothing = await server.admin("PATCH", path, json={"name": None, "url": None})
+    nothing = await server.admin("PATCH", path, json={"name": None, "url": None, "reasoning_translation": None})
     assert (nothing.status, nothing.body["revision"]) == (200, 2)
+    unsupported = await server.admin("PATCH", path, json={"name": "z", "reasoning_translation": {"responses": {}}})
+    assert (unsupported.status, unsupported.param, unsupported.body["error"]["code"]) == (400, "reasoning_translation", "not_supported")
     renamed = await server.admin("PATCH", path, json={"alias_mapping": {"a": "alpha"}})
     assert renamed.status == 200
     assert await _aliases(server) == ["alpha", "b"]

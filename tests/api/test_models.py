@@ -137,6 +137,81 @@ async def test_prices_are_a_full_set(server: Administration, endpoint: str) -> N
     assert all(price.valid_until is not None for price in server.services.snapshot().models["m"].prices)
 
 
+async def test_a_price_begins_when_it_is_set_and_at_no_other_time(server: Administration, endpoint: str) -> None:
+    price = {"name": "x", "input_price_per_token": "0.000001", "api_key_purpose": "realtime"}
+    model = await _create(server, endpoint, "m", tariffs=[price])
+    path, [shown] = f"/models/{model['id']}", model["tariffs"]
+    # A client that sends what it was shown, in whatever spelling of the time, changes nothing.
+    for times in ({}, {"valid_from": shown["valid_from"].replace("Z", "+00:00")}, {"valid_from": None}):
+        same = await server.admin("PATCH", path, json={"tariffs": [shown | times]})
+        assert (same.status, same.body["tariffs"], same.body["revision"]) == (200, [shown], 1), same
+    late = {"valid_from": "2099-12-31T00:00:00Z"}
+    for sent, field in (
+        ([price | late], "tariffs[0].valid_from"),
+        ([shown | {"valid_until": "2020-01-01T00:00:00Z"}], "tariffs[0].valid_until"),
+        ([shown | {"valid_until": "nope"}], "tariffs[0].valid_until"),
+        ([shown | {"input_price_per_token": "0.000002"}], "tariffs[0].valid_from"),
+        ([shown, price | late], "tariffs[1].valid_from"),
+    ):
+        refused = await server.admin("PATCH", path, json={"alias": "other", "tariffs": sent})
+        assert (refused.status, refused.param, refused.body["error"]["code"]) == (400, field, "not_supported"), refused
+        assert "a price begins when it is set" in refused.message
+    answer = await server.admin("POST", "/models", json={"model_name": "n", "hosted_on": endpoint, "tariffs": [price | late]})
+    assert (answer.status, answer.param) == (400, "tariffs[0].valid_from")
+    listed = await server.admin("GET", "/models?include=pricing")
+    assert [(found["alias"], found["tariffs"]) for found in listed.body["data"]] == [("m", [shown])]
+
+
+NOTHING_ASKED: dict[str, Any] = {
+    "sanitize_responses": False,
+    "trusted": False,
+    "open_responses_adapter": True,
+    "traffic_routing_rules": [],
+    "allowed_batch_completion_windows": [],
+    "reasoning_translation_overrides": None,
+    "provider_pricing": None,
+    "fallback_with_replacement": False,
+    "backoff_enabled": False,
+    "backoff_initial_ms": 100,
+    "backoff_max_ms": 5000,
+    "backoff_factor": 2,
+    "backoff_jitter": "full",
+    "backoff_max_total_ms": None,
+}
+"""What a client of the control layer's sends of settings that it leaves as they are by default."""
+UNSUPPORTED: dict[str, Any] = {
+    "sanitize_responses": True,
+    "trusted": True,
+    "open_responses_adapter": False,
+    "traffic_routing_rules": [{"api_key_purpose": "realtime", "action": "deny"}],
+    "allowed_batch_completion_windows": ["24h"],
+    "reasoning_translation_overrides": {"responses": {"mode": "disabled"}},
+    "provider_pricing": {"mode": "per_token", "input_price_per_token": "0.000001"},
+    "fallback_with_replacement": True,
+    "backoff_enabled": True,
+    "backoff_initial_ms": 1,
+    "backoff_max_ms": 1000,
+    "backoff_factor": 3,
+    "backoff_jitter": "none",
+    "backoff_max_total_ms": 10000,
+}
+
+
+async def test_settings_that_are_not_supported_are_refused_unless_they_ask_for_nothing(server: Administration, endpoint: str) -> None:
+    model = await _create(server, endpoint, "m", **NOTHING_ASKED)
+    path = f"/models/{model['id']}"
+    for harmless in (NOTHING_ASKED, dict.fromkeys(NOTHING_ASKED)):
+        same = await server.admin("PATCH", path, json=harmless)
+        assert (same.status, same.body["revision"]) == (200, 1), same
+    assert set(UNSUPPORTED) == set(NOTHING_ASKED)
+    for name, value in UNSUPPORTED.items():
+        changed = await server.admin("PATCH", path, json={"alias": "other", name: value})
+        created = await server.admin("POST", "/models", json={"model_name": "n", "hosted_on": endpoint, name: value})
+        for answer in (changed, created):
+            assert (answer.status, answer.param, answer.body["error"]["code"]) == (400, name, "not_supported"), answer
+    assert _aliases(await server.admin("GET", "/models")) == ["m"]
+
+
 async def test_prices_count_as_a_change_of_the_model(server: Administration, endpoint: str) -> None:
     created = await server.admin("POST", "/models", json={"model_name": "m", "hosted_on": endpoint})
     path, seen = f"/models/{created.body['id']}", {"If-Match": created.headers["ETag"]}
@@ -173,6 +248,15 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"tokenizer": "guess"}, "tokenizer"),
     ({"metadata": {"note": "x" * 17_000}}, "metadata"),
     ({"metadata": {"extra": {str(number): 1 for number in range(51)}}}, "metadata.extra"),
+    ({"metadata": {"extra": []}}, "metadata.extra"),
+    ({"metadata": {"provider": 7}}, "metadata.provider"),
+    ({"metadata": {"display_category": 7}}, "metadata.display_category"),
+    ({"metadata": {"intelligence_index": "high"}}, "metadata.intelligence_index"),
+    ({"metadata": {"context_window": "x"}}, "metadata.context_window"),
+    ({"metadata": {"released_at": 5}}, "metadata.released_at"),
+    ({"metadata": {"released_at": "soon"}}, "metadata.released_at"),
+    ({"metadata": {"quantization": 8}}, "metadata.quantization"),
+    ({"metadata": {"attribution": {}}}, "metadata.attribution"),
     ({"tariffs": [{"input_price_per_token": "0.0000000000001"}]}, "tariffs[0].input_price_per_token"),
     ({"tariffs": [{}, {"api_key_purpose": "batch", "per_request_price": "-1"}]}, "tariffs[1].per_request_price"),
     ({"tariffs": [{"cache_write_1h_price_per_token": "NaN"}]}, "tariffs[0].cache_write_1h_price_per_token"),

@@ -112,8 +112,12 @@ async def test_update_own_profile_but_not_own_roles(server: Administration) -> N
     denied = await server.ask("PATCH", path, secret=secret, json={"roles": ["PlatformManager"]})
     assert (denied.status, denied.message) == (403, "Insufficient permissions to Update Users")
     assert (await server.ask("PATCH", path, secret=secret, json={"verified": True})).status == 403
-    assert (await server.ask("PATCH", path, secret=secret, json={"low_balance_threshold": 5})).param == "low_balance_threshold"
-    assert (await server.ask("PATCH", path, secret=secret, json={"low_balance_threshold": None})).status == 200
+    harmless = {"batch_notifications_enabled": False, "low_balance_threshold": None}
+    assert (await server.ask("PATCH", path, secret=secret, json=harmless)).status == 200
+    for name, value in (("batch_notifications_enabled", True), ("low_balance_threshold", 0), ("auto_topup_amount", 5)):
+        refused = await server.ask("PATCH", path, secret=secret, json={"display_name": "B", name: value})
+        assert (refused.status, refused.param, refused.body["error"]["code"]) == (400, name, "not_supported")
+    assert (await server.ask("GET", path, secret=secret)).body["display_name"] is None
 
 
 async def test_new_roles_count_at_once(server: Administration) -> None:

@@ -78,7 +78,7 @@ def test_check_config_says_where_each_value_comes_from(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"DWCTL_SECRET_KEY": "short"}, "at least 16 characters"),
+        ({"DWCTL_SECRET_KEY": "short"}, "Error: env DWCTL_SECRET_KEY: `secret_key` must have at least 16 characters"),
         ({"DATABASE_URL": "postgres://h/d"}, "secret_key (or secret_key_file) is needed"),
         ({"DWCTL_TLS__CERTIFICATE": "/dev/null", "DWCTL_TLS__KEY": "/dev/null"}, "`tls.certificate` names /dev/null"),
         ({"DWCTL_DATA_DIR": "/etc/hostname"}, "`data_dir` names /etc/hostname, which cannot be used: Not a directory"),
@@ -243,6 +243,23 @@ def test_a_wrong_setup_file_is_named_with_its_line(tmp_path: Path) -> None:
     assert "setup.yaml:2" in done.stderr
     assert "nam" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_account_with_the_administrators_name_stops_the_first_start_until_it_has_another(tmp_path: Path) -> None:
+    appliance = Appliance(tmp_path)
+    appliance.apply({"users": [{"email": "ops@example.com", "username": ADMIN_EMAIL}]})
+    refused = appliance.command("serve", "--port", "0", check=False)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.endswith(
+        f"Error: the username {ADMIN_EMAIL}, which is needed here, belongs to the account ops@example.com: "
+        "give it another username with `dwctl apply`, or set another admin_email\n"
+    )
+    appliance.apply({"users": [{"email": "ops@example.com", "username": "ops"}]})
+    try:
+        appliance.start()
+        assert "The password of" in appliance.command("admin", "reset-password").stdout
+    finally:
+        appliance.close()
 
 
 def test_reset_password(tmp_path: Path) -> None:

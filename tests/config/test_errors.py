@@ -87,6 +87,8 @@ def test_the_place_and_the_nearest_key_are_named(tmp_path: Path, text: str, said
         ("dashboard_url: 'https://host:port/'", "dwctl.yaml:1: `dashboard_url` must begin with https:// or http:// and name a host"),
         ("billing: {currency: xyzzy}", "dwctl.yaml:1: `billing.currency` 'xyzzy' is not a currency's code of three capital letters"),
         ("admin_email: x", "dwctl.yaml:1: `admin_email` is not an e-mail address"),
+        ("port: 1\nadmin_email: System@Internal", "dwctl.yaml:2: `admin_email` system@internal is the account of the system itself"),
+        ("port: 1\nsecret_key: canary", "dwctl.yaml:2: `secret_key` must have at least 16 characters"),
         ("auth: {native: {password: {argon2_memory_kib: 999999999999}}}", "dwctl.yaml:1: `auth.native.password.argon2_memory_kib` '9"),
         ("auth: {native: {password: {argon2_memory_kib: 8, argon2_parallelism: 2}}}", "dwctl.yaml:1: `auth.native.password.argon2_par"),
         ("auth: {native: {session: {timeout: 1e300}}}", "dwctl.yaml:1: `auth.native.session.timeout` '1e300': is longer than"),

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 import yaml
 
-from dwctl.accounts import hash_secret
+from dwctl import ids
+from dwctl.accounts import SYSTEM, hash_secret
 from dwctl.errors import ConfigurationError
 from dwctl.ledger import transactions
 from dwctl.operations.apply import Report, apply
 from dwctl.operations.sign_in import reset_password
+from dwctl.operations.users import insert_user
 from dwctl.sealing import Sealer, load_sealer
 from dwctl.store import Store
 from dwctl.store.tables import ApiKey, AuditRow, Change, DeployedModel, Endpoint, Group, ModelGroup, Tariff, User, UserGroup
@@ -74,10 +76,10 @@ async def test_everything_is_set_up(target: Target) -> None:
     [endpoint] = await Endpoint.all()
     assert (endpoint.name, endpoint.max_concurrency, endpoint.first_byte_timeout, endpoint.forward_headers) == ("sim", 8, 5.0, ["x-team"])
     assert target.sealer.unseal(bytes(endpoint.sealed_credential)).reveal() == PROVIDER_KEY
-    [ada] = await User.all()
+    [ada] = await User.exclude(id=NIL)
     assert (ada.email, ada.live_email, ada.username, ada.display_name) == ("Ada@Example.com", "ada@example.com", "Ada@Example.com", "Ada")
     assert ada.roles == ["StandardUser", "PlatformManager"]
-    [staff] = await Group.all()
+    [staff] = await Group.exclude(id=NIL)
     assert [row.user_id for row in await UserGroup.filter(group_id=staff.id)] == [ada.id]
     chat, embed = await DeployedModel.all().order_by("alias")
     assert (chat.alias, chat.model_name, chat.model_type, chat.capacity) == ("sim-chat", "sim-1", "CHAT", 4)
@@ -134,7 +136,7 @@ async def test_what_differs_is_changed_and_what_is_not_mentioned_stays(target: T
     [endpoint] = await Endpoint.all()
     assert (endpoint.url, endpoint.max_concurrency, endpoint.revision) == ("http://127.0.0.1:10/v1", 8, 2)
     assert endpoint.sealed_credential is not None
-    [ada] = await User.all()
+    [ada] = await User.exclude(id=NIL)
     assert (ada.display_name, ada.roles) == (None, ["StandardUser", "PlatformManager"])
     assert not await UserGroup.all().exists()
     chat = await DeployedModel.get(alias="sim-chat")
@@ -243,6 +245,10 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"models": [{"alias": " ", "endpoint": "x"}]}, "models[0].alias: alias must not be empty"),
     ({"models": [{"alias": "m", "endpoint": "x", "capacity": 0}]}, "models[0].capacity: capacity must be a whole number from 1"),
     (
+        {"models": [{"alias": "m", "endpoint": "x", "metadata": {"context_window": "8k"}}]},
+        "models[0].metadata.context_window: metadata.context_window: Expected `int",
+    ),
+    (
         {"models": [{"alias": "m", "endpoint": "x", "prices": [{"input_per_million": "0.0000001"}]}]},
         "models[0].prices[0].input_per_million: input_per_million: 0.0000001 credits per million tokens is finer than one pico-credit",
     ),
@@ -282,7 +288,7 @@ async def test_a_grant_cannot_be_changed(target: Target) -> None:
     await apply(target, FULL)
     with pytest.raises(ConfigurationError, match=r"grants\[0\].source_id: 'demo-1' was already used"):
         await apply(target, _with(grants=[{"user": "ada@example.com", "amount": "13", "source_id": "demo-1"}]))
-    [ada] = await User.all()
+    [ada] = await User.exclude(id=NIL)
     assert await transactions.balance_of(target.store, str(ada.id)) == 12_500_000_000
 
 
@@ -301,7 +307,7 @@ async def test_two_at_the_same_time_end_as_one_would(target: Target) -> None:
     for error in (result for result in results if not isinstance(result, Report)):
         assert isinstance(error, ConfigurationError), error
     assert not (await apply(target, FULL)).changed
-    [ada] = await User.all()
+    [ada] = await User.exclude(id=NIL)
     assert await transactions.balance_of(target.store, str(ada.id)) == 12_500_000_000
     assert await DeployedModel.filter(deleted_at=None).count() == 2
     assert await Tariff.filter(valid_until=None).count() == 2
@@ -321,6 +327,48 @@ async def test_a_running_server_picks_it_up(sqlite_url: str, data_dir: Path) -> 
         assert principal is not None
         assert (principal.rps, NIL in principal.groups, model.groups & principal.groups != set()) == (2.5, True, True)
         assert not (await apply(server.services, FULL)).changed
+
+
+@pytest.mark.parametrize(
+    ("account", "said"),
+    [
+        ("email: svc@example.com\n  username: system", "3: users[0].username: This username is already taken"),
+        ("email: System@Internal", "2: users[0].email: An account with this email address already exists"),
+    ],
+)
+async def test_the_names_of_the_system_are_taken_before_the_first_start_and_after(
+    target: Target, tmp_path: Path, account: str, said: str
+) -> None:
+    path = tmp_path / "setup.yaml"
+    path.write_text(f"users:\n- {account}\n")
+    for _ in range(2):
+        with pytest.raises(ConfigurationError) as caught:
+            await apply(target, path)
+        assert str(caught.value) == f"{path}:{said}"
+        await apply(target, {})
+    [system] = await User.all()
+    assert (str(system.id), system.live_username, system.live_email, system.roles) == (NIL, "system", "system@internal", [])
+
+
+@pytest.mark.parametrize(
+    ("username", "email", "said"),
+    [
+        ("system", "svc@example.com", "the username system, which is needed here, belongs to the account svc@example.com: "),
+        ("svc", "system@internal", "the e-mail address system@internal, which is needed here, belongs to the account system@internal: "),
+        (ADMIN_EMAIL, "ops@example.com", f"the username {ADMIN_EMAIL}, which is needed here, belongs to the account ops@example.com: give"),
+    ],
+)
+async def test_an_account_in_the_way_of_the_first_start_is_named(
+    database_url: str, data_dir: Path, username: str, email: str, said: str
+) -> None:
+    store = await Store.open(database_url, data_dir)
+    columns = {"username": username, "email": email, "roles": ["StandardUser"], "auth_source": "system"}
+    await store.write(lambda tx: insert_user(tx, SYSTEM, ids.new_text(), columns, initial_credits_nano=0))
+    await store.close()
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match=f"^{said}"):
+            async with serving(database_url, configuration(data_dir, database_url)):
+                pass
 
 
 @pytest.mark.parametrize("has_password", [False, True])

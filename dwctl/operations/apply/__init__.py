@@ -19,6 +19,7 @@ from dwctl.errors import GatewayError
 from dwctl.operations.apply import accounts, catalog
 from dwctl.operations.apply.document import Document, KeyEntry, read
 from dwctl.operations.apply.work import Outcome, Work
+from dwctl.operations.first_start import ensure_foundations
 from dwctl.sealing import Sealer
 from dwctl.store import Store, Tx
 
@@ -99,6 +100,8 @@ async def apply(
     parsed, source = read(document)
     work = Work(target.sealer, actor, source, os.environ if environ is None else environ)
     _check(work, parsed)
+    # Before the first start, too, so that no user of the file takes the names of the system's own.
+    await ensure_foundations(target.store)
     report = Report()
     nameless: list[tuple[int, KeyEntry]] = []
     for kind, _, step in KINDS:
@@ -141,8 +144,9 @@ class _told:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         work = self._work
         if isinstance(error, GatewayError):
-            field = error.param if error.param and error.param.isidentifier() else None
-            raise work.source.error((*work.place, field) if field else work.place, error.message) from error
+            field = error.param.split(".") if error.param else []
+            place = (*work.place, *field) if all(step.isidentifier() for step in field) else work.place
+            raise work.source.error(place, error.message) from error
         if isinstance(error, IntegrityError):
             raise work.source.error(work.place, "somebody else is changing the same at this moment; apply the file again") from error
 

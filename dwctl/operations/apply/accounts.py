@@ -66,7 +66,7 @@ async def user(work: Work, tx: Tx, entry: UserEntry) -> Outcome:
     """Bring one user and their groups to what the file says. Raises GatewayError, ConfigurationError."""
     columns = check_user(work, entry)
     row = await User.get_or_none(live_email=columns["email"].lower(), using_db=tx.orm)
-    if row is None:
+    if row is None or str(row.id) == NIL:  # The system's own address is taken.
         user_id = ids.new_text()
         fresh = {"username": columns["email"], "roles": users.with_standard(()), "auth_source": "system", **columns}
         await users.refuse_taken(tx, fresh["username"], fresh["email"])
