@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 INFERENCE = frozenset(get_args(Purpose))
 """Purposes of keys that call models."""
+_NO_LIMIT = float("inf")
 
 
 def bearer(headers: "Mapping[str, str]") -> str | None:
