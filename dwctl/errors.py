@@ -4,7 +4,12 @@ An error is raised once, with everything that a reader needs (what happened, whi
 back), and rendered once, by the caller's dialect. Messages never quote request bodies, provider text or secrets.
 """
 
+import asyncio
 from typing import Any
+
+
+class ClientStalled(asyncio.CancelledError):
+    """A client that is gone because it took nothing of its answer for ``timeouts.client_write``."""
 
 
 class GatewayError(Exception):
