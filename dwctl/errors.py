@@ -5,7 +5,12 @@ back), and rendered once, by the caller's dialect. Messages never quote request 
 said, and the client may read, is in ``told``.
 """
 
+import asyncio
 from typing import Any
+
+
+class ClientStalled(asyncio.CancelledError):
+    """A client that is gone because it took nothing of its answer for ``timeouts.client_write``."""
 
 
 class GatewayError(Exception):

@@ -1,8 +1,8 @@
 """The composition root: builds every part once, ties them together, serves, and takes them down in order.
 
 Start: lock the data directory, open the database, fold the journal's tail into the balances, load keys and catalog, listen. Stop (SIGTERM,
-SIGINT or SIGHUP): not ready, listener closed, exchanges end within ``shutdown.drain_timeout``, records reach the database, everything
-closed.
+SIGINT or SIGHUP): not ready, listener closed, answers end and are taken within ``shutdown.drain_timeout``, records reach the database,
+everything closed.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ from sanic.server import AsyncioServer
 from dwctl import api, descriptors, doorway, ids, standard_streams, web
 from dwctl.accounts.principals import Keyring
 from dwctl.api import health, inference
-from dwctl.clock import MICROSECONDS, now_us
+from dwctl.clock import MICROSECONDS, monotonic, now_us
 from dwctl.config import Config, secret_key, tls_context
 from dwctl.demo import Demo
 from dwctl.errors import ConfigurationError, GatewayError, internal_error
@@ -58,6 +58,8 @@ _RETENTION_PERIOD_SECONDS = 3600
 _RECORD_SECONDS = 5
 """For the last records to reach the database. While that is away they wait in the journal, where they are safe."""
 _FLUSH_SECONDS = 5
+_NEVER_SECONDS = 365 * 86_400
+"""A connection's own protocol says how long a client may take to end it."""
 _SAME_SIGNAL_SECONDS = 0.5
 
 
@@ -240,6 +242,7 @@ def build_app(config: Config, services: Services, gateway: Gateway, state: healt
         REQUEST_TIMEOUT=config.timeouts.request_read,
         RESPONSE_TIMEOUT=float("inf"),
         KEEP_ALIVE_TIMEOUT=120,
+        CLIENT_WRITE_TIMEOUT=config.timeouts.client_write,
         REQUEST_MAX_SIZE=max(config.limits.requests.max_body_size, 1024 * 1024) if config.limits.requests.max_body_size else 2**40,
         REQUEST_MAX_HEADER_SIZE=16_384,
         FALLBACK_ERROR_FORMAT="json",
@@ -337,8 +340,11 @@ async def _serve_in(
     password = await ensure_administrator(services)
     app = build_app(config, services, gateway, state)
     measure.watch(gateway)
+    asyncio_options: dict[str, Any] = {"start_serving": False}
+    if tls is not None:
+        asyncio_options["ssl_shutdown_timeout"] = _NEVER_SECONDS
     server = await app.create_server(
-        sock=listener, ssl=tls, protocol=doorway.PatientProtocol, backlog=4096, asyncio_server_kwargs={"start_serving": False}
+        sock=listener, ssl=tls, protocol=doorway.PatientProtocol, backlog=4096, asyncio_server_kwargs=asyncio_options
     )
     assert server is not None
     # With one server of one HTTP version Sanic leaves out its empty alt-svc header.
@@ -362,30 +368,35 @@ async def _serve_in(
     state.ready = False
     app.config.KEEP_ALIVE = False
     server.close()
-    for connection in list(server.connections):
-        connection.close_if_idle()
+    stopped_at = monotonic()
+    _close_idle(server)
     await gateway.drain(config.shutdown.drain_timeout)
-    for connection in list(server.connections):
-        connection.close_if_idle()
+    await _answered(server, stopped_at + config.shutdown.drain_timeout + _FLUSH_SECONDS - monotonic())
     for task in background:
         task.cancel()
     if demonstration is not None:
         await demonstration.close()
     await close_services(services, _RECORD_SECONDS)
     await store.close()
-    await _flushed(server)
     log.info("stopped")
 
 
-async def _flushed(server: AsyncioServer) -> None:
-    """Let the last bytes reach their clients, for a few seconds; whoever has not read them by then loses the connection."""
+async def _answered(server: AsyncioServer, seconds: float) -> None:
+    """Let answers of every kind end, while what they are made from is there; whoever has not taken them by then loses the connection."""
     try:
-        async with asyncio.timeout(_FLUSH_SECONDS):
-            while server.connections:  # noqa: ASYNC110 - Sanic tells nobody when a connection has ended
+        async with asyncio.timeout(seconds):
+            while any(connection.answering for connection in server.connections):  # Sanic tells nobody when a connection has ended
                 await asyncio.sleep(0.02)
+                _close_idle(server)
     except TimeoutError:
-        for connection in list(server.connections):
-            connection.abort()
+        pass
+    for connection in list(server.connections):
+        connection.abort()
+
+
+def _close_idle(server: AsyncioServer) -> None:
+    for connection in list(server.connections):
+        connection.close_if_idle()
 
 
 def _announce(config: Config, url: str, password: str | None, demonstration: Demo | None) -> None:

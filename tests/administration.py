@@ -15,6 +15,7 @@ from dwctl.accounts import SYSTEM
 from dwctl.api.health import State
 from dwctl.config import Config
 from dwctl.config.schema import Auth, Native, Password
+from dwctl.doorway import PatientProtocol
 from dwctl.operations import api_keys, users
 from dwctl.operations.first_start import ensure_administrator
 from dwctl.operations.services import Services
@@ -164,7 +165,7 @@ async def serving(database_url: str | None, config: Config, prepare: Prepare | N
         app.config.TOUCHUP = False
         listener = socket.socket()
         listener.bind(("127.0.0.1", 0))
-        server = await app.create_server(sock=listener, return_asyncio_server=True)
+        server = await app.create_server(sock=listener, protocol=PatientProtocol, return_asyncio_server=True)
         assert server is not None
         await server.startup()
         await server.before_start()

@@ -84,8 +84,8 @@ async def _drain(request: Request) -> None:
                 size += len(await stream.read() or b"")
     except (TimeoutError, BadRequest, PayloadTooLarge):
         pass
-    if stream.request_body and request.transport is not None:
-        request.transport.close()
+    if stream.request_body:
+        stream.protocol.close()
 
 
 def register(app: Sanic, gateway: Gateway, proxies: TrustedProxies) -> None:

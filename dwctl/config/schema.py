@@ -167,7 +167,7 @@ class Timeouts(Section, frozen=True):
     first_byte: Annotated[float, meaning("From the request sent to the provider's first byte.", "duration", gt=0)] = 600.0
     idle: Annotated[float, meaning("Between two pieces of a provider's answer.", "duration", gt=0)] = 300.0
     total: Annotated[float, meaning("For a whole request, first byte in to last byte out.", "duration", gt=0)] = 3600.0
-    client_write: Annotated[float, meaning("How long a client may take nothing before it is dropped.", "duration", gt=0)] = 60.0
+    client_write: Annotated[float, meaning("How long a client may take nothing of its answer.", "duration", gt=0)] = 60.0
     request_read: Annotated[float, meaning("For a client to send its request.", "duration", gt=0)] = 60.0
 
 
@@ -242,7 +242,7 @@ class Email(Section, frozen=True):
 
 
 class Shutdown(Section, frozen=True):
-    drain_timeout: Annotated[float, meaning("How long running requests may take to end after SIGTERM.", "duration", ge=0)] = 120.0
+    drain_timeout: Annotated[float, meaning("How long requests may take to end and be read after SIGTERM.", "duration", ge=0)] = 120.0
 
 
 class Openapi(Section, frozen=True):

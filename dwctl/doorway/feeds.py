@@ -55,10 +55,14 @@ def feed(context: Context[Parts], messages: Callable[[str | None], AsyncIterator
         if listener is None:
             await follow(response)
             return
+        http: Any = context.request.stream
+        connection = http.protocol
         listening[listener] += 1
+        connection.endless = True
         try:
             await follow(response)
         finally:
+            connection.endless = False
             listening[listener] -= 1
             if not listening[listener]:
                 del listening[listener]

@@ -12,7 +12,7 @@ from dwctl import errors, ids
 from dwctl.clock import monotonic, now_us
 from dwctl.dialects.openai_stream import KEPT_BYTES
 from dwctl.dialects.surfaces import native, surface_of
-from dwctl.errors import GatewayError
+from dwctl.errors import ClientStalled, GatewayError
 from dwctl.gateway.admit import admit
 from dwctl.gateway.deadlines import disconnected, overstayed
 from dwctl.gateway.decide import decide
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from dwctl.routing import Candidate, ModelEntry, Slot, Snapshot
 
 HEARTBEAT_SECONDS = 15.0
+_NO_LIMIT = float("inf")
+"""Of a phase; also while bytes are handed over, since the sink alone knows whether its client takes any."""
 
 
 class Exchange:
@@ -148,7 +150,7 @@ class Exchange:
         self.phase = "request_read"
         self.phase_since = self.started_at
         self.phase_limit = gateway.config.timeouts.request_read
-        self.total_limit = float("inf")
+        self.total_limit = _NO_LIMIT
         self.expired: str | None = None
         self.snapshot: Snapshot = gateway.snapshot
         self.surface = surface_of(path)
@@ -210,6 +212,9 @@ class Exchange:
             await relay(self)
         except GatewayError as error:
             await self.fail(error)
+        except ClientStalled:
+            self.leave("cancelled", 499, overstayed("client_write"))
+            raise
         except asyncio.CancelledError:
             if self.expired is None:
                 self.leave("cancelled", 499, disconnected())
@@ -257,6 +262,7 @@ class Exchange:
             self.outcome = "failed" if self.begun else "refused"
             self.status = error.status
         settle(self)
+        self.phase_limit = _NO_LIMIT
         if not started:
             headers = {"content-type": "application/json", **self.own_headers(), **told.headers}
             if told.retry_after is not None:
@@ -274,8 +280,7 @@ class Exchange:
         if self.first_byte_at is None:
             self.first_byte_at = now
         self.phase = "client_write"
-        self.phase_since = now
-        self.phase_limit = self.gateway.config.timeouts.client_write
+        self.phase_limit = _NO_LIMIT
         self.response_bytes += len(data)
         await self.sink.send(data, last=False)
         assert self.candidate is not None
@@ -294,6 +299,7 @@ class Exchange:
         settle(self)
         if self.gateway.waits_for_sync:
             await self.gateway.ledger.synced()
+        self.phase_limit = _NO_LIMIT
         await self.sink.send(data, last=True)
 
     @property
@@ -330,7 +336,7 @@ class Exchange:
     def check_deadlines(self, now: float) -> None:
         """Called by the sweep: end an exchange that overstays, keep an idle stream alive."""
         if now - self.phase_since > self.phase_limit:
-            if self.expired is not None or self.settled:
+            if self.expired is not None:
                 self.sink.abort()
             else:
                 self.expire(self.phase)
@@ -342,8 +348,10 @@ class Exchange:
                 self.sink.offer(self.stream.ping)
 
     def expire(self, phase: str) -> None:
-        """Interrupt whatever the exchange is waiting for."""
-        if self.expired is None and self.error is None and not self.settled:
+        """Interrupt whatever the exchange is waiting for; what is settled already breaks off."""
+        if self.settled:
+            self.sink.abort()
+        elif self.expired is None and self.error is None:
             self.expired = phase
             if self.task is not None:
                 self.task.cancel()

@@ -16,6 +16,9 @@ from dwctl.telemetry.events import Hub
 if TYPE_CHECKING:
     from dwctl.gateway.exchange import Exchange
 
+_LAST_WORDS_SECONDS = 5
+"""For the error of an exchange that is ended to reach its client."""
+
 
 class Gateway:
     """The parts that an exchange leans on. ``snapshot`` is replaced whole; an exchange keeps the one it began with."""
@@ -59,19 +62,21 @@ class Gateway:
         self.deadlines.start(self.live)
 
     async def drain(self, seconds: float) -> None:
-        """Let exchanges end by themselves for some time, then end the rest with an error in their dialect."""
+        """Let exchanges end by themselves for some time, then end the rest: with an error in their dialect,
+        or in the middle of what is recorded as complete and not yet taken."""
+        await self._ended_within(seconds)
+        for exchange in list(self.live):
+            exchange.expire("shutdown")
+        await self._ended_within(_LAST_WORDS_SECONDS)
+        for exchange in list(self.live):
+            exchange.expire("shutdown")
+        self.closed = True
+        self.deadlines.stop()
+
+    async def _ended_within(self, seconds: float) -> None:
+        self._all_ended.clear()
         if self.live:
-            self._all_ended.clear()
             try:
                 await asyncio.wait_for(self._all_ended.wait(), seconds)
             except TimeoutError:
-                for exchange in list(self.live):
-                    exchange.expire("shutdown")
-                self._all_ended.clear()
-                if self.live:
-                    try:
-                        await asyncio.wait_for(self._all_ended.wait(), 5)
-                    except TimeoutError:
-                        pass
-        self.closed = True
-        self.deadlines.stop()
+                pass

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from multidict import CIMultiDict
 
-from dwctl.errors import GatewayError
+from dwctl.errors import ClientStalled, GatewayError
 from dwctl.gateway.exchange import Exchange
 from dwctl.ledger.records import Record
 
@@ -22,11 +22,13 @@ _CHUNKS = 64
 
 
 class _QueueSink:
-    """Keeps an answer for its reader."""
+    """Keeps an answer for its reader, who may take nothing for so many seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float) -> None:
         self.started = False
         self.is_json = False
+        self._patience = patience
+        self._blocked: asyncio.Task[None] | None = None
         self.waiting: asyncio.Queue[bytes] = asyncio.Queue(_CHUNKS)
 
     def head(self, status: int, headers: dict[str, str]) -> None:
@@ -34,20 +36,29 @@ class _QueueSink:
 
     async def send(self, data: bytes, *, last: bool) -> None:
         self.started = True
-        await self.waiting.put(data)
+        self._blocked = asyncio.current_task()
+        try:
+            async with asyncio.timeout(self._patience):
+                await self.waiting.put(data)
+        except TimeoutError:
+            raise ClientStalled from None
+        finally:
+            self._blocked = None
 
     def offer(self, data: bytes) -> None:
         """What may be left out is: the reader gives its own signs of life."""
 
     def abort(self) -> None:
-        """The reader sees by the record that the answer did not end."""
+        """The reader sees by the record that the answer did not end; nobody waits for it any more."""
+        if self._blocked is not None:
+            self._blocked.cancel()
 
 
 class InsideCall:
     """One call that is under way from the moment it is made. ``body`` is JSON, ``path`` as below the API's root."""
 
     def __init__(self, gateway: "Gateway", principal: "Principal", path: str, body: bytes, client_ip: str | None) -> None:
-        self._sink = _QueueSink()
+        self._sink = _QueueSink(gateway.config.timeouts.client_write)
 
         async def read_body(limit: int) -> bytes:
             if limit and len(body) > limit:
