@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import structlog
-from msgspec.structs import replace
 
 from dwctl import ids
 from dwctl.clock import MICROSECONDS, monotonic, now_us
@@ -36,8 +35,8 @@ from dwctl.ledger.metrics import (
 )
 from dwctl.ledger.quarantine import set_aside, set_aside_record, take_back_record
 from dwctl.ledger.reading import Group, Reader
-from dwctl.ledger.records import Record
-from dwctl.ledger.rows import Applied, apply, balances_of
+from dwctl.ledger.records import Charge, Record
+from dwctl.ledger.rows import NIL, Applied, apply, balances_of
 from dwctl.store import Store, StoreUnavailable, Tx
 from dwctl.telemetry.alarms import alarm
 
@@ -294,10 +293,17 @@ class Recorder:
         return await self._write([], place) or Applied()
 
     async def _takes_others(self, refused: Record) -> bool:
-        """Whether the database takes a charge like this one from anybody else: a small one is made, and undone."""
-        other = replace(refused, id=ids.new_text(), account_id=ids.new_text(), key_id=ids.new_text())
-        if refused.charge is not None:
-            other.charge = replace(refused.charge, amount_nano=1)
+        """Whether the database takes a charge from anybody else: a small one is made, and undone."""
+        other = Record(
+            id=ids.new_text(),
+            started_us=now_us(),
+            node=refused.node,
+            account_id=ids.new_text(),
+            key_id=ids.new_text(),
+            charge=Charge(1, NIL, 0, 0),
+            status=200,
+            outcome="complete",
+        )
 
         async def attempt(tx: Tx) -> None:
             await apply(tx, [other], now_us())

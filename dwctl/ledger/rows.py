@@ -137,10 +137,10 @@ ON CONFLICT (account_id) DO UPDATE SET
     balance_nano = account_balances.balance_nano + excluded.balance_nano, updated_at = excluded.updated_at
 """
 _LEFT_OUT = """ + (
-    SELECT coalesce(sum(amount_nano), 0) FROM credits_transactions
-    WHERE credits_transactions.account_id = account_balances.account_id AND source_id IN ({})
+    SELECT coalesce(sum(CASE WHEN credits_transactions.account_id = account_balances.account_id THEN amount_nano END), 0)
+    FROM credits_transactions WHERE source_id IN ({})
 )"""
-"""One statement sees one state of the database."""
+"""One statement sees one state of the database. The charges are found by what they are for: an account has any number of them."""
 _KEY_SPEND = """
 INSERT INTO key_spend (key_id, total_nano) VALUES (?, ?)
 ON CONFLICT (key_id) DO UPDATE SET total_nano = key_spend.total_nano + excluded.total_nano

@@ -18,7 +18,7 @@ from dwctl.dialects.usage import Usage
 from dwctl.errors import GatewayError
 from dwctl.ledger import Charge, Ledger, Record, recorder
 from dwctl.ledger.journal import segment_files
-from dwctl.ledger.rows import NIL, apply
+from dwctl.ledger.rows import NIL, apply, balances_of
 from dwctl.store import Store, StoreUnavailable, Tx
 from dwctl.telemetry.metrics import REGISTRY
 from tests.ledger.conftest import StartLedger
@@ -867,3 +867,20 @@ async def test_the_order_of_ids_within_a_group_may_repeat(store: Store, ledger: 
     found = await facts(store)
     assert (found["row_count"], found["charged"], found["hourly_charge"]) == (1, 100, 100)
     assert ledger.balances.balance(ACCOUNT) == found["balance"] == 10**6 - 100
+
+
+@pytest.mark.parametrize("number", [1, 50, 500])
+async def test_a_balance_without_some_charges_reads_no_others(sqlite_url: str, data_dir: Path, number: int) -> None:
+    store = await Store.open(sqlite_url, data_dir)
+    read: list[str] = []
+
+    async def explained(sql: str, args: list[Any]) -> Any:
+        read.extend(row["detail"] for row in await store.fetch(f"EXPLAIN QUERY PLAN {sql}", args))
+        return await store.fetch(sql, args)
+
+    try:
+        assert await balances_of(explained, {ACCOUNT}, [ids.new_text() for _ in range(number)]) == {ACCOUNT: 0}
+    finally:
+        await store.close()
+    assert [step for step in read if "credits_transactions" in step and "(source_id=?)" in step]
+    assert not [step for step in read if "credits_transactions" in step and "account_id" in step]
