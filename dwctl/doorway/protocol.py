@@ -20,7 +20,7 @@ from dwctl.errors import ClientStalled
 _TLS_PIECE = 64 * 1024
 _CLOSING_PERIOD = 0.1
 _TCP_INFO = struct.Struct("=24xI92xQ16xI")
-"""Of Linux's ``struct tcp_info``: segments that are not acknowledged, bytes that are, bytes that are not sent."""
+"""Of Linux's ``struct tcp_info``: segments that are not acknowledged, bytes that are, bytes that are not sent. Other systems have none."""
 
 
 class PatientProtocol(HttpProtocol):
@@ -30,13 +30,15 @@ class PatientProtocol(HttpProtocol):
 
     HTTP_CLASS = StrictHttp
 
-    __slots__ = ("_leaving", "endless")
+    __slots__ = ("_leaving", "_owed", "endless")
 
     def __init__(self, **parts: Any) -> None:
         super().__init__(**parts)
         self.endless = False
         """Whether what is being sent has no end of its own, and need not be waited for."""
         self._leaving = False
+        self._owed = False
+        """Whether the client had yet to get something when its connection was closed."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -57,16 +59,23 @@ class PatientProtocol(HttpProtocol):
         self._time = monotonic()
         if not self._can_write.is_set():
             await self._taken()
+            self._time = monotonic()
 
     async def _send_pieces(self, data: bytes) -> bytes:
-        """Send all but the last piece, which is returned: TLS takes whatever it is given, and does not say how much of it waits."""
+        """Send all but the last piece, which is returned: TLS takes whatever it is given, and does not say how much of it waits.
+
+        Whoever is cancelled in the middle hands over the rest, so that what comes next does not stand in it.
+        """
+        if not self._can_write.is_set():
+            await self._taken()
         sent = 0
         try:
             while len(data) - sent > _TLS_PIECE:
-                await self.send(data[sent : sent + _TLS_PIECE])
                 sent += _TLS_PIECE
+                await self.send(data[sent - _TLS_PIECE : sent])
         except asyncio.CancelledError:
-            self.abort()  # whatever came next would stand in the middle of this
+            if self.transport is not None and not self.transport.is_closing():
+                self.transport.write(data[sent:])
             raise
         return data[sent:]
 
@@ -100,12 +109,14 @@ class PatientProtocol(HttpProtocol):
         """Close, once the client has what it was sent. Sanic would give it a few seconds, and over TLS none."""
         if self.transport is None or self._leaving:
             return
-        self._leaving = True
+        client = _Client(self.transport)
+        client.idle_seconds()
+        self._leaving, self._owed = True, not client.has_all
         timer: Any = self._callback_check_timeouts
         if timer is not None:
             timer.cancel()
         self.transport.close()
-        self.loop.call_soon(self._see_off, _Client(self.transport), False)
+        self.loop.call_soon(self._see_off, client, False)
 
     def _see_off(self, client: "_Client", has_all: bool) -> None:
         """Called by a timer until the connection has ended. With TLS the client is to say that it leaves, too; who has it all is not
@@ -132,7 +143,7 @@ class PatientProtocol(HttpProtocol):
     @property
     def answering(self) -> bool:
         """Whether the client is owed something yet."""
-        return self._leaving or bool(self.http)
+        return self._owed if self._leaving else bool(self.http)
 
     def data_received(self, data: bytes) -> None:
         since = self._time
@@ -168,9 +179,9 @@ class _Client:
 
     def idle_seconds(self) -> float:
         """Look; for how long it has taken nothing."""
-        waiting, acknowledged, on_the_way = self._transport.get_write_buffer_size(), 0, 1
+        waiting, acknowledged, on_the_way = self._transport.get_write_buffer_size(), 0, 0
         connection = self._transport.get_extra_info("socket")
-        if connection is not None:
+        if connection is not None and hasattr(socket, "TCP_INFO"):
             try:
                 info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
             except OSError:
