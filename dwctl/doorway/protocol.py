@@ -5,6 +5,7 @@ connection is neither idle nor closed. A client may be as slow as it likes, if o
 """
 
 import asyncio
+import contextlib
 import socket
 import struct
 from typing import Any
@@ -99,7 +100,8 @@ class PatientProtocol(HttpProtocol):
         """Break off, so that the system does not go on offering what it holds."""
         connection = self.transport.get_extra_info("socket") if self.transport is not None else None
         if connection is not None:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            with contextlib.suppress(OSError, ValueError):
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.abort()
 
     def _encrypts(self) -> bool:
@@ -184,8 +186,8 @@ class _Client:
         if connection is not None and hasattr(socket, "TCP_INFO"):
             try:
                 info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
-            except OSError:
-                pass  # it has just been closed
+            except (OSError, ValueError):
+                pass  # it has been closed
             else:
                 unacknowledged, acknowledged, unsent = _TCP_INFO.unpack(info)
                 on_the_way = unacknowledged + unsent

@@ -138,6 +138,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
             return slow
 
         yield begin
+        assert "Traceback" not in (tmp_path / "serve.log").read_text()
 
 
 def _answers(port: int) -> bool:
