@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import itertools
 import json
 import os
 import signal
@@ -27,10 +28,19 @@ USER = "dev@example.com"
 START_SECONDS = 30
 
 
+_PORTS = range(11_000, 32_000)
+"""Below those that the system gives to connections, one of which could take a port before its server does."""
+_next_port = itertools.count(os.getpid() * 7919)
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A loopback port on which nobody listens, and that other processes of the tests are not about to use."""
+    for number in _next_port:
+        port = _PORTS[number % len(_PORTS)]
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("unreachable")
 
 
 def until(condition: Any, seconds: float, what: str) -> Any:
