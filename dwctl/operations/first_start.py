@@ -1,5 +1,6 @@
 """What a new installation must have: the system user, the group Everyone, an administrator with a password."""
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 from uuid import UUID
@@ -23,6 +24,7 @@ T = TypeVar("T")
 _SYSTEM = "system"
 _ADMINISTRATORS = "SELECT id FROM users WHERE is_admin AND deleted_at IS NULL LIMIT 1"
 _ROLES = ("PlatformManager",)
+_ATTEMPTS = 3
 
 
 async def ensure_administrator(services: Services) -> str | None:
@@ -57,11 +59,11 @@ async def ensure_foundations(store: Store) -> None:
 
 
 async def _write(store: Store, work: Callable[[Tx], Awaitable[T]]) -> T:
-    try:
-        return await store.write(work)
-    except IntegrityError:
-        # Another node was first: what it has made is there now.
-        return await store.write(work)
+    for _ in range(_ATTEMPTS):
+        with contextlib.suppress(IntegrityError, ConfigurationError):
+            return await store.write(work)
+        # Another node may have been first, also between two statements: what it has made is there now.
+    return await store.write(work)
 
 
 async def _ensure_foundations(tx: Tx) -> None:
