@@ -13,6 +13,8 @@ from dwctl.errors import GatewayError, unavailable
 if TYPE_CHECKING:
     from dwctl.gateway.exchange import Exchange
 
+NO_LIMIT = float("inf")
+"""Of a phase; also while bytes are handed over, since the sink alone knows whether its client takes any."""
 _PERIOD = 0.1
 
 

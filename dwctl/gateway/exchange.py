@@ -14,7 +14,7 @@ from dwctl.dialects.openai_stream import KEPT_BYTES
 from dwctl.dialects.surfaces import native, surface_of
 from dwctl.errors import ClientStalled, GatewayError
 from dwctl.gateway.admit import admit
-from dwctl.gateway.deadlines import disconnected, overstayed
+from dwctl.gateway.deadlines import NO_LIMIT, disconnected, overstayed
 from dwctl.gateway.decide import decide
 from dwctl.gateway.dispatch import dispatch
 from dwctl.gateway.receive import receive
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
     from dwctl.routing import Candidate, ModelEntry, Slot, Snapshot
 
 HEARTBEAT_SECONDS = 15.0
-_NO_LIMIT = float("inf")
-"""Of a phase; also while bytes are handed over, since the sink alone knows whether its client takes any."""
 
 
 class Exchange:
@@ -150,7 +148,7 @@ class Exchange:
         self.phase = "request_read"
         self.phase_since = self.started_at
         self.phase_limit = gateway.config.timeouts.request_read
-        self.total_limit = _NO_LIMIT
+        self.total_limit = NO_LIMIT
         self.expired: str | None = None
         self.snapshot: Snapshot = gateway.snapshot
         self.surface = surface_of(path)
@@ -262,7 +260,7 @@ class Exchange:
             self.outcome = "failed" if self.begun else "refused"
             self.status = error.status
         settle(self)
-        self.phase_limit = _NO_LIMIT
+        self.phase_limit = NO_LIMIT
         if not started:
             headers = {"content-type": "application/json", **self.own_headers(), **told.headers}
             if told.retry_after is not None:
@@ -280,7 +278,7 @@ class Exchange:
         if self.first_byte_at is None:
             self.first_byte_at = now
         self.phase = "client_write"
-        self.phase_limit = _NO_LIMIT
+        self.phase_limit = NO_LIMIT
         self.response_bytes += len(data)
         await self.sink.send(data, last=False)
         assert self.candidate is not None
@@ -299,7 +297,7 @@ class Exchange:
         settle(self)
         if self.gateway.waits_for_sync:
             await self.gateway.ledger.synced()
-        self.phase_limit = _NO_LIMIT
+        self.phase_limit = NO_LIMIT
         await self.sink.send(data, last=True)
 
     @property

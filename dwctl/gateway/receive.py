@@ -8,7 +8,7 @@ from dwctl.dialects import multipart, openai_errors, raw_request
 from dwctl.errors import GatewayError, bad_request, forbidden, unauthenticated
 from dwctl.gateway import tags
 from dwctl.gateway.aside import aside
-from dwctl.gateway.deadlines import overstayed
+from dwctl.gateway.deadlines import NO_LIMIT, overstayed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 INFERENCE = frozenset(get_args(Purpose))
 """Purposes of keys that call models."""
-_NO_LIMIT = float("inf")
 
 
 def bearer(headers: "Mapping[str, str]") -> str | None:
@@ -72,7 +71,7 @@ async def receive(exchange: "Exchange") -> None:
     if content_type != "application/json":
         is_form = _check_content_type(exchange, content_type)
     exchange.body = await exchange.read_body(exchange.gateway.config.limits.requests.max_body_size)
-    exchange.phase_limit = _NO_LIMIT  # from here on it is not the client who takes long
+    exchange.phase_limit = NO_LIMIT  # from here on it is not the client who takes long
     override = headers.get("model-override")
     if override is not None and not (override.isascii() or _is_text(override)):
         raise bad_request("The Model-Override header is not valid text.", param="model")

@@ -107,7 +107,6 @@ class _Place:
             connection = self._idle.pop()
             if connection.is_silent:
                 return connection
-            # What came unasked would be read as the answer to the next request, whose sender is another than that of the last one.
             connection.close()
         return None
 

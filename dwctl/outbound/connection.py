@@ -1,4 +1,4 @@
-"""One HTTP/1.1 connection to a provider: requests are written as one piece of bytes, answers are read by llhttp."""
+"""One HTTP/1.1 connection to a provider, which takes one request after the other; its answers are read by llhttp."""
 
 import asyncio
 import select
@@ -167,7 +167,7 @@ class HttpConnection(asyncio.Protocol):
     @property
     def is_silent(self) -> bool:
         """Whether it is open and nothing waits to be read, be it only its end: nobody has asked for anything."""
-        return not self._transport.is_closing() and not self._readable.poll(0)
+        return self.is_open and not self._readable.poll(0)
 
     def send(self, head: bytes, body: bytes | None) -> OutboundResponse:
         """Write a request; the answer to it has yet to begin."""
