@@ -28,7 +28,7 @@ def settle() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     folder = Path(sys._MEIPASS)  # type: ignore[attr-defined]
     if not _same_program(bootloader):
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
         os._exit(1)
     _restore_environment()
     _hold(folder)
@@ -61,11 +61,13 @@ def _hold(folder: Path) -> int:
     return descriptor
 
 
-# Its input ends when this process does. The bootloader, if it lives, then removes the folder itself and ends.
+# Its input ends when this process does. The bootloader, if it lives, then removes the folder itself and ends. The marker, which
+# begins with a dot, goes last.
 _KEEPER = """
 trap '' INT TERM HUP QUIT
 read -r _
 while [ -e "/proc/$2/exe" ]; do sleep 0.02; done
+rm -rf -- "$1"/*
 rm -rf -- "$1"
 """
 
@@ -95,9 +97,19 @@ def remove_leftovers(own: Path) -> list[Path]:
     for folder in own.parent.glob("_MEI*"):
         if folder == own or folder.is_symlink() or not _is_left(folder):
             continue
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
         removed.append(folder)
     return removed
+
+
+def _remove(folder: Path) -> None:
+    """Remove an unpacked folder, its marker last: a removal that is broken off is taken up by the next start."""
+    for entry in folder.iterdir():
+        if entry.name != MARKER:
+            shutil.rmtree(entry, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                entry.unlink()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_left(folder: Path) -> bool:

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import psutil
@@ -20,7 +21,7 @@ import pytest
 from PyInstaller.archive.readers import CArchiveReader
 
 from dwctl import __version__
-from dwctl.frozen import MARKER, YOUNG
+from dwctl.frozen import MARKER, YOUNG, remove_leftovers
 from tests.appliance import ADMIN_EMAIL, ADMIN_PASSWORD, KEY, PRICE, ROOT, Appliance, environment, model, running, setup, until
 from tests.conftest import small_disk
 
@@ -197,6 +198,38 @@ def test_what_did_not_come_to_its_end_of_unpacking_goes_at_the_next_start(tmp_pa
         subprocess.run(["mount", "-o", "remount,size=256m", disk], check=True)
         subprocess.run(command, env=settings, check=True, capture_output=True, timeout=30)
         until(lambda: list(disk.iterdir()) == [], 5, "both folders are removed")
+
+
+def test_a_removal_that_is_broken_off_is_taken_up_by_the_next_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = tmp_path / "_MEIleft"
+    for number in range(20):
+        (left / f"library{number}").mkdir(parents=True)
+        (left / f"library{number}.so").touch()
+        if number == 10:
+            (left / MARKER).touch()
+
+    def grown_old() -> None:
+        old = time.time() - YOUNG - 10
+        for path in (left / MARKER, left):
+            os.utime(path, (old, old))
+
+    remove, removed = os.rmdir, 0
+
+    def broken_off(*args: Any, **options: Any) -> None:
+        nonlocal removed
+        removed += 1
+        if removed == 20:
+            raise KeyboardInterrupt
+        remove(*args, **options)
+
+    grown_old()
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "rmdir", broken_off)
+        with pytest.raises(KeyboardInterrupt):
+            remove_leftovers(tmp_path / "_MEIown")
+    grown_old()
+    assert remove_leftovers(tmp_path / "_MEIown") == [left]
+    assert not left.exists()
 
 
 def test_a_program_that_it_starts_does_not_inherit_its_libraries(appliance: Appliance) -> None:
