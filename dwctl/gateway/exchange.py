@@ -298,6 +298,7 @@ class Exchange:
         if self.gateway.waits_for_sync:
             await self.gateway.ledger.synced()
         self.phase_limit = NO_LIMIT
+        await asyncio.sleep(0)  # at the end of the turn, as requests are (`dwctl.outbound.client`)
         await self.sink.send(data, last=True)
 
     @property
