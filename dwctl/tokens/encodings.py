@@ -8,9 +8,12 @@ import base64
 import hashlib
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
-import tiktoken
+
+if TYPE_CHECKING:
+    import tiktoken
 
 RANKS = Path(__file__).resolve().parent / "ranks"
 DEFAULT = "o200k_base"
@@ -46,7 +49,7 @@ _DEFINITIONS = {
 TOKENIZERS = tuple(sorted(_DEFINITIONS))
 """The tokenizers that count exactly."""
 
-_loaded: dict[str, tiktoken.Encoding] = {}
+_loaded: "dict[str, tiktoken.Encoding]" = {}
 _lock = threading.Lock()
 
 
@@ -54,7 +57,7 @@ class DamagedRanks(Exception):
     """A rank file is not the one that was vendored."""
 
 
-def load(tokenizer: str | None = None) -> tiktoken.Encoding:
+def load(tokenizer: str | None = None) -> "tiktoken.Encoding":
     """The encoding of a name; None and unknown names are `DEFAULT`. May be called from any thread.
 
     Raises `DamagedRanks`, and OSError if the file is gone: a broken installation, since the files come with the program.
@@ -74,7 +77,9 @@ def is_loaded(tokenizer: str | None = None) -> bool:
     return (tokenizer if tokenizer in _DEFINITIONS else DEFAULT) in _loaded
 
 
-def _build(name: str) -> tiktoken.Encoding:
+def _build(name: str) -> "tiktoken.Encoding":
+    import tiktoken  # 3 MB, which a server whose providers count for themselves never needs
+
     definition = _DEFINITIONS[name]
     content = (RANKS / f"{name}.tiktoken").read_bytes()
     if hashlib.sha256(content).hexdigest() != definition.sha256:
