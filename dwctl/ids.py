@@ -5,8 +5,11 @@ timestamp never decreases, and within one millisecond the 12-bit ``rand_a`` fiel
 """
 
 import random
+import re
 import time
 import uuid
+
+_FORM = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
 _last_ms = 0
 _counter = 0
@@ -37,3 +40,8 @@ def new_text() -> str:
     """A new UUIDv7 in the usual 36-character form."""
     digits = f"{_next():032x}"
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def has_form(text: str) -> bool:
+    """Whether a text could be an id that was made here, or will be."""
+    return _FORM.fullmatch(text) is not None

@@ -71,12 +71,16 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
 async def post(tx: Tx, kind: Kind, account_id: str, amount_nano: int, source_id: str, description: str | None = None) -> Posting:
     """Add a transaction and change the balance.
 
-    Raises GatewayError 400 for an amount that is not positive or that the balance cannot hold, 409 for a source id that was used.
+    Raises GatewayError 400 for an amount that is not positive or that the balance cannot hold and for a source id that is kept for
+    requests, 409 for one that was used.
     """
     if not 0 < amount_nano <= MAX_STORED:
         raise bad_request("The amount must be greater than zero.", param="amount")
     if not source_id or len(source_id) > 255 or "\0" in source_id:
         raise bad_request("source_id must have 1 to 255 characters.", param="source_id")
+    if ids.has_form(source_id):
+        # It may be a request's, whose charge will come with it, and would be taken for one that is there already.
+        raise bad_request("source_id must not have the form of a request's id: put a word before it, such as refund-.", param="source_id")
     now = now_us()
     found = await tx.fetch(
         "INSERT INTO credits_transactions (id, account_id, transaction_type, amount_nano, source_id, description, created_at) "

@@ -100,7 +100,7 @@ async def kill_journal(journal: Journal) -> None:
 
 
 async def credit(store: Store, ledger: Ledger | None, account: str, amount: int) -> None:
-    await store.write(lambda tx: grant(tx, account, amount, ids.new_text()))
+    await store.write(lambda tx: grant(tx, account, amount, f"grant-{ids.new_text()}"))
     if ledger is not None:
         await ledger.reload_balance(account)
 

@@ -15,7 +15,8 @@ from tests.ledger.making import ACCOUNT, OTHER, make_record
 
 
 async def add(store: Store, kind: Any, amount: int, account: str = ACCOUNT, **more: Any) -> str:
-    posting = await store.write(lambda tx: post(tx, kind, account, amount, more.get("source", ids.new_text()), more.get("description")))
+    source = more.get("source", f"test-{ids.new_text()}")
+    posting = await store.write(lambda tx: post(tx, kind, account, amount, source, more.get("description")))
     return posting.id
 
 
@@ -60,6 +61,18 @@ async def test_source_ids_are_storable(store: Store, source: str) -> None:
     with pytest.raises(GatewayError) as caught:
         await add(store, "admin_grant", 1, source=source)
     assert caught.value.param == "source_id"
+
+
+async def test_the_id_of_a_request_is_kept_for_its_charge(store: Store, ledger: Ledger) -> None:
+    record = make_record()
+    with pytest.raises(GatewayError) as caught:
+        await add(store, "admin_grant", 5, source=record.id)
+    assert (caught.value.status, caught.value.param) == (400, "source_id")
+    await add(store, "admin_grant", 5, source=f"refund-{record.id}")
+    ledger.end(record)
+    await ledger.recorded()
+    assert record.charge is not None
+    assert await balance_of(store, ACCOUNT) == 5 - record.charge.amount_nano
 
 
 async def test_pages_are_newest_first_and_start_from_their_balance(store: Store) -> None:
