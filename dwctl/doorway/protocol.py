@@ -136,16 +136,21 @@ class PatientProtocol(HttpProtocol):
             self.loop.call_later(_CLOSING_PERIOD, self._see_off, client, client.has_all)
 
     def close_if_idle(self) -> bool:
-        """Close, unless an answer is under way that will end; whether it was closed."""
+        """Close, unless a request has come, or an answer is under way that will end; whether it was closed."""
         if self.endless:
             self.close()
             return True
-        return bool(super().close_if_idle())
+        return not self._has_unread and bool(super().close_if_idle())
 
     @property
     def answering(self) -> bool:
         """Whether the client is owed something yet."""
-        return self._owed if self._leaving else bool(self.http)
+        return self._owed if self._leaving else self._has_unread or bool(self.http)
+
+    @property
+    def _has_unread(self) -> bool:
+        """Whether bytes of a request have come that Sanic's task, which takes its turn, has yet to look at."""
+        return self.http is not None and self.http.stage is Stage.IDLE and bool(self.recv_buffer)
 
     def data_received(self, data: bytes) -> None:
         since = self._time

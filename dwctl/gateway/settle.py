@@ -44,12 +44,15 @@ def settle(exchange: "Exchange") -> None:
 
 
 async def prepare(exchange: "Exchange") -> None:
-    """Load the tokenizer in a thread, if settling will have to count what the provider did not."""
+    """Load the tokenizer in a thread, if settling will have to count what the provider did not. Without it, size will do."""
     stream, model = exchange.stream, exchange.model
     if exchange.price is not None and exchange.operation != "other" and model is not None:
         usage = stream.usage if stream is not None else exchange.usage
         if (usage is None or _went_on(exchange)) and (stream is not None or exchange.answer is not None):
-            await tokens.prepare(model.tokenizer)
+            try:
+                await tokens.prepare(model.tokenizer)
+            except Exception as error:
+                alarm("gateway", "tokenizer_unavailable", request_id=exchange.id, exc_info=error)
 
 
 def _record(exchange: "Exchange") -> None:
