@@ -103,9 +103,10 @@ class Errors(ErrorHandler):
         else:
             log.error("request_failed", exc_info=exception)
             error = internal_error()
-        path = request.path if request is not None and request.method != "NONE" else ""
+        is_unread = request is not None and request.method == "NONE"  # no one knows what it was to be
+        path = request.path if request is not None and not is_unread else ""
         doorway.count_unrouted(request.method if request is not None else "", error.status)
-        if inference.serves(path):
+        if is_unread or inference.serves(path):
             refused: HTTPResponse = request.app.ctx.refuse_inference(request, error)
             return refused
         if self._logs_requests and path:

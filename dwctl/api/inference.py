@@ -34,6 +34,8 @@ Handler = Callable[..., Coroutine[Any, Any, HTTPResponse | None]]
 
 ROOTS = ("/ai/v1", "/v1")
 OLLAMA_ROOTS = ("/ai", "")
+_UNREADABLE = "(unreadable)"
+"""In the place of a path, where the head of a request is not HTTP or did not come to its end."""
 _NEVER_PAUSED_BYTES = 32 * 1024
 """A body up to this size does not fill Sanic's buffer (64 kB, head included)."""
 _DRAIN_SECONDS = 10
@@ -129,12 +131,13 @@ def register(app: Sanic, gateway: Gateway, proxies: TrustedProxies) -> None:
     def record_of(request: Request, status: int, started_at: float | None = None) -> Record:
         """A request that calls no model. ``started_at`` in monotonic seconds, where it is known."""
         seconds = monotonic() - started_at if started_at is not None else 0
+        is_read = request.method != "NONE"  # so Sanic calls what has no readable head
         return Record(
             id=ids.new_text(),
             started_us=now_us(),
             node=gateway.node,
-            method=request.method,
-            path=_below_root(request.path),
+            method=request.method if is_read else "",
+            path=_below_root(request.path) if is_read else _UNREADABLE,
             access_source="unauthenticated",
             status=status,
             duration_us=int(seconds * MICROSECONDS),

@@ -52,6 +52,7 @@ _LIMITS: dict[DialectName, tuple[str, ...]] = {
 """How a dialect bounds the output, the word that no server ignores last. Ollama's is one of its ``options``; ``n_predict`` is what
 llama.cpp takes before OpenAI's words.
 """
+_BLANKS = re.compile(rb"[ \t\r\n]*")
 _OPENAI_MODEL = re.compile(r"(?:^|[/:])(?:o\d|gpt-\d|chatgpt)")
 _CHOICES = ("n", "best_of", "n_cmpl")
 """How many answers are wanted, or made to choose from; the last is llama.cpp's own word."""
@@ -66,13 +67,15 @@ class ModelRequest:
 
     ``fields`` raw JSON values of the top level; ``stream`` the client wants events; ``wants_usage`` it asked for the usage
     chunk; ``choices`` the number of answers; ``max_output`` bound on output tokens per choice that it named, or None, also where one
-    of its names says what is none; ``is_bounded`` every server obeys such a bound, whichever of the names it knows.
+    of its names says what is none; ``is_bounded`` every server obeys such a bound, whichever of the names it knows; ``body`` what
+    it was read from, if it was not changed since.
     """
 
-    __slots__ = ("choices", "dialect", "fields", "is_bounded", "max_output", "model", "stream", "wants_usage")
+    __slots__ = ("body", "choices", "dialect", "fields", "is_bounded", "max_output", "model", "stream", "wants_usage")
 
-    def __init__(self, fields: dict[str, msgspec.Raw], model: str, dialect: DialectName = DEFAULT) -> None:
+    def __init__(self, fields: dict[str, msgspec.Raw], model: str, dialect: DialectName = DEFAULT, body: bytes = b"") -> None:
         self.fields = fields
+        self.body = body
         self.model = model
         self.dialect = dialect
         self.stream = bytes(fields["stream"]) == b"true" if "stream" in fields else dialect == "ollama"
@@ -165,7 +168,7 @@ def parse(body: bytes, override: str | None = None, dialect: DialectName = DEFAU
             raise bad_request("Request body holds half of a surrogate pair (\\ud800 to \\udfff), which is not text.") from None
         raise openai_errors.not_json() from None
     if override is not None:
-        return ModelRequest(fields, override, dialect)
+        return ModelRequest(fields, override, dialect, body)
     try:
         model = _TEXT.decode(fields["model"])
     except KeyError:
@@ -174,14 +177,16 @@ def parse(body: bytes, override: str | None = None, dialect: DialectName = DEFAU
         raise bad_request("'model' must be a string of valid text.", param="model") from None
     if not model:
         raise openai_errors.no_model()
-    return ModelRequest(fields, model, dialect)
+    return ModelRequest(fields, model, dialect, body)
 
 
 def outgoing(request: ModelRequest, upstream_model: bytes, *, ask_usage: bool, max_tokens: int | None = None) -> bytes:
     """The body for the provider: ``model`` (JSON text) replaced, client ids dropped, usage asked for in streams of chat chunks.
 
-    ``max_tokens`` is written in place of every bound that the request names.
+    ``max_tokens`` is written in place of every bound that the request names. Where nothing is to be changed, it is the body that came.
     """
+    if ask_usage and request.wants_usage and bytes(request.fields["stream_options"]).count(b"include_usage") == 1:
+        ask_usage = False
     parts = []
     within_options = max_tokens is not None and request.dialect == "ollama"
     written = {"stream_options"} if ask_usage else set()
@@ -192,6 +197,13 @@ def outgoing(request: ModelRequest, upstream_model: bytes, *, ask_usage: bool, m
             parts.append(b'"model":' + upstream_model)
         elif name not in written and name not in _CLIENT_IDS and not _hides(name):
             parts.append(msgspec.json.encode(name) + b":" + bytes(raw))
+    if (
+        len(parts) == len(request.fields)
+        and not written
+        and bytes(request.fields.get("model", b"")) == upstream_model
+        and _is_said_by(request.body, request.fields)
+    ):
+        return request.body
     if "model" not in request.fields:
         parts.append(b'"model":' + upstream_model)  # a header named it
     if ask_usage:
@@ -202,6 +214,29 @@ def outgoing(request: ModelRequest, upstream_model: bytes, *, ask_usage: bool, m
             b'"options":' + _with(request.fields.get("options"), name, bound) if within_options else b'"%b":%b' % (name.encode(), bound)
         )
     return b"{" + b",".join(parts) + b"}"
+
+
+def _is_said_by(body: bytes, fields: Mapping[str, msgspec.Raw]) -> bool:
+    """Whether a body is these fields, each once and in this order, with nothing but blanks between them.
+
+    Of a name that comes twice a provider may take the other value than the one that was decided by.
+    """
+    at, before = 0, b"{"
+    for name, raw in fields.items():
+        for part in (before, msgspec.json.encode(name), b":", bytes(raw)):
+            at = _blanks_end(body, at)
+            if not body.startswith(part, at):
+                return False
+            at += len(part)
+        before = b","
+    at = _blanks_end(body, at)
+    return body.startswith(b"}", at) and _blanks_end(body, at + 1) == len(body)
+
+
+def _blanks_end(body: bytes, at: int) -> int:
+    found = _BLANKS.match(body, at)
+    assert found is not None
+    return found.end()
 
 
 def _limit_name(request: ModelRequest, upstream_model: bytes) -> str:

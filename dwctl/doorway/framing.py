@@ -41,6 +41,7 @@ class StrictHttp(Http):
 
     def _faulty(self, what: str) -> GatewayError:
         self.request_body = None  # nobody knows where it ends
+        self.request.conn_info = self.protocol.conn_info
         return bad_request(f"The request is not framed as HTTP asks for. {what}")
 
     async def read(self) -> bytes | None:
@@ -63,3 +64,4 @@ class StrictHttp(Http):
     def create_empty_request(self) -> None:
         self.url = None  # a target that cannot be read is not read again for the refusal
         super().create_empty_request()
+        self.request.conn_info = self.protocol.conn_info

@@ -344,22 +344,24 @@ async def change_endpoint(services: Services, actor: Actor, endpoint_id: str, bo
         columns["sealed_credential"] = services.sealer.seal(secret) if secret is not None else None
     columns = check_columns(columns)
 
-    async def write(tx: Tx) -> tuple[frozenset[str], int]:
+    async def write(tx: Tx) -> tuple[frozenset[str], int | None]:
         row = await live_endpoint(endpoint_id, tx)
         keeps_credential = row.sealed_credential and "sealed_credential" not in columns
         if keeps_credential and _origin(columns.get("url", row.url)) != _origin(row.url):
             # As for validation: whoever may change an address must not collect the credential of another there.
             raise bad_request("Another host is called with its own API key: give api_key, or null for none", param="api_key")
         difference = await update_endpoint(tx, actor, row, columns, revision=revision)
+        renamed = False
         for name, alias in (mapping or {}).items():
             hosted = await DeployedModel.filter(endpoint_id=row.id, model_name=name, deleted_at=None).using_db(tx.orm).first()
             if hosted is None:
                 raise bad_request(f"alias_mapping: this endpoint has no model {name!r}", param="alias_mapping")
-            await models.update_model(tx, actor, hosted, {"alias": check_text(alias, "alias_mapping")})
-        return frozenset(difference), await Changes.note(tx, "catalog", str(row.id))
+            renamed = await models.update_model(tx, actor, hosted, {"alias": check_text(alias, "alias_mapping")}) or renamed
+        return frozenset(difference), await Changes.note(tx, "catalog", str(row.id)) if difference or renamed else None
 
     changed, seq = await services.store.write(write)
-    await services.changes.applied(seq)
+    if seq is not None:
+        await services.changes.applied(seq)
     if mapping is None and changed & RECONNECTING:
         try:
             await synchronize_endpoint(services, actor, endpoint_id)

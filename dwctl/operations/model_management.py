@@ -132,7 +132,7 @@ async def set_model_groups(
     """
     policy.require(actor, "Groups", "update_all")
 
-    async def write(tx: Tx) -> tuple[dict[Grant, bool], int]:
+    async def write(tx: Tx) -> tuple[dict[Grant, bool], int | None]:
         row = await models.live_model(tx, model_id)
         held = await models.groups_of_model(tx, str(row.id))
         if seen is not None and held != set(seen):
@@ -140,10 +140,11 @@ async def set_model_groups(
         wished = set(await models.live_groups(tx, group_ids))
         await models.set_groups(tx, actor, str(row.id), wished)
         before = {(group_id, str(row.id)): group_id in held for group_id in held ^ wished}
-        return before, await Changes.note(tx, "catalog", str(row.id))
+        return before, await Changes.note(tx, "catalog", str(row.id)) if before else None
 
     before, seq = await services.store.write(write)
-    await services.changes.applied(seq)
+    if seq is not None:
+        await services.changes.applied(seq)
     return before
 
 
@@ -172,7 +173,7 @@ async def set_price(
     """
     policy.require(actor, "Pricing", "update_all")
 
-    async def write(tx: Tx) -> tuple[bool, int]:
+    async def write(tx: Tx) -> tuple[bool, int | None]:
         row = await models.live_model(tx, model_id)
         check_revision(row, revision)
         rows = await Tariff.filter(model_id=row.id, valid_until=None).using_db(tx.orm)
@@ -180,10 +181,11 @@ async def set_price(
         changed = await models.update_prices(tx, actor, str(row.id), [*others, terms] if terms is not None else others)
         if changed:
             await count_up(tx, row)
-        return changed, await Changes.note(tx, "catalog", str(row.id))
+        return changed, await Changes.note(tx, "catalog", str(row.id)) if changed else None
 
     changed, seq = await services.store.write(write)
-    await services.changes.applied(seq)
+    if seq is not None:
+        await services.changes.applied(seq)
     return changed
 
 

@@ -314,16 +314,19 @@ async def change_model(services: Services, actor: Actor, model_id: str, body: Mo
     columns = check_columns(columns)
     wished = None if definitions is None else tariffs.read_terms(definitions)
 
-    async def write(tx: Tx) -> int:
+    async def write(tx: Tx) -> int | None:
         row = await live_model(tx, model_id)
-        await update_model(tx, actor, row, columns, revision=revision)
+        changed = await update_model(tx, actor, row, columns, revision=revision)
         if wished is not None:
             await tariffs.refuse_dates(tx, str(row.id), definitions, wished)
             if await update_prices(tx, actor, str(row.id), wished):
                 await count_up(tx, row)
-        return await Changes.note(tx, "catalog", str(row.id))
+                changed = True
+        return await Changes.note(tx, "catalog", str(row.id)) if changed else None
 
-    await services.changes.applied(await services.store.write(write))
+    seq = await services.store.write(write)
+    if seq is not None:
+        await services.changes.applied(seq)
 
 
 async def delete_model(services: Services, actor: Actor, model_id: str, *, revision: int | None = None) -> None:

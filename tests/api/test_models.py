@@ -137,6 +137,16 @@ async def test_prices_are_a_full_set(server: Administration, endpoint: str) -> N
     assert all(price.valid_until is not None for price in server.services.snapshot().models["m"].prices)
 
 
+async def test_a_change_that_changes_nothing_is_told_to_nobody(server: Administration, endpoint: str) -> None:
+    model = await _create(server, endpoint, "m", description="d")
+    changes = "SELECT count(*) AS told FROM change_log"
+    [before] = await server.services.store.fetch(changes)
+    for path, sent in ((f"/models/{model['id']}", {}), (f"/models/{model['id']}", {"description": "d"}), (f"/endpoints/{endpoint}", {})):
+        same = await server.admin("PATCH", path, json=sent)
+        assert (same.status, same.body["revision"]) == (200, 1), same
+    assert await server.services.store.fetch(changes) == [before]
+
+
 async def test_a_price_begins_when_it_is_set_and_at_no_other_time(server: Administration, endpoint: str) -> None:
     price = {"name": "x", "input_price_per_token": "0.000001", "api_key_purpose": "realtime"}
     model = await _create(server, endpoint, "m", tariffs=[price])

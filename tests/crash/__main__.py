@@ -9,7 +9,7 @@ import click
 
 from tests.appliance import FROM_SOURCE, ROOT
 from tests.conftest import PostgresServer, postgres_programs
-from tests.crash.run import crash
+from tests.crash.run import SERVING_AGAIN_SECONDS, crash
 
 BINARY = ROOT / "dist" / "dwctl"
 
@@ -20,10 +20,11 @@ BINARY = ROOT / "dist" / "dwctl"
 @click.option("--database", type=click.Choice(["sqlite", "postgresql", "both"]), default="both", show_default=True)
 @click.option("--seed", type=int, help="Repeat a run's choices (not its timing).")
 def main(kills: int, program: str | None, database: str, seed: int | None) -> None:
-    """Kill dwctl under load and check its books. The exit status is 1 if they are wrong."""
+    """Kill dwctl under load and check its books. The exit status is 1 if they are wrong, or if it takes too long to serve again."""
     programs = [_words(name) for name in ([program] if program else ["source", str(BINARY)])]
     kinds = ["sqlite", "postgresql"] if database == "both" else [database]
     server = _postgres() if "postgresql" in kinds else None
+    late = False
     try:
         for number, words in enumerate(programs):
             for kind in kinds:
@@ -33,10 +34,13 @@ def main(kills: int, program: str | None, database: str, seed: int | None) -> No
                     server.execute(f"CREATE DATABASE run{number}")
                     url = server.url(f"run{number}")
                 with tempfile.TemporaryDirectory(prefix="dwctl-crash-", ignore_cleanup_errors=True) as directory:
-                    asyncio.run(crash(Path(directory) / "run", kills=kills, database_url=url, program=words, seed=seed))
+                    report = asyncio.run(crash(Path(directory) / "run", kills=kills, database_url=url, program=words, seed=seed))
+                late = late or report.serving_again() > SERVING_AGAIN_SECONDS
     finally:
         if server is not None:
             server.remove()
+    if late:
+        sys.exit(f"serving again took more than {SERVING_AGAIN_SECONDS} s")
 
 
 def _words(program: str) -> tuple[str, ...]:

@@ -198,7 +198,7 @@ def check_served(books: Books, received: set[str], served: Mapping[str, Mapping[
     assert charges.keys() <= served.keys(), f"charged and never asked for: {sorted(charges.keys() - served.keys())[:5]}"
     for id, amount in charges.items():
         row = books.requests[id]
-        if row["outcome"] == "complete" and not row["estimated"]:
+        if row["outcome"] == "complete":
             expected = price_of(prices[row["alias"]], served[id])
             assert amount == expected, f"{id} ({row['alias']}): charged {amount}, the provider served {expected}: {served[id]}"
     for id in received:

@@ -35,6 +35,26 @@ def test_spelling_is_kept() -> None:
     assert outgoing(parse(body), b'"m"', ask_usage=False) == body.replace(b'"a"', b'"m"')
 
 
+SPACED = b'{ "zz" : {"b": [1.50, "x"] , "a":1},\t"model" :"a" ,\r\n"stream":true, "stream_options":{"include_usage": true} , "q" : null }\n'
+
+
+def test_where_nothing_is_to_be_changed_the_body_is_the_clients_own() -> None:
+    assert outgoing(parse(SPACED), b'"a"', ask_usage=True) == SPACED
+
+
+@pytest.mark.parametrize(
+    "more",
+    [b'"model":"a"', b'"q":1', b'"id":1', b'"MAX_TOKENS":9'],
+    ids=["a name that comes twice", "a value that is not the one decided by", "a client's id", "a name that hides another"],
+)
+def test_a_body_that_could_be_read_otherwise_is_not_passed_on(more: bytes) -> None:
+    body = SPACED.replace(b'"q"', more + b', "q"')
+    sent = outgoing(parse(body), b'"a"', ask_usage=True)
+    assert sent != body
+    fields = json.loads(sent, object_pairs_hook=list)
+    assert len(dict(fields)) == len(fields) == 5
+
+
 def test_other_stream_options_survive() -> None:
     body = b'{"model":"a","stream":true,"stream_options":{"include_usage":false,"include_obfuscation":false}}'
     assert json.loads(outgoing(parse(body), b'"m"', ask_usage=True))["stream_options"] == {

@@ -370,6 +370,34 @@ async def test_bytes_reach_the_provider_unchanged(http: aiohttp.ClientSession) -
     assert {name.lower(): value for name, value in dict(echo["headers"]).items()}["content-length"] == str(echo["bytes"])
 
 
+async def unreadable(served: Served, answer: bytes) -> tuple[int, str]:
+    """Status and code of the row of a request whose head could not be read, after a look at what else its answer and its row say."""
+    [request_id] = re.findall(rb"x-request-id: (\S+)", answer)
+    row = await row_of(served, request_id.decode())
+    assert (row["path"], row["outcome"], row["client_ip"], row["account_id"]) == ("(unreadable)", "refused", "127.0.0.1", None)
+    assert answer.startswith(b"HTTP/1.1 %d " % row["status"])
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == row["error_code"]
+    return row["status"], row["error_code"]
+
+
+@pytest.mark.parametrize(
+    "framing", [b"transfer-encoding: chunked\r\ncontent-length: 5", b"content-length: -1"], ids=["two lengths", "no length"]
+)
+async def test_a_head_that_cannot_be_read_is_recorded(served: Served, framing: bytes) -> None:
+    answer = await asyncio.to_thread(
+        raw, served.appliance.port, b"POST /ai/v1/chat/completions HTTP/1.1\r\nhost: x\r\n" + framing + b"\r\n\r\n"
+    )
+    assert await unreadable(served, answer) == (400, "bad_request")
+
+
+async def test_a_request_refused_for_its_framing_says_where_it_came_from(served: Served) -> None:
+    head = f"POST /ai/v1/chat/completions HTTP/1.1\r\nauthorization: Bearer {KEY}\r\ncontent-length: 0\r\n\r\n"
+    answer = await asyncio.to_thread(raw, served.appliance.port, head.encode())
+    [request_id] = re.findall(rb"x-request-id: (\S+)", answer)
+    row = await row_of(served, request_id.decode())
+    assert (row["status"], row["client_ip"], row["access_source"]) == (400, "127.0.0.1", "api_key")
+
+
 async def test_slow_head_and_slow_body(served: Served) -> None:
     def trickle(first: bytes, drop: bytes) -> tuple[float, bytes]:
         started = time.monotonic()
@@ -393,10 +421,11 @@ async def test_slow_head_and_slow_body(served: Served) -> None:
 
     head = b"POST /ai/v1/chat/completions HTTP/1.1\r\nhost: x\r\n"
     body = head + f"authorization: Bearer {KEY}\r\ncontent-type: application/json\r\ncontent-length: 100000\r\n\r\n".encode()
-    (head_seconds, _), (body_seconds, answer) = await asyncio.gather(
+    (head_seconds, refused), (body_seconds, answer) = await asyncio.gather(
         asyncio.to_thread(trickle, head, b"x"), asyncio.to_thread(trickle, body, b" ")
     )
     assert head_seconds < 8
+    assert await unreadable(served, refused) == (408, "request_timeout")
     assert body_seconds < 14
     assert b" 408 " in answer.split(b"\r\n")[0]
     assert b"request_timeout" in answer

@@ -218,7 +218,7 @@ async def test_postgresql_stopped_killed_and_answers_of_commits_lost(tmp_path: P
                 await going_on(load)
                 await asyncio.to_thread(postgres_server.stop)
                 await ready(appliance, 200, "database_unavailable")
-                await asyncio.sleep(OUTAGE_SECONDS / 2)
+                await asyncio.sleep(OUTAGE_SECONDS)
                 assert (await readiness(appliance))[0] == 200
                 await asyncio.to_thread(postgres_server.start)
                 await ready(appliance, 200)
