@@ -10,6 +10,7 @@ import pytest
 from multidict import CIMultiDict
 
 from dwctl import clock
+from dwctl.accounts import NIL, Actor
 from dwctl.config.schema import Auth, Email, Native, Password, ProxyHeader, Session
 from dwctl.errors import GatewayError
 from dwctl.operations import sign_in
@@ -138,6 +139,39 @@ async def test_a_forgotten_password_is_set_anew_by_mail(sqlite_url: str, data_di
         assert (await server.ask("POST", confirm, json=body)).body["error"]["code"] == "reset_link_expired"
         assert (await server.ask("GET", CURRENT, cookie=cookie)).status == 401
         assert (await server.sign_in(ADMIN_EMAIL, "another password")).status == 200
+
+
+async def test_a_link_ends_with_the_password_that_it_was_to_replace(sqlite_url: str, data_dir: Path) -> None:
+    folder = data_dir / "mail"
+    mailing = {"email": Email(type="file", path=folder), "dashboard_url": "https://gateway.example"}
+    async with serving(sqlite_url, configuration(data_dir, sqlite_url, **mailing)) as server:
+        services, ada, first = server.services, "ada@example.com", "a first password"
+        ada_id = await server.password_user(ada, first)
+        administrator = Actor(NIL, ADMIN_EMAIL, True, frozenset(), "session", None)
+
+        async def link() -> str:
+            await server.ask("POST", RESETS, json={"email": ada})
+            await asyncio.gather(*services.tasks)
+            [mail] = folder.glob("*.eml")
+            found = re.search(r"/reset\?link=(\S+)", message_from_bytes(mail.read_bytes(), policy=policy.default).get_content())
+            mail.unlink()
+            assert found is not None
+            return found.group(1)
+
+        async def changed() -> None:
+            change = {"current_password": first, "new_password": "a password of her own"}
+            answer = await server.ask("POST", CHANGE, cookie=await server.cookie_of(ada, first), json=change)
+            assert answer.status == 200
+
+        for replace in (
+            changed,
+            lambda: reset_password(services.store, ada, services.config),
+            lambda: sign_in.give_password(services, administrator, ada_id),
+        ):
+            token = await link()
+            await replace()
+            late = await server.ask("POST", f"{RESETS}/any/confirm", json={"token": token, "new_password": "of somebody else"})
+            assert (late.status, late.body["error"]["code"]) == (400, "reset_link_expired")
 
 
 async def test_without_mail_nobody_is_told_to_wait_for_it(server: Administration) -> None:
