@@ -10,12 +10,13 @@ import pytest
 from multidict import CIMultiDict
 
 from dwctl import clock
-from dwctl.accounts import NIL, Actor
+from dwctl.accounts import NIL, SYSTEM, Actor
 from dwctl.config.schema import Auth, Email, Native, Password, ProxyHeader, Session
 from dwctl.errors import GatewayError
 from dwctl.operations import sign_in
 from dwctl.operations.first_start import ensure_administrator
 from dwctl.operations.sign_in import reset_password
+from dwctl.operations.users import UserCreate, create_user
 from tests.administration import ADMIN_EMAIL, ADMIN_PASSWORD, QUICK, Administration, configuration, serving
 
 CURRENT = "/admin/api/v1/users/current"
@@ -476,6 +477,37 @@ async def test_a_sign_in_header_that_comes_twice_is_nobodys(sqlite_url: str, dat
         assert (await server.client.get(server.url + CURRENT, headers=headers)).status == 200
         headers.add(name, headers[name])
         assert (await server.client.get(server.url + CURRENT, headers=headers)).status == 401
+
+
+async def test_what_somebody_registered_is_no_proxy_users(database_url: str, data_dir: Path) -> None:
+    """Nobody checks that an address is theirs who registers, and they go on knowing the password."""
+    native = Native(password=QUICK, allow_registration=True)
+    auth = Auth(native=native, proxy_header=ProxyHeader(enabled=True))
+    config = configuration(data_dir, database_url, auth=auth, trusted_proxies=("127.0.0.1",))
+    async with serving(database_url, config) as server:
+
+        async def register(username: str, email: str) -> str:
+            body = {"username": username, "email": email, "password": "a long password"}
+            answer = await server.ask("POST", "/authentication/register", json=body)
+            assert answer.status == 201, answer
+            return str(answer.body["user"]["id"])
+
+        posing = await register("mallory", "ada@example.com")
+        assert (await server.ask("GET", CURRENT, headers=WHO)).status == 401
+        assert (await server.admin("GET", f"/users/{posing}")).body["external_user_id"] is None
+        assert (await server.admin("DELETE", f"/users/{posing}")).status == 204
+        # A username is anybody's to choose, and keeps nobody out whose address it is.
+        await register("Ada@example.com", "mallory@example.com")
+        ada = await server.ask("GET", CURRENT, headers=WHO)
+        assert (ada.status, ada.body["email"], ada.body["external_user_id"]) == (200, "Ada@example.com", "ext-1")
+        assert ada.body["username"].startswith("Ada@example.com-")
+        assert (await server.ask("GET", CURRENT, headers=WHO)).body["id"] == ada.body["id"]
+
+
+async def test_whom_an_administrator_gave_a_password_comes_through_the_proxy_too(sqlite_url: str, data_dir: Path) -> None:
+    async with serving(sqlite_url, _behind_proxy(data_dir, sqlite_url)) as server:  # type: ignore[arg-type]
+        made = await create_user(server.services, SYSTEM, UserCreate(username="ada", email="ada@example.com"), password="a first password")
+        assert (await server.ask("GET", CURRENT, headers=WHO)).body["id"] == made.id
 
 
 async def test_unknown_proxy_user_without_accounts_for_all(sqlite_url: str, data_dir: Path) -> None:
