@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from multidict import CIMultiDict
+from yarl import URL
 
 from dwctl import clock
 from dwctl.accounts import NIL, SYSTEM, Actor
@@ -467,6 +468,29 @@ async def test_forged_proxy_headers_are_ignored(sqlite_url: str, data_dir: Path)
     off = configuration(data_dir, sqlite_url, trusted_proxies=("127.0.0.1",))
     async with serving(sqlite_url, off) as server:
         assert (await server.ask("GET", CURRENT, headers=forged)).status == 401
+
+
+async def test_what_dwctl_itself_sends_is_signed_in_by_nobody(sqlite_url: str, data_dir: Path) -> None:
+    """An endpoint may lie at dwctl's own address, which is one that a proxy on the same machine has, too."""
+    async with serving(sqlite_url, _behind_proxy(data_dir, sqlite_url)) as server:  # type: ignore[arg-type]
+        posing = {"X-Doubleword-User": ADMIN_EMAIL}
+        assert (await server.ask("GET", CURRENT, headers=posing)).body["is_admin"] is True
+
+        url = URL(server.url + CURRENT)
+        answer = await server.services.outbound.send(pool="p", method="GET", url=url, headers=posing, body=None, connect_timeout=5)
+        assert answer.status == 401
+        for passed_on in ({"Via": "1.1 edge, 1.1 DWCTL"}, [("Via", "1.1 dwctl"), ("Via", "1.1 edge")]):
+            headers = CIMultiDict(posing)
+            headers.extend(passed_on)
+            assert (await server.client.get(server.url + CURRENT, headers=headers)).status == 401
+        assert (await server.ask("GET", CURRENT, headers=posing | {"Via": "1.1 edge"})).status == 200, "of a proxy that says that it is one"
+
+        manager = await server.key_of(await server.person("PlatformManager"))
+        header = {"auth_header_name": "x-doubleword-user", "auth_header_prefix": "", "api_key": ADMIN_EMAIL}
+        own = {"url": f"{server.url}/admin/api/v1", **header}
+        for path, body in (("", {"name": "own", "skip_fetch": True, "model_filter": ["zz"]}), ("/validate", {"type": "new"})):
+            refused = await server.ask("POST", f"/admin/api/v1/endpoints{path}", secret=manager, json=own | body)
+            assert (refused.status, refused.param) == (400, "auth_header_name")
 
 
 @pytest.mark.parametrize("name", ["X-Doubleword-User", "X-Doubleword-Email", "X-Doubleword-SSO-Provider", "X-Doubleword-User-Groups"])
