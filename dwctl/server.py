@@ -202,7 +202,7 @@ async def build_services(config: Config, store: Store, *, node: str, origins: Ma
     keyring = Keyring(config.auth.rate_limits)
     bodies = BodyStore(store)
     await keyring.load(store)
-    gateway = Gateway(config, await load_snapshot(since, sealer, config.timeouts), keyring, ledger, outbound, bodies, node)
+    gateway = Gateway(config, await load_snapshot(since, sealer, config), keyring, ledger, outbound, bodies, node)
     services = Services(
         config=config,
         store=store,
@@ -266,7 +266,7 @@ async def _follow(services: Services, gateway: Gateway, rows: Sequence[ChangeRow
     if areas & {"user", "session"}:
         services.access.ring()
     if "catalog" in areas:
-        gateway.snapshot = await load_snapshot(rows[-1].seq, services.sealer, services.config.timeouts)
+        gateway.snapshot = await load_snapshot(rows[-1].seq, services.sealer, services.config)
     for account in {row.entity_id for row in rows if row.area == "balance" and row.entity_id}:
         await services.ledger.reload_balance(account)
 

@@ -85,5 +85,11 @@ async def end_sessions_of(tx: "Tx", user_id: str, *, keep: str | None = None) ->
     await Changes.note(tx, "session")
 
 
+async def end_access_of(tx: "Tx", user_id: str, *, keep: str | None = None) -> None:
+    """End what was opened to whoever could sign in as a user until now: sessions, except ``keep``, and links to choose a password."""
+    await tx.execute("DELETE FROM password_resets WHERE user_id = ?", (user_id,))
+    await end_sessions_of(tx, user_id, keep=keep)
+
+
 def _stored_text(text: str, length: int) -> str:
     return text.encode("utf-8", "replace").decode().replace("\0", "")[:length]

@@ -112,6 +112,12 @@ class ProxyHeader(Section, frozen=True):
     blacklisted_sso_groups: Annotated[tuple[str, ...], meaning("Groups that are never imported.")] = ()
     auto_create_users: Annotated[bool, meaning("Whether an unknown user gets an account at first sight.")] = True
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The headers that sign somebody in, in lower case."""
+        named = (self.header_name, self.email_header_name, self.groups_field_name, self.provider_field_name)
+        return tuple(name.lower() for name in named)
+
 
 MIN_RATE, MAX_RATE = 1e-6, 1e9
 """Requests a second: one in twelve days, and more than any machine serves."""

@@ -13,7 +13,7 @@ from dwctl.accounts.actors import Actor, ProxyUser
 from dwctl.accounts.sessions import find_session
 from dwctl.clock import now_us
 from dwctl.doorway.context import Parts
-from dwctl.doorway.peers import Peer
+from dwctl.doorway.peers import Peer, sent_by_dwctl
 
 ProxySignIn = Callable[[ProxyUser], Awaitable[Actor | None]]
 """Finds or makes the account of a proxy's user; None if there is none and none may be made."""
@@ -101,11 +101,10 @@ async def _by_session(services: Parts, request: Request, peer: Peer) -> Actor | 
 
 async def _by_proxy(services: Parts, request: Request, peer: Peer, proxy_sign_in: ProxySignIn | None) -> Actor | None:
     settings = services.config.auth.proxy_header
-    if not settings.enabled or not peer.trusted or proxy_sign_in is None:
+    if not settings.enabled or not peer.trusted or proxy_sign_in is None or sent_by_dwctl(request):
         return None
     headers = request.headers
-    named = (settings.header_name, settings.email_header_name, settings.groups_field_name, settings.provider_field_name)
-    if any(len(headers.getall(name, ())) > 1 for name in named):
+    if any(len(headers.getall(name, ())) > 1 for name in settings.names):
         # The proxy added its own beside the client's instead of replacing it: whose is whose cannot be told.
         return None
     external_id = _header(request, settings.header_name)

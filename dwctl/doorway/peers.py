@@ -11,6 +11,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 import msgspec
 from sanic.request import Request
 
+from dwctl.outbound import VIA
+
 _SAID_BY_PROXIES = ("x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "forwarded", "via")
 
 
@@ -69,6 +71,12 @@ class TrustedProxies:
 def passed_on(request: Request) -> bool:
     """Whether a proxy says that the request came by way of it. What comes straight from a client says nothing of the kind."""
     return any(name in request.headers for name in _SAID_BY_PROXIES)
+
+
+def sent_by_dwctl(request: Request) -> bool:
+    """Whether it was sent as dwctl sends to providers, be it by this server itself: what it says is some endpoint's or client's word,
+    also where it comes from an address that a proxy has."""
+    return any(hop.strip().lower() == VIA for value in request.headers.getall("via", ()) for hop in value.split(","))
 
 
 def _last(headers: Iterable[str]) -> str:

@@ -12,6 +12,7 @@ from dwctl.errors import GatewayError, bad_request
 from dwctl.operations import models
 from dwctl.operations.endpoint_rows import credentials_of, live_endpoint
 from dwctl.operations.services import Services
+from dwctl.outbound import check_key_header
 from dwctl.store import Changes, Tx
 from dwctl.store.tables import DeployedModel, Endpoint
 
@@ -34,8 +35,12 @@ class SyncReport(msgspec.Struct, kw_only=True):
 async def fetch_models(
     services: Services, url: str, credentials: catalog.Credentials, dialect: DialectName, connect_timeout: float | None = None
 ) -> list[catalog.ProviderModel]:
-    """The provider's model list, and what it says of each. Raises GatewayError: 400 for an address that may not be called, else 500 with
-    the reason."""
+    """The provider's model list, and what it says of each. Raises GatewayError: 400 for an address that may not be called or a header
+    that may not be sent, else 500 with the reason."""
+    try:
+        check_key_header(credentials.header_name, services.config.auth.proxy_header)
+    except ValueError as error:
+        raise bad_request(str(error), param="auth_header_name") from error
     try:
         seconds = connect_timeout or services.config.timeouts.connect
         listed = await catalog.discover(services.outbound, url, credentials, dialect, connect_timeout=seconds)

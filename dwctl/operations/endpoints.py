@@ -15,6 +15,7 @@ from tortoise.exceptions import IntegrityError
 
 from dwctl import catalog, clock, ids
 from dwctl.accounts import Actor, policy
+from dwctl.config import Config
 from dwctl.dialects import conventions
 from dwctl.dialects.names import DEFAULT, DIALECTS
 from dwctl.errors import GatewayError, bad_request, conflict
@@ -25,7 +26,7 @@ from dwctl.operations.endpoint_rows import credentials_of, live_endpoint
 from dwctl.operations.endpoint_sync import alias_conflicts, fetch_models, imported, synchronize_endpoint
 from dwctl.operations.rows import change_row, changes_of, check_revision
 from dwctl.operations.services import Services
-from dwctl.outbound import check_url
+from dwctl.outbound import check_key_header, check_url, is_of_proxies
 from dwctl.sealing import Secret
 from dwctl.store import Changes, Tx
 from dwctl.store.tables import DeployedModel, Endpoint
@@ -123,7 +124,7 @@ class EndpointValidate(msgspec.Struct, kw_only=True):
     auth_header_prefix: str | None = None
 
 
-def check_columns(columns: Mapping[str, Any]) -> dict[str, Any]:
+def check_columns(columns: Mapping[str, Any], config: Config) -> dict[str, Any]:
     """The columns, trimmed. Raises GatewayError 400 naming the first field that cannot be."""
     checked = dict(columns)
     if "name" in checked:
@@ -138,10 +139,8 @@ def check_columns(columns: Mapping[str, Any]) -> dict[str, Any]:
             raise bad_request(f"url: {error}", param="url") from error
     if "dialect" in checked and checked["dialect"] not in DIALECTS:
         raise bad_request(f"dialect must be one of {', '.join(DIALECTS)}", param="dialect")
-    if "auth_header_name" in checked and not _HEADER_NAME.fullmatch(checked["auth_header_name"]):
-        raise bad_request("auth_header_name must be the name of an HTTP header", param="auth_header_name")
-    if checked.get("auth_header_name", "").lower() in FRAMING:
-        raise bad_request("auth_header_name names a header that HTTP itself needs", param="auth_header_name")
+    if "auth_header_name" in checked:
+        _check_key_header(checked["auth_header_name"], config)
     prefix = checked.get("auth_header_prefix")
     if prefix is not None and (len(prefix) > 64 or not _HEADER_VALUE.fullmatch(prefix)):
         raise bad_request("auth_header_prefix must be at most 64 printable ASCII characters", param="auth_header_prefix")
@@ -153,15 +152,26 @@ def check_columns(columns: Mapping[str, Any]) -> dict[str, Any]:
     if checked.get("model_filter") is not None:
         checked["model_filter"] = list(dict.fromkeys(check_text(name, "model_filter") for name in checked["model_filter"]))
     if "forward_headers" in checked:
-        checked["forward_headers"] = [_forwarded(name) for name in dict.fromkeys(checked["forward_headers"] or ())]
+        checked["forward_headers"] = [_forwarded(name, config) for name in dict.fromkeys(checked["forward_headers"] or ())]
     return checked
 
 
-def _forwarded(name: str) -> str:
+def _check_key_header(name: str, config: Config) -> None:
+    if not _HEADER_NAME.fullmatch(name):
+        raise bad_request("auth_header_name must be the name of an HTTP header", param="auth_header_name")
+    if name.lower() in FRAMING:
+        raise bad_request("auth_header_name names a header that HTTP itself needs", param="auth_header_name")
+    try:
+        check_key_header(name, config.auth.proxy_header)
+    except ValueError as error:
+        raise bad_request(str(error), param="auth_header_name") from error
+
+
+def _forwarded(name: str, config: Config) -> str:
     lowered = name.strip().lower()
     if not _HEADER_NAME.fullmatch(lowered):
         raise bad_request(f"forward_headers: {name[:64]!r} is not the name of an HTTP header", param="forward_headers")
-    if lowered in NEVER_FORWARDED or lowered.startswith(_OWN):
+    if lowered in NEVER_FORWARDED or lowered.startswith(_OWN) or is_of_proxies(lowered, config.auth.proxy_header):
         raise bad_request(f"forward_headers: {lowered} is never forwarded to a provider", param="forward_headers")
     return lowered
 
@@ -259,7 +269,8 @@ async def create_endpoint(services: Services, actor: Actor, body: EndpointCreate
             "forward_headers": body.forward_headers or [],
             "max_concurrency": body.max_concurrency,
             **{name: getattr(body, name) for name in TIMEOUTS},
-        }
+        },
+        services.config,
     )
     columns = with_key_header(columns)
     secret = check_credential(body.api_key)
@@ -312,7 +323,7 @@ async def validate_endpoint(services: Services, actor: Actor, body: EndpointVali
         if not body.url:
             raise bad_request("url is missing", param="url")
         secret, url, timeout = None, body.url, None
-        columns = with_key_header(check_columns({"url": url, **_said(body)}))
+        columns = with_key_header(check_columns({"url": url, **_said(body)}, services.config))
     else:
         if not body.endpoint_id:
             raise bad_request("endpoint_id is missing", param="endpoint_id")
@@ -322,7 +333,7 @@ async def validate_endpoint(services: Services, actor: Actor, body: EndpointVali
         if given is None and secret is not None and _origin(url) != _origin(row.url):
             raise bad_request("Another host is tested with its own API key: give api_key", param="api_key")
         stored = {name: getattr(row, name) for name in ("dialect", "auth_header_name", "auth_header_prefix")}
-        columns = {**stored, **_follow_dialect(row, check_columns({"url": url, **_said(body)}))}
+        columns = {**stored, **_follow_dialect(row, check_columns({"url": url, **_said(body)}, services.config))}
     credentials = catalog.Credentials(given or secret, columns["auth_header_name"], columns["auth_header_prefix"])
     return await fetch_models(services, columns["url"], credentials, columns["dialect"], timeout)
 
@@ -342,7 +353,7 @@ async def change_endpoint(services: Services, actor: Actor, endpoint_id: str, bo
     if "api_key" in columns:
         secret = check_credential(columns.pop("api_key"))
         columns["sealed_credential"] = services.sealer.seal(secret) if secret is not None else None
-    columns = check_columns(columns)
+    columns = check_columns(columns, services.config)
 
     async def write(tx: Tx) -> tuple[frozenset[str], int | None]:
         row = await live_endpoint(endpoint_id, tx)

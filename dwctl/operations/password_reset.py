@@ -8,7 +8,7 @@ import secrets
 
 from dwctl import clock
 from dwctl.accounts import Actor
-from dwctl.accounts.sessions import end_sessions_of, hash_token
+from dwctl.accounts.sessions import end_access_of, hash_token
 from dwctl.clock import MICROSECONDS
 from dwctl.errors import GatewayError, bad_request
 from dwctl.operations.audit import audit
@@ -103,7 +103,7 @@ async def reset(services: Services, token: str, password: str, client_ip: str) -
             "UPDATE users SET password_hash = ?, must_change_password = ?, updated_at = ?, revision = revision + 1 WHERE id = ?",
             (fresh, False, now, user_id),
         )
-        await end_sessions_of(tx, user_id)
+        await end_access_of(tx, user_id)
         await audit(tx, _owner(user_id, str(rows[0]["email"]), client_ip), "users.reset_password", "user", user_id)
 
     await services.store.write(write)

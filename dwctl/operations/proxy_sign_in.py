@@ -1,5 +1,6 @@
 """Signing in by the word of a trusted proxy: finding, linking or making the account of its user."""
 
+import secrets
 from typing import Any
 
 import structlog
@@ -22,7 +23,9 @@ _PROXY_COLUMNS = "id, email, is_admin, roles, external_user_id"
 
 async def proxy_sign_in(services: Services, proxy_user: ProxyUser) -> Actor | None:
     """The account of a proxy's user: known by the proxy's id, else by the e-mail address of an account without such an id, else
-    (with ``auth.proxy_header.auto_create_users``) a new one. None if there is none. Raises StoreUnavailable."""
+    (with ``auth.proxy_header.auto_create_users``) a new one. None if there is none. Raises StoreUnavailable.
+
+    An account that somebody registered is nobody else's: that its address is theirs is their own word, and they have its password."""
     if not _storable(proxy_user):
         return None
     row = await _known(services, proxy_user) or await _new(services, proxy_user)
@@ -52,7 +55,7 @@ def _storable(proxy_user: ProxyUser) -> bool:
 async def _known(services: Services, proxy_user: ProxyUser) -> Row | None:
     rows = await services.store.fetch(
         f"SELECT {_PROXY_COLUMNS} FROM users WHERE deleted_at IS NULL AND id <> ? AND"
-        " (external_user_id = ? OR (external_user_id IS NULL AND live_email = ?))",
+        " (external_user_id = ? OR (external_user_id IS NULL AND live_email = ? AND auth_source <> 'native'))",
         (NIL, proxy_user.external_id, proxy_user.email.lower()),
     )
     for row in rows:
@@ -106,6 +109,9 @@ async def _new(services: Services, proxy_user: ProxyUser) -> Row | None:
         # Looked up again in here: what another request of the same user is about to commit cannot be read outside yet.
         if (row := await _by_external_id(tx, proxy_user)) is not None:
             return row, None
+        if await tx.fetch("SELECT 1 AS found FROM users WHERE live_username = ?", (columns["username"],)):
+            # Names are anybody's to choose: somebody may have this one whose address it is not.
+            columns["username"] = f"{proxy_user.email[:240]}-{secrets.token_hex(4)}"
         await refuse_taken(tx, columns["username"], columns["email"])
         seq = await insert_user(tx, actor, user_id, columns, initial_credits_nano=initial)
         return await _by_external_id(tx, proxy_user), seq
@@ -116,7 +122,11 @@ async def _new(services: Services, proxy_user: ProxyUser) -> Row | None:
         # Another request of the same user committed in between; or the address belongs to somebody else.
         row = await _by_external_id(services.store, proxy_user)
         if row is None:
-            _log.info("no account made for a proxy's user: the address belongs to another account", provider=proxy_user.provider)
+            _log.info(
+                "no account made for a proxy's user: the address belongs to another account",
+                provider=proxy_user.provider,
+                remedy="delete that account if it is not theirs",
+            )
         return row
     if seq is not None:
         await services.changes.applied(seq)

@@ -9,7 +9,7 @@ from dwctl import clock, ids
 from dwctl.accounts import CLI, Actor, policy
 from dwctl.accounts.attempts import subscriber
 from dwctl.accounts.passwords import Passwords, generate
-from dwctl.accounts.sessions import end_session, end_sessions_of, open_session
+from dwctl.accounts.sessions import end_access_of, end_session, open_session
 from dwctl.config import Config
 from dwctl.errors import GatewayError, bad_request, forbidden, unauthenticated
 from dwctl.operations.account_views import UserResponse
@@ -126,7 +126,8 @@ async def sign_out(services: Services, session_hash: str) -> None:
 
 
 async def change_password(services: Services, actor: Actor, current: str, new: str) -> None:
-    """Set the actor's password. Their other sessions end. Raises GatewayError 400 (length, or an account without a password), 401, 429."""
+    """Set the actor's password; their other sessions end, and so does a link to choose one.
+    Raises GatewayError 400 (length, or an account without a password), 401, 429."""
     _require_native(services)
     rows = await services.store.fetch("SELECT password_hash FROM users WHERE id = ? AND deleted_at IS NULL", (actor.user_id,))
     stored = rows[0]["password_hash"] if rows else None
@@ -147,7 +148,7 @@ async def change_password(services: Services, actor: Actor, current: str, new: s
         )
         if not changed:
             raise unauthenticated("Current password is incorrect")
-        await end_sessions_of(tx, actor.user_id, keep=actor.session_hash)
+        await end_access_of(tx, actor.user_id, keep=actor.session_hash)
         await audit(tx, actor, "users.change_password", "user", actor.user_id)
 
     await services.store.write(write)
@@ -196,7 +197,7 @@ async def _replace_password(tx: Tx, actor: Actor, user_id: str, fresh: str) -> N
         "UPDATE users SET password_hash = ?, must_change_password = ?, updated_at = ?, revision = revision + 1 WHERE id = ?",
         (fresh, True, clock.now_us(), user_id),
     )
-    await end_sessions_of(tx, user_id)
+    await end_access_of(tx, user_id)
     await audit(tx, actor, "users.reset_password", "user", user_id)
 
 

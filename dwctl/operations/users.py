@@ -146,7 +146,7 @@ async def create_user(services: Services, actor: Actor, body: UserCreate, *, pas
     }
     if password is not None:
         services.passwords.check_length(password, field="password")
-        columns |= {"auth_source": "native", "password_hash": await services.passwords.hash(password), "must_change_password": True}
+        columns |= {"password_hash": await services.passwords.hash(password), "must_change_password": True}
     user_id = ids.new_text()
     await add_user(services, actor, user_id, columns)
     return await read_user(services, user_id)

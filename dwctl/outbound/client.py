@@ -23,6 +23,7 @@ from yarl import URL
 from dwctl.clock import monotonic
 from dwctl.outbound.addresses import is_denied
 from dwctl.outbound.connection import HttpConnection, OutboundError, OutboundResponse
+from dwctl.outbound.headers import VIA
 from dwctl.outbound.trust import trusting
 
 _KEEPALIVE_SECONDS = 15.0
@@ -207,11 +208,11 @@ class Outbound:
 
 def _head(method: str, url: URL, headers: Mapping[str, str], body: bytes | None) -> bytes:
     """The request line and the headers. Raises ValueError for one that would be more than a line."""
-    lines = [f"{method} {url.raw_path_qs} HTTP/1.1\r\nhost: {url.host_port_subcomponent}\r\n"]
+    lines = [f"{method} {url.raw_path_qs} HTTP/1.1\r\nhost: {url.host_port_subcomponent}\r\nvia: {VIA}\r\n"]
     lines.extend([f"{name}: {value}\r\n" for name, value in headers.items()])
     lines.append(f"content-length: {len(body)}\r\n\r\n" if body is not None else "\r\n")
     text = "".join(lines)
-    ends = len(headers) + (4 if body is not None else 3)
+    ends = len(headers) + (5 if body is not None else 4)
     if text.count("\n") != ends or text.count("\r") != ends or "\0" in text:
         raise ValueError("a header holds the end of a line")
     return text.encode()

@@ -9,12 +9,12 @@ from tortoise.expressions import Q
 from yarl import URL
 
 from dwctl.clock import MICROSECONDS, now_us
-from dwctl.config.schema import Timeouts
+from dwctl.config import Config
 from dwctl.dialects import conventions
 from dwctl.dialects.fields import LEAST_OUTPUT
 from dwctl.dialects.names import DialectName
 from dwctl.ledger.prices import Price
-from dwctl.outbound import check_url, connect_bound, join
+from dwctl.outbound import check_key_header, check_url, connect_bound, is_of_proxies, join
 from dwctl.sealing import Sealer, SealingError, Secret
 from dwctl.store import StoreUnavailable
 from dwctl.store.tables import DeployedModel, Endpoint, ModelGroup, Tariff
@@ -116,16 +116,19 @@ def compile_snapshot(
     grants: Iterable[ModelGroup],
     tariffs: Iterable[Tariff],
     sealer: Sealer,
-    timeouts: Timeouts,
+    config: Config,
 ) -> Snapshot:
-    """Compile live rows. A row that cannot be used (a URL or credential gone bad) leaves its models without a provider."""
+    """Compile live rows. A row that cannot be used (a URL, header or credential gone bad) leaves its models without a provider."""
+    timeouts, sign_in = config.timeouts, config.auth.proxy_header
     compiled: dict[str, EndpointEntry] = {}
     for row in endpoints:
         try:
             check_url(row.url)
+            check_key_header(row.auth_header_name, sign_in)
             credential = sealer.unseal(bytes(row.sealed_credential)) if row.sealed_credential else None
             connect = row.connect_timeout or timeouts.connect
             headers = conventions.headers_of(row.dialect)
+            forwarded = (name.lower() for name in row.forward_headers if not is_of_proxies(name, sign_in))
             base = conventions.base_of(row.url, row.dialect)
             compiled[str(row.id)] = EndpointEntry(
                 id=str(row.id),
@@ -136,7 +139,7 @@ def compile_snapshot(
                 auth_prefix=row.auth_header_prefix,
                 credential=credential,
                 headers=headers,
-                forward_headers=(*headers, *(name.lower() for name in row.forward_headers)),
+                forward_headers=(*headers, *forwarded),
                 max_concurrency=row.max_concurrency,
                 connect_timeout=connect_bound(connect),
                 connect_seconds=connect,
@@ -197,7 +200,7 @@ def _price(row: Tariff) -> Price:
     )
 
 
-async def load_snapshot(version: int, sealer: Sealer, timeouts: Timeouts) -> Snapshot:
+async def load_snapshot(version: int, sealer: Sealer, config: Config) -> Snapshot:
     """Read the live rows and compile them. Raises StoreUnavailable."""
     try:
         endpoints = await Endpoint.filter(deleted_at=None)
@@ -207,4 +210,4 @@ async def load_snapshot(version: int, sealer: Sealer, timeouts: Timeouts) -> Sna
         tariffs = await Tariff.filter(in_force, api_key_purpose__isnull=False, completion_window=None)
     except OSError as error:
         raise StoreUnavailable(str(error)) from error
-    return compile_snapshot(version, endpoints, models, grants, tariffs, sealer, timeouts)
+    return compile_snapshot(version, endpoints, models, grants, tariffs, sealer, config)

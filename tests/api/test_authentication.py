@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 from multidict import CIMultiDict
+from yarl import URL
 
 from dwctl import clock
+from dwctl.accounts import NIL, SYSTEM, Actor
 from dwctl.config.schema import Auth, Email, Native, Password, ProxyHeader, Session
 from dwctl.errors import GatewayError
 from dwctl.operations import sign_in
 from dwctl.operations.first_start import ensure_administrator
 from dwctl.operations.sign_in import reset_password
+from dwctl.operations.users import UserCreate, create_user
 from tests.administration import ADMIN_EMAIL, ADMIN_PASSWORD, QUICK, Administration, configuration, serving
 
 CURRENT = "/admin/api/v1/users/current"
@@ -138,6 +141,39 @@ async def test_a_forgotten_password_is_set_anew_by_mail(sqlite_url: str, data_di
         assert (await server.ask("POST", confirm, json=body)).body["error"]["code"] == "reset_link_expired"
         assert (await server.ask("GET", CURRENT, cookie=cookie)).status == 401
         assert (await server.sign_in(ADMIN_EMAIL, "another password")).status == 200
+
+
+async def test_a_link_ends_with_the_password_that_it_was_to_replace(sqlite_url: str, data_dir: Path) -> None:
+    folder = data_dir / "mail"
+    mailing = {"email": Email(type="file", path=folder), "dashboard_url": "https://gateway.example"}
+    async with serving(sqlite_url, configuration(data_dir, sqlite_url, **mailing)) as server:
+        services, ada, first = server.services, "ada@example.com", "a first password"
+        ada_id = await server.password_user(ada, first)
+        administrator = Actor(NIL, ADMIN_EMAIL, True, frozenset(), "session", None)
+
+        async def link() -> str:
+            await server.ask("POST", RESETS, json={"email": ada})
+            await asyncio.gather(*services.tasks)
+            [mail] = folder.glob("*.eml")
+            found = re.search(r"/reset\?link=(\S+)", message_from_bytes(mail.read_bytes(), policy=policy.default).get_content())
+            mail.unlink()
+            assert found is not None
+            return found.group(1)
+
+        async def changed() -> None:
+            change = {"current_password": first, "new_password": "a password of her own"}
+            answer = await server.ask("POST", CHANGE, cookie=await server.cookie_of(ada, first), json=change)
+            assert answer.status == 200
+
+        for replace in (
+            changed,
+            lambda: reset_password(services.store, ada, services.config),
+            lambda: sign_in.give_password(services, administrator, ada_id),
+        ):
+            token = await link()
+            await replace()
+            late = await server.ask("POST", f"{RESETS}/any/confirm", json={"token": token, "new_password": "of somebody else"})
+            assert (late.status, late.body["error"]["code"]) == (400, "reset_link_expired")
 
 
 async def test_without_mail_nobody_is_told_to_wait_for_it(server: Administration) -> None:
@@ -434,6 +470,29 @@ async def test_forged_proxy_headers_are_ignored(sqlite_url: str, data_dir: Path)
         assert (await server.ask("GET", CURRENT, headers=forged)).status == 401
 
 
+async def test_what_dwctl_itself_sends_is_signed_in_by_nobody(sqlite_url: str, data_dir: Path) -> None:
+    """An endpoint may lie at dwctl's own address, which is one that a proxy on the same machine has, too."""
+    async with serving(sqlite_url, _behind_proxy(data_dir, sqlite_url)) as server:  # type: ignore[arg-type]
+        posing = {"X-Doubleword-User": ADMIN_EMAIL}
+        assert (await server.ask("GET", CURRENT, headers=posing)).body["is_admin"] is True
+
+        url = URL(server.url + CURRENT)
+        answer = await server.services.outbound.send(pool="p", method="GET", url=url, headers=posing, body=None, connect_timeout=5)
+        assert answer.status == 401
+        for passed_on in ({"Via": "1.1 edge, 1.1 DWCTL"}, [("Via", "1.1 dwctl"), ("Via", "1.1 edge")]):
+            headers = CIMultiDict(posing)
+            headers.extend(passed_on)
+            assert (await server.client.get(server.url + CURRENT, headers=headers)).status == 401
+        assert (await server.ask("GET", CURRENT, headers=posing | {"Via": "1.1 edge"})).status == 200, "of a proxy that says that it is one"
+
+        manager = await server.key_of(await server.person("PlatformManager"))
+        header = {"auth_header_name": "x-doubleword-user", "auth_header_prefix": "", "api_key": ADMIN_EMAIL}
+        own = {"url": f"{server.url}/admin/api/v1", **header}
+        for path, body in (("", {"name": "own", "skip_fetch": True, "model_filter": ["zz"]}), ("/validate", {"type": "new"})):
+            refused = await server.ask("POST", f"/admin/api/v1/endpoints{path}", secret=manager, json=own | body)
+            assert (refused.status, refused.param) == (400, "auth_header_name")
+
+
 @pytest.mark.parametrize("name", ["X-Doubleword-User", "X-Doubleword-Email", "X-Doubleword-SSO-Provider", "X-Doubleword-User-Groups"])
 async def test_a_sign_in_header_that_comes_twice_is_nobodys(sqlite_url: str, data_dir: Path, name: str) -> None:
     """A proxy that adds its header beside the client's own leaves open who wrote which."""
@@ -442,6 +501,37 @@ async def test_a_sign_in_header_that_comes_twice_is_nobodys(sqlite_url: str, dat
         assert (await server.client.get(server.url + CURRENT, headers=headers)).status == 200
         headers.add(name, headers[name])
         assert (await server.client.get(server.url + CURRENT, headers=headers)).status == 401
+
+
+async def test_what_somebody_registered_is_no_proxy_users(database_url: str, data_dir: Path) -> None:
+    """Nobody checks that an address is theirs who registers, and they go on knowing the password."""
+    native = Native(password=QUICK, allow_registration=True)
+    auth = Auth(native=native, proxy_header=ProxyHeader(enabled=True))
+    config = configuration(data_dir, database_url, auth=auth, trusted_proxies=("127.0.0.1",))
+    async with serving(database_url, config) as server:
+
+        async def register(username: str, email: str) -> str:
+            body = {"username": username, "email": email, "password": "a long password"}
+            answer = await server.ask("POST", "/authentication/register", json=body)
+            assert answer.status == 201, answer
+            return str(answer.body["user"]["id"])
+
+        posing = await register("mallory", "ada@example.com")
+        assert (await server.ask("GET", CURRENT, headers=WHO)).status == 401
+        assert (await server.admin("GET", f"/users/{posing}")).body["external_user_id"] is None
+        assert (await server.admin("DELETE", f"/users/{posing}")).status == 204
+        # A username is anybody's to choose, and keeps nobody out whose address it is.
+        await register("Ada@example.com", "mallory@example.com")
+        ada = await server.ask("GET", CURRENT, headers=WHO)
+        assert (ada.status, ada.body["email"], ada.body["external_user_id"]) == (200, "Ada@example.com", "ext-1")
+        assert ada.body["username"].startswith("Ada@example.com-")
+        assert (await server.ask("GET", CURRENT, headers=WHO)).body["id"] == ada.body["id"]
+
+
+async def test_whom_an_administrator_gave_a_password_comes_through_the_proxy_too(sqlite_url: str, data_dir: Path) -> None:
+    async with serving(sqlite_url, _behind_proxy(data_dir, sqlite_url)) as server:  # type: ignore[arg-type]
+        made = await create_user(server.services, SYSTEM, UserCreate(username="ada", email="ada@example.com"), password="a first password")
+        assert (await server.ask("GET", CURRENT, headers=WHO)).body["id"] == made.id
 
 
 async def test_unknown_proxy_user_without_accounts_for_all(sqlite_url: str, data_dir: Path) -> None:

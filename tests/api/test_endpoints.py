@@ -1,14 +1,18 @@
 """Endpoints over REST: the credential that never comes back, import of models, following the provider's list."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from dwctl import simulator
+from dwctl.config.schema import Auth, Native, ProxyHeader
+from dwctl.errors import ConfigurationError
+from dwctl.operations.apply import apply
 from dwctl.store import Tx
-from tests.administration import Administration
+from tests.administration import QUICK, Administration, Answer, configuration, serving
 from tests.scripted import Scripted, reply, scripted
 
 CANARY = "sk-provider-canary"
@@ -83,10 +87,14 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"dialect": ""}, "dialect"),
     ({"auth_header_name": "no colon:"}, "auth_header_name"),
     ({"auth_header_name": "Content-Length"}, "auth_header_name"),
+    ({"auth_header_name": "X-Doubleword-User"}, "auth_header_name"),
+    ({"auth_header_name": "X-Forwarded-For"}, "auth_header_name"),
     ({"auth_header_prefix": "a\r\nb"}, "auth_header_prefix"),
     ({"forward_headers": ["authorization"]}, "forward_headers"),
     ({"forward_headers": ["x-api-key"]}, "forward_headers"),
     ({"forward_headers": ["X-dwctl-Tags"]}, "forward_headers"),
+    ({"forward_headers": ["X-Doubleword-Email"]}, "forward_headers"),
+    ({"forward_headers": ["X-Real-IP"]}, "forward_headers"),
     ({"forward_headers": ["not a header"]}, "forward_headers"),
     ({"max_concurrency": 0}, "max_concurrency"),
     ({"idle_timeout": -1}, "idle_timeout"),
@@ -104,6 +112,56 @@ async def test_what_cannot_be_is_refused_by_field(server: Administration) -> Non
         assert (answer.status, answer.param) == (400, param), answer
         assert "two\nlines" not in repr(answer.body)
     assert (await server.admin("GET", "/endpoints")).body == []
+
+
+PROXYS = [
+    *("x-user", "x-email", "x-groups", "x-idp", "X-Doubleword-User", "X-Doubleword-SSO-Provider"),
+    *("X-Forwarded-For", "X-Forwarded-User", "X-Real-IP", "Forwarded", "Via"),
+]
+
+
+async def test_no_endpoint_speaks_as_a_proxy(sqlite_url: str, data_dir: Path, provider: Scripted) -> None:
+    header = ProxyHeader(header_name="X-User", email_header_name="x-email", groups_field_name="x-groups", provider_field_name="x-idp")
+    config = configuration(data_dir, sqlite_url, auth=Auth(native=Native(password=QUICK), proxy_header=header))
+    async with serving(sqlite_url, config) as server:
+        made = (await server.admin("POST", "/endpoints", json=_static("one", "a", api_key="k"))).body
+        path = f"/endpoints/{made['id']}"
+        for name in PROXYS:
+            for field, value in (("auth_header_name", name), ("forward_headers", [name])):
+                refused = await server.admin("PATCH", path, json={field: value})
+                assert (refused.status, refused.param) == (400, field), name
+            tried = {"type": "new", "url": provider.url, "api_key": "k", "auth_header_name": name}
+            assert (await server.admin("POST", "/endpoints/validate", json=tried)).param == "auth_header_name", name
+            with pytest.raises(ConfigurationError, match=r"auth_header_name must not be .* name the header that the provider reads"):
+                await apply(server.services, {"endpoints": [{"name": "two", "url": provider.url, "auth_header_name": name}]})
+
+        async def stored(column: str, value: str) -> Answer:
+            """As if the row had been written before this was refused."""
+            await server.services.store.write(
+                lambda tx: tx.execute(
+                    f"UPDATE inference_endpoints SET url = ?, {column} = ? WHERE id = ?", (provider.url, value, made["id"])
+                )
+            )
+            return await server.admin("PATCH", path, json={"description": value})
+
+        [candidate] = server.services.snapshot().models["a"].candidates
+        assert candidate.endpoint.forward_headers == ()
+        await stored("forward_headers", '["x-team", "x-user", "via"]')
+        [candidate] = server.services.snapshot().models["a"].candidates
+        assert candidate.endpoint.forward_headers == ("x-team",)
+        with capture_logs() as logs:
+            await stored("auth_header_name", "X-User")
+        [reason] = [log["reason"] for log in logs if log["event"].endswith("endpoint_unusable")]
+        assert "name the header that the provider reads" in reason
+        assert server.services.snapshot().models["a"].candidates == ()
+        for method, where, body in (
+            ("POST", f"{path}/synchronize", None),
+            ("POST", "/endpoints/validate", {"type": "existing", "endpoint_id": made["id"]}),
+        ):
+            assert (await server.admin(method, where, json=body)).param == "auth_header_name"
+        assert provider.requests == []
+        assert (await server.admin("PATCH", path, json={"auth_header_name": "x-key"})).status == 200
+        assert len(server.services.snapshot().models["a"].candidates) == 1
 
 
 async def test_names_and_aliases_are_unique_and_a_conflict_creates_nothing(server: Administration) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import yaml
 
 from dwctl import ids
 from dwctl.accounts import SYSTEM, hash_secret
+from dwctl.config import Config
 from dwctl.errors import ConfigurationError
 from dwctl.ledger import transactions
 from dwctl.operations.apply import Report, apply
@@ -58,6 +59,7 @@ FULL: dict[str, Any] = {
 class Target:
     store: Store
     sealer: Sealer
+    config: Config = field(default_factory=Config)
 
 
 @pytest.fixture

@@ -1,11 +1,12 @@
 """docs/apply.md against the code: its example applies, and its tables name every field."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
+from dwctl.config import Config
 from dwctl.operations.apply import apply
 from dwctl.operations.apply.document import Document, EndpointEntry, GrantEntry, GroupEntry, KeyEntry, ModelEntry, PriceEntry, UserEntry
 from dwctl.sealing import Sealer, load_sealer
@@ -19,6 +20,7 @@ SHAPES: tuple[type[msgspec.Struct], ...] = (EndpointEntry, GroupEntry, UserEntry
 class Target:
     store: Store
     sealer: Sealer
+    config: Config = field(default_factory=Config)
 
 
 def test_the_tables_name_every_field_and_say_which_are_required() -> None:

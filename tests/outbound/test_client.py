@@ -91,10 +91,11 @@ async def test_the_request_as_it_is_sent(outbound: Outbound, provider: Provider)
     port = provider.url.port
     assert provider.requests == [
         (
-            f"POST /v1/chat/completions?a=b%20c HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nauthorization: Bearer x\r\ncontent-length: 4\r\n\r\n",
+            f"POST /v1/chat/completions?a=b%20c HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nvia: 1.1 dwctl\r\n"
+            "authorization: Bearer x\r\ncontent-length: 4\r\n\r\n",
             "{ü}".encode(),
         ),
-        (f"GET /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\n\r\n", b""),
+        (f"GET /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nvia: 1.1 dwctl\r\n\r\n", b""),
     ]
 
 

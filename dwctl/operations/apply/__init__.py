@@ -15,6 +15,7 @@ import msgspec
 from tortoise.exceptions import IntegrityError
 
 from dwctl.accounts import CLI, Actor
+from dwctl.config import Config
 from dwctl.errors import GatewayError
 from dwctl.operations.apply import accounts, catalog
 from dwctl.operations.apply.document import Document, KeyEntry, read
@@ -40,8 +41,10 @@ KINDS: tuple[tuple[str, Check, Step], ...] = (
 
 
 class Target(Protocol):
-    """What is applied to: the database, and the key that seals credentials."""
+    """What is applied to: the database, the configuration, and the key that seals credentials."""
 
+    @property
+    def config(self) -> Config: ...
     @property
     def store(self) -> Store: ...
     @property
@@ -98,7 +101,7 @@ async def apply(
     applied. Raises StoreUnavailable.
     """
     parsed, source = read(document)
-    work = Work(target.sealer, actor, source, os.environ if environ is None else environ)
+    work = Work(target.config, target.sealer, actor, source, os.environ if environ is None else environ)
     _check(work, parsed)
     # Before the first start, too, so that no user of the file takes the names of the system's own.
     await ensure_foundations(target.store)

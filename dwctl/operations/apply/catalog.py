@@ -20,13 +20,13 @@ from dwctl.store.tables import DeployedModel, Endpoint
 
 def check_endpoint(work: Work, entry: EndpointEntry) -> None:
     """Raises GatewayError, ConfigurationError."""
-    _endpoint_columns(entry)
+    _endpoint_columns(work, entry)
     _credential(work, entry)
 
 
-def _endpoint_columns(entry: EndpointEntry) -> dict[str, Any]:
+def _endpoint_columns(work: Work, entry: EndpointEntry) -> dict[str, Any]:
     names = (name for name in EndpointEntry.__struct_fields__ if name not in ("api_key", "api_key_env"))
-    return endpoints.check_columns(sent(entry, *names))
+    return endpoints.check_columns(sent(entry, *names), work.config)
 
 
 def _credential(work: Work, entry: EndpointEntry) -> Secret | UnsetType | None:
@@ -36,7 +36,7 @@ def _credential(work: Work, entry: EndpointEntry) -> Secret | UnsetType | None:
 
 async def endpoint(work: Work, tx: Tx, entry: EndpointEntry) -> Outcome:
     """Bring one endpoint to what the file says. Raises GatewayError."""
-    columns = _endpoint_columns(entry)
+    columns = _endpoint_columns(work, entry)
     secret = _credential(work, entry)
     row = await Endpoint.get_or_none(live_name=columns["name"], using_db=tx.orm)
     if row is None:

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import UNSET
 
 from dwctl.accounts import NIL, Actor
+from dwctl.config import Config
 from dwctl.errors import ConfigurationError
 from dwctl.operations.apply.document import Place, Source
 from dwctl.operations.audit import audit
@@ -23,6 +24,7 @@ Outcome = Literal["created", "updated", "unchanged"]
 class Work:
     """One application of one document."""
 
+    config: Config
     sealer: Sealer
     actor: Actor
     source: Source

@@ -24,7 +24,7 @@ class User(Table):
     is_admin = fields.BooleanField(default=False)
     roles: Any = fields.JSONField(default=list)
     auth_source = fields.CharField(max_length=64, default="native")
-    """native | system | proxy-header."""
+    """native: registered by whoever says to have the address | system: made here | proxy-header: made at a proxy's word."""
     external_user_id = fields.CharField(max_length=255, null=True, unique=True)
     password_hash = fields.TextField(null=True)
     must_change_password = fields.BooleanField(default=False)
