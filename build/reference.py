@@ -244,6 +244,8 @@ dialect, the gateway itself says `done`; nobody is asked, and nothing is charged
 In every dialect the header `x-dwctl-tags` gives a request [tags](requests.md#tags), and the header `Model-Override` names the model in
 place of the body's `model`, which may be missing then: for clients whose model cannot be set, and for a proxy that chooses.
 
+Pages of other sites call models from a browser if `auth.security.cors` names their origins ([configuration](configuration.md)).
+
 Each field and each kind of content is **translated**; or **dropped** with a note in the request's record, where the answer is the same
 without it; or **refused** with a 400 that names the field, where it would not be. The columns say what becomes of it on the way to
 a provider *of another dialect* than the client's.

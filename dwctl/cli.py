@@ -298,13 +298,18 @@ def check_config(file: str | None, data_dir: str | None, database_url: str | Non
     A wrong key is named with its file, its line and the nearest right key; the exit code is 2 then.
     """
     from dwctl import config
+    from dwctl.store.addresses import check_urls
+    from dwctl.store.store import database_path
 
-    with _failures():
+    with _store_failures():
         found = config.find(file, os.environ)
         explained = config.explain(found, os.environ, {"data_dir": data_dir, "database.url": database_url})
         config.secret_key(explained.config)
         config.tls_context(explained.config)
         config.check_data_dir(explained.config)
+        database = explained.config.database
+        if database.url is not None and database_path(database.url, explained.config.data_dir) is None:
+            check_urls(database.url, database.direct_url)
     if show:
         rows = list(explained.lines())
         width = max(len(path) for path, _, _ in rows)

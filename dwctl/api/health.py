@@ -11,7 +11,7 @@ from sanic import Sanic
 from sanic.request import Request
 from sanic.response import HTTPResponse
 
-from dwctl.doorway import MetricsReader, Public, TrustedProxies, add_route, declare, passed_on, respond_error
+from dwctl.doorway import SECURITY_HEADERS, MetricsReader, Public, TrustedProxies, add_route, declare, passed_on, respond_error
 from dwctl.errors import forbidden
 from dwctl.operations.services import Services
 from dwctl.telemetry import metrics
@@ -32,7 +32,7 @@ def register(app: Sanic, services: Services, state: State, proxies: TrustedProxi
     networks = [ip_network(text, strict=False) for text in config.metrics.allow]
 
     async def healthz(_: Request) -> HTTPResponse:
-        return HTTPResponse("OK", 200, None, "text/plain; charset=utf-8")
+        return HTTPResponse("OK", 200, SECURITY_HEADERS, "text/plain; charset=utf-8")
 
     async def readyz(_: Request) -> HTTPResponse:
         reasons = services.degraded()
@@ -47,7 +47,7 @@ def register(app: Sanic, services: Services, state: State, proxies: TrustedProxi
                     "Metrics are for this machine, the networks in metrics.allow, or a caller with metrics.token.", code="metrics_denied"
                 )
             )
-        return HTTPResponse(metrics.render(), 200, None, metrics.CONTENT_TYPE)
+        return HTTPResponse(metrics.render(), 200, SECURITY_HEADERS, metrics.CONTENT_TYPE)
 
     def _may_read(request: Request) -> bool:
         token = config.metrics.token
@@ -83,4 +83,4 @@ def _same(given: str, token: str) -> bool:
 
 
 def _json(body: object, status: int) -> HTTPResponse:
-    return HTTPResponse(msgspec.json.encode(body), status, None, "application/json")
+    return HTTPResponse(msgspec.json.encode(body), status, SECURITY_HEADERS, "application/json")

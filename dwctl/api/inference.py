@@ -21,7 +21,18 @@ from dwctl.api.sanic_sink import SanicSink
 from dwctl.clock import MICROSECONDS, monotonic, now_us
 from dwctl.dialects import anthropic, surfaces
 from dwctl.dialects.codec import Codec
-from dwctl.doorway import InferenceKey, Policy, Public, RouteMetrics, TrustedProxies, add_route, declare, template_of
+from dwctl.doorway import (
+    CrossOrigin,
+    InferenceKey,
+    Policy,
+    Public,
+    RouteMetrics,
+    TrustedProxies,
+    add_preflights,
+    add_route,
+    declare,
+    template_of,
+)
 from dwctl.errors import GatewayError, bad_request, not_found
 from dwctl.gateway import Exchange, Gateway
 from dwctl.gateway.admit import accessible
@@ -99,6 +110,13 @@ def register(app: Sanic, gateway: Gateway, proxies: TrustedProxies) -> None:
             return proxies.peer(request).ip
         return request.conn_info.client_ip if request.conn_info is not None else None
 
+    cross_origin = CrossOrigin(gateway.config.auth.security.cors)
+
+    def shared_sink(request: Request) -> SanicSink:
+        return SanicSink(request, "".join(f"{name}: {value}\r\n" for name, value in cross_origin.headers(request).items()))
+
+    open_sink: Callable[[Request], SanicSink] = shared_sink if cross_origin.enabled else SanicSink
+
     def calls(root: str) -> Callable[[RouteMetrics], Handler]:
         """Handlers of paths that call models."""
         prefix = len(root)
@@ -108,7 +126,7 @@ def register(app: Sanic, gateway: Gateway, proxies: TrustedProxies) -> None:
                 url = request._parsed_url
                 exchange = Exchange(
                     gateway,
-                    SanicSink(request),
+                    open_sink(request),
                     _body_reader(request),
                     path=url.path[prefix:].decode("latin-1"),
                     query=url.query.decode("latin-1") if url.query else "",
@@ -158,7 +176,7 @@ def register(app: Sanic, gateway: Gateway, proxies: TrustedProxies) -> None:
                 record.account_id, record.holder_id = principal.account_id, principal.holder_id
                 record.key_id, record.purpose = principal.key_id, principal.purpose
         keep(gateway, record)
-        return _render_error(request, error, record.id)
+        return cross_origin.mark(request, _render_error(request, error, record.id))
 
     app.ctx.refuse_inference = refuse
 
@@ -179,9 +197,8 @@ def register(app: Sanic, gateway: Gateway, proxies: TrustedProxies) -> None:
                         record = record_of(request, 200, measured.started_at)
                         record.id = id_
                         log_request(record)
-                if body is None:
-                    return HTTPResponse(b"", 200, _id_headers(request, id_), "text/plain")
-                return HTTPResponse(msgspec.json.encode(body), 200, _id_headers(request, id_), "application/json")
+                raw, content_type = (b"", "text/plain") if body is None else (msgspec.json.encode(body), "application/json")
+                return cross_origin.mark(request, HTTPResponse(raw, 200, _own_headers(request, id_), content_type))
 
             return handle
 
@@ -230,9 +247,12 @@ def register(app: Sanic, gateway: Gateway, proxies: TrustedProxies) -> None:
             raise bad_request("Send a JSON object whose 'model' is the model's name.", param="model") from None
         return listing.ollama_model(_named(models, str(name)))
 
+    paths: list[str] = []
+
     def add(make: Callable[[RouteMetrics], Handler], method: str, path: str, policy: Policy = InferenceKey()) -> None:  # noqa: B008
         name = f"inference_{method}_{path}".translate(str.maketrans("/<>:", "____"))
         add_route(app, declare(make(RouteMetrics(method, template_of(path))), policy), path, [method], name)
+        paths.append(path)
 
     for root in ROOTS:
         for path in (*surfaces.PATHS, "/<path:path>"):
@@ -250,6 +270,8 @@ def register(app: Sanic, gateway: Gateway, proxies: TrustedProxies) -> None:
     # Some clients ask whether their base URL is there before they say anything.
     for root in ("/ai", *ROOTS):
         add(answers(lambda _: None), "HEAD", root, Public())
+    if cross_origin.enabled:
+        add_preflights(app, cross_origin.preflight_of_call, paths)
 
 
 def serves(path: str) -> bool:
@@ -267,7 +289,7 @@ def _below_root(path: str) -> str:
 
 def _render_error(request: Request, error: GatewayError, id_: str) -> HTTPResponse:
     """An error in the words of the dialect that the path belongs to."""
-    headers = {**_id_headers(request, id_), **error.headers}
+    headers = {**_own_headers(request, id_), **error.headers}
     if error.retry_after is not None:
         headers["retry-after"] = str(max(1, -int(-error.retry_after // 1)))
     body = _codec(request).render_error(error, id_)
@@ -288,8 +310,12 @@ def _is_anthropic(request: Request) -> bool:
     return "anthropic-version" in request.headers
 
 
-def _id_headers(request: Request, id_: str) -> dict[str, str]:
-    return {"x-request-id": id_, "request-id": f"req_{id_}"} if _codec(request) is anthropic else {"x-request-id": id_}
+def _own_headers(request: Request, id_: str) -> dict[str, str]:
+    """The headers that every answer has."""
+    headers = {"x-content-type-options": "nosniff", "x-request-id": id_}
+    if _codec(request) is anthropic:
+        headers["request-id"] = f"req_{id_}"
+    return headers
 
 
 def _named(models: list[ModelEntry], name: str) -> ModelEntry:

@@ -13,7 +13,8 @@ from sanic.http.constants import Stage
 from sanic.request import Request
 from sanic.response import BaseHTTPResponse
 
-_REASONS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
+_ALWAYS = "x-content-type-options: nosniff\r\n"
+_BEGINNINGS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n{_ALWAYS}" for status in HTTPStatus}
 
 
 class _Sent(BaseHTTPResponse):
@@ -28,12 +29,13 @@ _SENT.status = 0
 
 
 class SanicSink:
-    """Writes one answer. ``started`` is true once its head was handed to the connection."""
+    """Writes one answer. ``started`` is true once its head was handed to the connection; ``lines`` are further lines of the head."""
 
-    __slots__ = ("_chunked", "_headers", "_request", "_status", "started")
+    __slots__ = ("_chunked", "_headers", "_lines", "_request", "_status", "started")
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, lines: str = "") -> None:
         self._request = request
+        self._lines = lines
         self._status = 500
         self._headers: dict[str, str] = {}
         self._chunked = False
@@ -78,7 +80,7 @@ class SanicSink:
 
     def _first(self, stream: Any, data: bytes, last: bool) -> bytes:
         """The head, and the first bytes in the framing that the rest will have."""
-        lines = [_REASONS.get(self._status) or f"HTTP/1.1 {self._status} \r\n"]
+        lines = [_BEGINNINGS.get(self._status) or f"HTTP/1.1 {self._status} \r\n{_ALWAYS}", self._lines]
         if self._status in (204, 304):  # these have no body, and no length (RFC 9110, 8.6)
             self._headers.pop("content-length", None)
             data = b""

@@ -33,10 +33,12 @@ WORDS = {"duration": "a duration such as 30s", "size": "a size such as 10MiB", "
 POSTGRESQL = ("postgres://", "postgresql://")
 SHORTEST_SECRET_KEY = 16
 TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-"""Names of cookies (RFC 6265, 4.1.1)."""
+"""Names of cookies and of headers (RFC 9110, 5.6.2)."""
 HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 """Names of hosts (RFC 1123, 2.1), with the underscore that some have."""
 CURRENCY = re.compile(r"[A-Z]{3}")
+ORIGIN = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?P<port>[1-9][0-9]{0,4}))?/?")
+OWN_PORTS = {"http": 80, "https": 443}
 TRUE, FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
 
 
@@ -229,17 +231,24 @@ def _from_flags(overrides: Mapping[str, Any]) -> Iterator[tuple[str, Given]]:
 
 
 def _unknown(path: str, *, variable: bool = False) -> str:
-    """What to say of a key that does not exist: the nearest among its siblings, else in the whole tree, else what its group has."""
+    """What to say of a key that does not exist: how it is written, if only that is wrong; the nearest among its siblings, else in the
+    whole tree; else what its group has."""
     paths = _all_paths()
+    said = f"unknown key `{path}`"
+    if path in paths and not variable:
+        return f"{said}; groups are nested: `{path.replace('.', ': {')}: ...{'}' * path.count('.')}`"
+    if path in paths and path not in keys():
+        children = [candidate for candidate in paths if candidate.rpartition(".")[0] == path]
+        names = [keys()[child].variable if child in keys() else f"{PREFIX}{child.upper().replace('.', '__')}__..." for child in children]
+        return f"{said}; it is a group, with the variables {', '.join(names)}"
     parent, _, name = path.rpartition(".")
     siblings = [candidate for candidate in paths if candidate.rpartition(".")[0] == parent]
     near = difflib.get_close_matches(path, siblings, n=1, cutoff=0.7)
     near = near or [candidate for candidate in paths if candidate.rpartition(".")[2] == name]
     near = near or difflib.get_close_matches(path, paths, n=1, cutoff=0.7)
     near = near or [candidate for candidate in paths if difflib.get_close_matches(name, [candidate.rpartition(".")[2]], cutoff=0.8)]
-    said = f"unknown key `{path}`"
     if near:
-        best = PREFIX + near[0].upper().replace(".", "__") if variable and near[0] in keys() else f"`{near[0]}`"
+        best = keys()[near[0]].variable if variable and near[0] in keys() else f"`{near[0]}`"
         return f"{said}; the nearest key is {best}"
     names = [candidate.rpartition(".")[2] for candidate in siblings] or list(hints(Config))
     return f"{said}; here can stand: {', '.join(names)}"
@@ -390,6 +399,15 @@ def _is_web_address(text: str) -> bool:
         return False
 
 
+def _is_origin(text: str) -> bool:
+    """Whether a browser could say of a page that it comes from there (Fetch, "serializing a request origin")."""
+    match = ORIGIN.fullmatch(text)
+    if match is None:
+        return False
+    port = int(match["port"] or 0)
+    return port <= 65535 and port != OWN_PORTS.get(match["scheme"])
+
+
 def _check(config: Config, origins: Mapping[str, str]) -> None:
     """Rules between keys. Raises ConfigurationError."""
 
@@ -427,6 +445,16 @@ def _check(config: Config, origins: Mapping[str, str]) -> None:
         refuse("secret_key", f"must have at least {SHORTEST_SECRET_KEY} characters")
     if "*" in auth.security.cors.allowed_origins and auth.security.cors.allow_credentials:
         refuse("auth.security.cors.allow_credentials", "cannot be true while `auth.security.cors.allowed_origins` has `*`")
+    for origin in auth.security.cors.allowed_origins:
+        if origin != "*" and not _is_origin(origin):
+            refuse(
+                "auth.security.cors.allowed_origins",
+                f"has {origin!r}, which is neither `*` nor an origin: write scheme://host or scheme://host:port as a browser does,"
+                " in small letters, without the scheme's own port and without a path",
+            )
+    for name in ("header_name", "email_header_name", "groups_field_name", "provider_field_name"):
+        if not TOKEN.fullmatch(getattr(auth.proxy_header, name)):
+            refuse(f"auth.proxy_header.{name}", "must be the name of a header: letters, digits and !#$%&'*+-.^_`|~ alone")
     password = auth.native.password
     if password.min_length > password.max_length:
         refuse("auth.native.password.min_length", "is above `auth.native.password.max_length`", "auth.native.password.max_length")

@@ -141,7 +141,12 @@ class RateLimits(Section, frozen=True):
 
 
 class Cors(Section, frozen=True):
-    allowed_origins: Annotated[tuple[str, ...], meaning("Origins whose pages may call the API from a browser; `*` for every one.")] = ()
+    allowed_origins: Annotated[
+        tuple[str, ...],
+        meaning(
+            "Origins, such as `https://app.example`, whose pages may call the API, models included, from a browser; `*` for every one."
+        ),
+    ] = ()
     allow_credentials: Annotated[bool, meaning("Whether those pages may send the session cookie. Not together with `*`.")] = False
     max_age: Annotated[float, meaning("How long a browser may remember the answer.", "duration", ge=0)] = 3600.0
 

@@ -6,12 +6,13 @@ application with a route that has no policy. The API and the pages are two ``Sur
 same door. Handlers that are added with ``add_route`` state theirs with ``declare``.
 """
 
-from dwctl.doorway.answers import Answer, respond_error
+from dwctl.doorway.answers import SECURITY_HEADERS, Answer, respond_error
 from dwctl.doorway.context import Context, PageQuery, parse_uuid
+from dwctl.doorway.cors import CrossOrigin
 from dwctl.doorway.decode import UNSTORABLE, decode_body, decode_query
 from dwctl.doorway.feeds import Message, feed
 from dwctl.doorway.identity import Keys, session_cookie, session_cookie_name
-from dwctl.doorway.install import add_route, install, route_table, verify
+from dwctl.doorway.install import add_preflights, add_route, install, route_table, verify
 from dwctl.doorway.measure import RouteMetrics, count_unrouted
 from dwctl.doorway.peers import TrustedProxies, passed_on
 from dwctl.doorway.policies import Authenticated, InferenceKey, MetricsReader, Needs, Policy, Public, declare, policy_of
@@ -19,10 +20,12 @@ from dwctl.doorway.protocol import PatientProtocol
 from dwctl.doorway.routes import Route, route, template_of
 
 __all__ = [
+    "SECURITY_HEADERS",
     "UNSTORABLE",
     "Answer",
     "Authenticated",
     "Context",
+    "CrossOrigin",
     "InferenceKey",
     "Keys",
     "Message",
@@ -35,6 +38,7 @@ __all__ = [
     "Route",
     "RouteMetrics",
     "TrustedProxies",
+    "add_preflights",
     "add_route",
     "count_unrouted",
     "declare",

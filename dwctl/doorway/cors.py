@@ -3,11 +3,18 @@
 from sanic.request import Request
 from sanic.response import HTTPResponse
 
+from dwctl.config import TOKEN
 from dwctl.config.schema import Cors
+from dwctl.doorway.answers import SECURITY_HEADERS
 
 _METHODS = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
 _REQUEST_HEADERS = "content-type, authorization, accept, if-match"
-_EXPOSED = "location, etag, retry-after"
+_EXPOSED = ", ".join(
+    (
+        *("location", "etag", "retry-after", "x-request-id", "request-id"),
+        *("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
+    )
+)
 
 
 class CrossOrigin:
@@ -22,28 +29,39 @@ class CrossOrigin:
         """Origins whose unsafe requests may rest on a cookie."""
         self.enabled = bool(settings.allowed_origins)
 
-    def mark(self, request: Request, response: HTTPResponse) -> None:
-        """Let the asking page read the response, if its origin is allowed."""
+    def headers(self, request: Request) -> dict[str, str]:
+        """What lets the asking page read the answer, if its origin is allowed."""
         origin = request.headers.get("origin")
-        if not self.enabled or origin is None:
-            return
-        response.headers.add("vary", "Origin")
-        if self._any:
-            response.headers["access-control-allow-origin"] = "*"
-        elif origin in self._origins:
-            response.headers["access-control-allow-origin"] = origin
+        if origin is None:
+            return {}
+        headers = {"vary": "Origin"}
+        if self._any or origin in self._origins:
+            headers["access-control-allow-origin"] = "*" if self._any else origin
+            headers["access-control-expose-headers"] = _EXPOSED
             if self._credentials:
-                response.headers["access-control-allow-credentials"] = "true"
-        else:
-            return
-        response.headers["access-control-expose-headers"] = _EXPOSED
+                headers["access-control-allow-credentials"] = "true"
+        return headers
+
+    def mark(self, request: Request, response: HTTPResponse) -> HTTPResponse:
+        """The response, with what lets the asking page read it."""
+        if self.enabled:
+            for name, value in self.headers(request).items():
+                response.headers.add(name, value)
+        return response
 
     async def preflight(self, request: Request, **_: str) -> HTTPResponse:
         """Answer a browser that asks whether it may ask."""
-        response = HTTPResponse(b"", 204)
-        self.mark(request, response)
+        return self._preflight(request, _REQUEST_HEADERS)
+
+    async def preflight_of_call(self, request: Request, **_: str) -> HTTPResponse:
+        """The same of calls of models: clients send headers of their own (``x-stainless-*``), of which nobody has a list."""
+        asked = [name.strip() for name in request.headers.get("access-control-request-headers", "").split(",")]
+        return self._preflight(request, ", ".join(name for name in asked if TOKEN.fullmatch(name)))
+
+    def _preflight(self, request: Request, request_headers: str) -> HTTPResponse:
+        response = self.mark(request, HTTPResponse(b"", 204, SECURITY_HEADERS))
         if "access-control-allow-origin" in response.headers:
             response.headers["access-control-allow-methods"] = _METHODS
-            response.headers["access-control-allow-headers"] = _REQUEST_HEADERS
+            response.headers["access-control-allow-headers"] = request_headers
             response.headers["access-control-max-age"] = self._max_age
         return response

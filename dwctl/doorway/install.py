@@ -91,8 +91,7 @@ def install(
         methods = shown.methods.get(route.method, [route.method])
         add_route(app, handler, route.path, methods, _name(route.method, route.path))
     if cross_origin.enabled and shown.cross_origin:
-        for path in dict.fromkeys(route.path for route in table):
-            add_route(app, declare(cross_origin.preflight, Public()), path, ["OPTIONS"], _name("OPTIONS", path))
+        add_preflights(app, cross_origin.preflight, (route.path for route in table))
     return keeper
 
 
@@ -103,6 +102,12 @@ def add_route(app: Sanic, handler: Callable[..., Any], path: str, methods: Itera
     quarter of the time that a start takes, unless it is told one.
     """
     app.add_route(handler, path, methods=methods, name=name, error_format="json")
+
+
+def add_preflights(app: Sanic, handler: Callable[..., Any], paths: Iterable[str]) -> None:
+    """Add the handler by which browsers ask, before other sites' pages may use these paths."""
+    for path in dict.fromkeys(paths):
+        add_route(app, declare(handler, Public()), path, ["OPTIONS"], _name("OPTIONS", path))
 
 
 def route_table(app: Sanic, table: str = "api") -> tuple[Route, ...]:

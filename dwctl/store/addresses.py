@@ -6,11 +6,13 @@ session, and the other, for transactions, may be a pooler's; https://www.pgbounc
 """
 
 import contextlib
+import inspect
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import asyncpg
+from asyncpg import connect_utils
 
 from dwctl.errors import ConfigurationError
 from dwctl.store.failures import StoreUnavailable
@@ -46,6 +48,15 @@ async def check_addresses(url: str, direct_url: str | None) -> None:
             )
 
 
+def check_urls(url: str, direct_url: str | None) -> None:
+    """As `check_addresses`, of what can be told without connecting."""
+    nothing = dict.fromkeys(inspect.signature(connect_utils._parse_connect_dsn_and_args).parameters)
+    for key, dsn in (("database.url", url), ("database.direct_url", direct_url)):
+        if dsn is not None:
+            with _said_of(key):
+                connect_utils._parse_connect_dsn_and_args(**nothing | {"dsn": dsn})
+
+
 def _pooler(key: str) -> ConfigurationError:
     remedy = (
         "set database.direct_url to the address of the PostgreSQL server itself; queries then go through the pooler"
@@ -60,10 +71,20 @@ async def _connected(key: str, dsn: str, settings: dict[str, str]) -> AsyncItera
     """A connection; what is wrong with it is said of ``key``, and never with the password, which is in the URL."""
     connection = None
     try:
-        connection = await asyncpg.connect(
-            dsn, timeout=CONNECT_SECONDS, command_timeout=CONNECT_SECONDS, statement_cache_size=0, server_settings=settings
-        )
-        yield connection
+        with _said_of(key):
+            connection = await asyncpg.connect(
+                dsn, timeout=CONNECT_SECONDS, command_timeout=CONNECT_SECONDS, statement_cache_size=0, server_settings=settings
+            )
+            yield connection
+    finally:
+        if connection is not None:
+            connection.terminate()
+
+
+@contextlib.contextmanager
+def _said_of(key: str) -> Iterator[None]:
+    try:
+        yield
     except asyncpg.InternalClientError as error:
         raise StoreUnavailable(f"PostgreSQL ({key}): {error}") from error
     except (*REFUSALS, asyncpg.InterfaceError) as error:
@@ -76,6 +97,3 @@ async def _connected(key: str, dsn: str, settings: dict[str, str]) -> AsyncItera
         if "startup parameter" in str(error):
             raise _pooler(key) if _SETTING in str(error) else ConfigurationError(f"{key}: {error}") from error
         raise StoreUnavailable(f"PostgreSQL ({key}): {error or type(error).__name__}") from error
-    finally:
-        if connection is not None:
-            connection.terminate()

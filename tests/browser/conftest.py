@@ -22,7 +22,20 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, R
 from dwctl.config import ROLES
 from dwctl.web import TABLES
 from dwctl.web.pages import PageRoute
-from tests.appliance import ADMIN_EMAIL, ADMIN_PASSWORD, FROM_SOURCE, KEY, PRICE, Appliance, Simulator, model, running, setup, until
+from tests.appliance import (
+    ADMIN_EMAIL,
+    ADMIN_PASSWORD,
+    FROM_SOURCE,
+    KEY,
+    PRICE,
+    Appliance,
+    Simulator,
+    free_port,
+    model,
+    running,
+    setup,
+    until,
+)
 
 PASSWORD = "a password of their own"
 FLAGS = (
@@ -40,7 +53,10 @@ expect.set_options(timeout=PATIENCE_MS)
 
 @dataclass(eq=False)
 class Site:
-    """The server that the tests of a module share, with one user for each role. What a test changes, it names by itself."""
+    """The server that the tests of a module share, with one user for each role. What a test changes, it names by itself.
+
+    Under the name ``localhost`` it is another origin to a browser, whose pages may call the API.
+    """
 
     appliance: Appliance
     simulator: Simulator
@@ -134,8 +150,10 @@ def site(tmp_path_factory: pytest.TempPathFactory, program: Sequence[str]) -> It
         described["users"] += [{"email": email_of(role), "roles": [role]} for role in ROLES]
         return described
 
-    settings = {"auth": {"native": {"password": {"argon2_memory_kib": 8, "argon2_iterations": 1}}}}
-    with running(directory, document, settings=settings, program=program) as (appliance, simulator):
+    port = free_port()
+    cors = {"allowed_origins": [f"http://localhost:{port}"]}
+    settings = {"auth": {"native": {"password": {"argon2_memory_kib": 8, "argon2_iterations": 1}}, "security": {"cors": cors}}}
+    with running(directory, document, settings=settings, program=program, port=port) as (appliance, simulator):
         give_passwords(appliance)
         yield Site(appliance, simulator)
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
+from playwright.sync_api import Error
 
-from tests.appliance import ADMIN_EMAIL, ADMIN_PASSWORD, Appliance, until
+from tests.appliance import ADMIN_EMAIL, ADMIN_PASSWORD, KEY, Appliance, until
 from tests.browser.conftest import PASSWORD, Site, Watch, Watched, email_of, give_password
 
 MEMBER = email_of("StandardUser")
@@ -24,6 +25,16 @@ ASK = """() => {
   link.click();
 }"""
 """Asks for the part of a page that is in #main, as a link made by the macros does."""
+
+
+CALL = """async ([url, key, stream]) => {
+  const headers = {"authorization": `Bearer ${key}`, "content-type": "application/json", "x-stainless-os": "Linux", "x-dwctl-tags": "page"};
+  const body = JSON.stringify({model: "chat", stream, messages: [{role: "user", content: "hello"}]});
+  const answer = await fetch(`${url}/ai/v1/chat/completions`, {method: "POST", headers, body});
+  const models = await fetch(`${url}/v1/models`, {headers: {"x-api-key": key, "anthropic-version": "2023-06-01"}});
+  return [answer.status, !!answer.headers.get("x-request-id"), await answer.text(), models.status, !!models.headers.get("request-id")];
+}"""
+"""Calls a model and asks for the list of them, as a library in a page does."""
 
 
 def token_of(window: Watched) -> str:
@@ -174,6 +185,23 @@ def test_nobody_is_signed_in_by_a_form_of_another_site(watch: Watch) -> None:
     assert send(window, "/login", fields) == 403
     assert send(window, "/login", {**fields, "_csrf": token_of(window)}, **{"sec-fetch-site": "cross-site"}) == 403
     assert send(window, "/login", {**fields, "_csrf": token_of(window)}) == 303
+
+
+def test_pages_of_an_allowed_origin_call_models(site: Site, watch: Watch) -> None:
+    window = watch()
+    window.expect(401, 403)
+    page = window.page
+    page.goto(f"http://localhost:{site.appliance.port}/healthz")
+    for stream in (False, True):
+        status, has_id, text, models, has_own_id = page.evaluate(CALL, [site.url, KEY, stream])
+        assert (status, has_id, models, has_own_id, "data: [DONE]" in text) == (200, True, 200, True, stream)
+    status, has_id, text, models, _ = page.evaluate(CALL, [site.url, "sk-wrong", True])
+    assert (status, has_id, models) == (403, True, 401)
+    assert json.loads(text)["error"]["code"] == "forbidden"
+    page.goto(f"http://other.localhost:{site.appliance.port}/healthz")
+    with pytest.raises(Error, match="Failed to fetch"):
+        page.evaluate(CALL, [site.url, KEY, False])
+    window.forgive("asked elsewhere", "CORS policy", "ERR_FAILED", "favicon")
 
 
 def test_a_form_that_is_too_old_keeps_what_was_typed(watch: Watch) -> None:

@@ -90,6 +90,23 @@ def test_check_config_looks_at_keys_certificates_and_the_data_folder(tmp_path: P
     assert (done.returncode, done.stdout, said in done.stderr) == (2, "", True), done.stderr
 
 
+@pytest.mark.parametrize("url", ["postgres://u:canary@127.0.0.1:badport/db", "postgres://u:canary/pw@127.0.0.1/db"])
+def test_a_database_url_that_is_none_stops_check_and_serve_alike(tmp_path: Path, url: str) -> None:
+    (tmp_path / "dwctl.yaml").write_text("secret_key: some text for sealing\n")
+    directly = {"DWCTL_DATABASE__DIRECT_URL": url}
+    for key, arguments, settings in (
+        ("database.url", ["--database-url", url], {}),
+        ("database.direct_url", ["--database-url", "postgres://u:canary@127.0.0.1/db"], directly),
+    ):
+        for command in (["check-config"], ["serve", "--port", "0"]):
+            done = run(tmp_path, *command, *arguments, **settings)
+            assert (done.returncode, done.stdout) == (2, ""), done.stderr
+            assert done.stderr.startswith(f"Error: {key} is not a URL of PostgreSQL")
+            assert "canary" not in done.stderr
+    done = run(tmp_path, "check-config", "--database-url", "postgres://u:canary%2Fpw@127.0.0.1:9/db")
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_wrong_key_stops_check_and_serve_alike(tmp_path: Path) -> None:
     (tmp_path / "other.yaml").write_text("host: 127.0.0.1\nprot: 4000\n")
     for arguments in (["check-config", "-f", "other.yaml"], ["serve", "--config", "other.yaml"], ["serve"]):

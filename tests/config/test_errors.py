@@ -12,6 +12,8 @@ from dwctl import config
 from dwctl.errors import ConfigurationError
 from tests.certificates import self_signed
 
+CORS = "dwctl.yaml:1: `auth.security.cors.allowed_origins`"
+
 
 def refusal(folder: Path, text: str) -> str:
     path = folder / "dwctl.yaml"
@@ -29,6 +31,14 @@ def refusal(folder: Path, text: str) -> str:
         ("max_body_size: 4", "dwctl.yaml:1: unknown key `max_body_size`; the nearest key is `limits.requests.max_body_size`"),
         ("auth:\n  native:\n\n    sesion: {}", "dwctl.yaml:4: unknown key `auth.native.sesion`; the nearest key is `auth.native.session`"),
         ("tls: {zzz: 1}", "dwctl.yaml:1: unknown key `tls.zzz`; here can stand: certificate, key"),
+        (
+            "auth.native.enabled: true",
+            "dwctl.yaml:1: unknown key `auth.native.enabled`; groups are nested: `auth: {native: {enabled: ...}}`",
+        ),
+        (
+            "auth:\n  security.cors: {}",
+            "dwctl.yaml:2: unknown key `auth.security.cors`; groups are nested: `auth: {security: {cors: ...}}`",
+        ),
         ("port: abc", "dwctl.yaml:1: `port` 'abc': is not a whole number"),
         ("port: [1, 2]", "dwctl.yaml:1: `port` 1, 2: takes a whole number, not a list"),
         ("port: {a: 1}", "dwctl.yaml:1: `port` takes a whole number"),
@@ -73,6 +83,22 @@ def test_the_place_and_the_nearest_key_are_named(tmp_path: Path, text: str, said
             "auth: {security: {cors: {allowed_origins: ['*'], allow_credentials: true}}}",
             "dwctl.yaml:1: `auth.security.cors.allow_credentials`",
         ),
+        *(
+            (f"auth: {{security: {{cors: {{allowed_origins: ['https://a.b', '{wrong}']}}}}}}", f"{CORS} has '{wrong}', which is neither")
+            for wrong in (
+                *("a.b", "https://a.b/path", "https://a.b?q", "https://A.b", "https://u:p@a.b", "https://*.a.b", "https://", "null"),
+                *("https://a.b:443", "http://a.b:80", "https://a.b:0", "https://a.b:65536", "https://a.b:port", "https://a.b//"),
+            )
+        ),
+        *(
+            (f"auth:\n  proxy_header:\n    {name}: '{wrong}'", f"dwctl.yaml:3: `auth.proxy_header.{name}` must be the name of a header")
+            for name, wrong in (
+                ("header_name", "X User"),
+                ("email_header_name", ""),
+                ("groups_field_name", "x-groups:"),
+                ("provider_field_name", "x-é"),
+            )
+        ),
         ("auth: {native: {password: {min_length: 65}}}", "dwctl.yaml:1: `auth.native.password.min_length` is above"),
         ("journal:\n  segment_bytes: 1GiB", "dwctl.yaml:2: `journal.max_bytes` must have room"),
         ("admin_password: canary", "dwctl.yaml:1: `admin_password` must have 8 to 64 bytes"),
@@ -108,6 +134,14 @@ def test_rules_between_keys(tmp_path: Path, text: str, said: str) -> None:
 def test_a_variable_is_named_as_it_was_written() -> None:
     with pytest.raises(ConfigurationError, match="variable DWCTL_PROT: unknown key `prot`; the nearest key is DWCTL_PORT"):
         config.load(None, {"DWCTL_PROT": "1"})
+    with pytest.raises(ConfigurationError, match=r"unknown key `log\.levle`; the nearest key is DWCTL_LOG__LEVEL"):
+        config.load(None, {"DWCTL_LOG__LEVLE": "debug"})
+    with pytest.raises(ConfigurationError) as caught:
+        config.load(None, {"DWCTL_LOG": "debug"})
+    said = "environment variable DWCTL_LOG: unknown key `log`; it is a group, with the variables "
+    assert str(caught.value) == f"{said}DWCTL_LOG__LEVEL, DWCTL_LOG__FORMAT, DWCTL_LOG__REQUESTS"
+    with pytest.raises(ConfigurationError, match=r"with the variables DWCTL_AUTH__NATIVE__\.\.\., DWCTL_AUTH__PROXY_HEADER__\.\.\., "):
+        config.load(None, {"DWCTL_AUTH": "debug"})
     with pytest.raises(ConfigurationError, match="env DWCTL_PORT: `port` 'x'"):
         config.load(None, {"DWCTL_PORT": "x"})
     with pytest.raises(ConfigurationError, match="flag --port: `port` '-1': expected"):
@@ -167,6 +201,13 @@ def test_a_data_folder_is_tried_and_left_as_it_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize("host", ["localhost", "::", "fe80::1%eth0", "0.0.0.0", "my_host.example.com."])
 def test_hosts_that_can_be(host: str) -> None:
     assert config.load(None, {"DWCTL_HOST": host}).host == host
+
+
+def test_origins_that_can_be() -> None:
+    origins = ("https://app.example", "http://localhost:5173", "http://[::1]:8080", "https://a.b/", "chrome-extension://abcdef", "*")
+    assert (
+        config.load(None, {"DWCTL_AUTH__SECURITY__CORS__ALLOWED_ORIGINS": ", ".join(origins)}).auth.security.cors.allowed_origins == origins
+    )
 
 
 def test_what_a_certificate_and_its_key_lack_is_said_with_their_files(tmp_path: Path) -> None:

@@ -124,6 +124,58 @@ async def test_origins_without_credentials_do_not_share_the_cookie(sqlite_url: s
         assert answer.status == 403
 
 
+async def test_pages_of_other_origins_may_call_models(sqlite_url: str, data_dir: Path) -> None:
+    ui, evil = "https://ui.example", "https://evil.example"
+    auth = Auth(native=Native(password=QUICK), security=Security(cors=Cors(allowed_origins=(ui,), max_age=60.0)))
+    names = "authorization, Content-Type,x-stainless-os, x-dwctl-tags"
+    async with serving(sqlite_url, configuration(data_dir, sqlite_url, auth=auth)) as server:
+        asked = 0
+        for route in server.app.router.routes:
+            path = "/" + "/".join("x" if part.startswith("<") else part for part in route.path.split("/"))
+            if not isinstance(policy_of(route.handler), InferenceKey) and path not in ("/ai", "/ai/v1", "/v1", "/api/version"):
+                continue
+            for method in route.methods:
+                sent = {"Access-Control-Request-Method": method, "Access-Control-Request-Headers": f"{names}, a b"}
+                preflight = await server.ask("OPTIONS", path, headers={"Origin": ui, **sent})
+                assert (preflight.status, preflight.body) == (204, b""), path
+                assert preflight.headers["Access-Control-Allow-Origin"] == ui
+                assert method in {"HEAD", *preflight.headers["Access-Control-Allow-Methods"].split(", ")}, "HEAD is always allowed"
+                assert preflight.headers["Access-Control-Allow-Headers"] == names.replace("e,x", "e, x"), "no header's name has a blank"
+                assert preflight.headers["Access-Control-Max-Age"] == "60"
+                refused = await server.ask("OPTIONS", path, headers={"Origin": evil, **sent})
+                assert not [name for name in refused.headers if name.lower().startswith("access-control-")], path
+                asked += 1
+        assert asked > 30
+        secret = await server.key_of(await server.person(), "realtime")
+        chat = {"json": {"model": "m"}}
+        for status, method, path, options in (
+            (200, "GET", "/ai/v1/models", {"secret": secret}),
+            (200, "GET", "/api/version", {}),
+            (200, "HEAD", "/v1", {}),
+            (401, "GET", "/v1/models", {}),
+            (401, "POST", "/ai/v1/chat/completions", chat),
+            (403, "POST", "/v1/messages", {"secret": "sk-wrong", **chat}),
+            (404, "POST", "/ai/api/chat", {"secret": secret, **chat}),
+            (404, "GET", "/ai/v1/models/m", {"secret": secret}),
+            (404, "GET", "/api/nothing", {}),
+            (405, "PUT", "/v1/responses", {}),
+        ):
+            answer = await server.ask(method, path, headers={"Origin": ui}, **options)
+            assert (answer.status, answer.headers["Access-Control-Allow-Origin"]) == (status, ui), path
+            assert answer.headers.getall("Vary") == ["Origin"]
+            assert {"x-request-id", "request-id", "retry-after"} <= {*answer.headers["Access-Control-Expose-Headers"].split(", ")}
+            assert "Access-Control-Allow-Credentials" not in answer.headers
+            for origin in ({"Origin": evil}, {}):
+                answer = await server.ask(method, path, headers=origin, **options)
+                assert answer.status == status
+                assert not [name for name in answer.headers if name.lower().startswith("access-control-")], path
+    async with serving(sqlite_url, configuration(data_dir, sqlite_url)) as server:
+        for path in ("/ai/v1/chat/completions", "/v1/models", "/api/chat"):
+            assert (await server.ask("OPTIONS", path, headers={"Origin": ui, "Access-Control-Request-Method": "POST"})).status == 405
+            answer = await server.ask("GET" if path == "/v1/models" else "POST", path, headers={"Origin": ui})
+            assert not [name for name in answer.headers if name.lower().startswith("access-control-")], path
+
+
 async def test_database_away_is_503(sqlite_url: str, data_dir: Path) -> None:
     async with serving(sqlite_url, configuration(data_dir, sqlite_url)) as server:
         secret = await server.admin_secret()

@@ -29,6 +29,10 @@ FAULTS = (
 )
 
 
+PAGES = "https://app.example"
+"""Pages from there may call the API."""
+
+
 @dataclass
 class Served:
     appliance: Appliance
@@ -57,6 +61,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             model("one", "sim-chat?rate=20&tokens=200", prices=[PRICE], capacity=1),
             model("rated", "sim-chat", requests_per_second=0.5, burst_size=2),
             model("rarely", "sim-chat", requests_per_second=0.001, burst_size=2),
+            model("once", "sim-chat", requests_per_second=0.001, burst_size=1),
             model("private", "sim-chat") | {"groups": []},
         ]
         models += [
@@ -93,6 +98,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         "timeouts": {"connect": 2, "first_byte": 1.5, "idle": 1.5, "total": 20, "client_write": 2, "request_read": 2},
         "limits": {"requests": {"max_body_size": "2MiB"}},
         "log": {"requests": True},
+        "auth": {"security": {"cors": {"allowed_origins": [PAGES]}}},
     }
     with running(directory, document, settings=settings) as (appliance, simulator):
         yield Served(appliance, simulator, appliance.metrics())

@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 
 from tests.appliance import KEY, ROOT, until
-from tests.e2e.conftest import Served
+from tests.e2e.conftest import PAGES, Served
 
 HEADERS = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
 ASK = [{"role": "user", "content": "one two three"}]
@@ -692,6 +692,39 @@ async def test_a_key_over_its_rate_spends_nothing_of_the_models(served: Served, 
             codes.append(response.status)
     assert codes == [200, 429, 429, 429]
     assert [(await chat(http, "rarely"))[0] for _ in range(2)] == [200, 429], "of the model's two the key has spent one"
+
+
+async def test_pages_of_an_allowed_origin_read_answers_of_models(http: aiohttp.ClientSession) -> None:
+    for origin, allowed in ((PAGES, PAGES), ("https://evil.example", None), (None, None)):
+        for model, status, stream in (("free", 200, False), ("free", 200, True), ("503", 503, False), ("none", 404, False)):
+            sent = {"origin": origin} if origin else {}
+            async with http.post("/v1/chat/completions", json=ask(model, stream=stream), headers=sent) as response:
+                assert response.status == status
+                assert response.headers.get("access-control-allow-origin") == allowed
+                assert response.headers.get("vary") == ("Origin" if origin else None)
+                assert ("data: [DONE]" in await response.text()) is stream
+    statuses = []
+    for _ in range(2):
+        async with http.post("/ai/v1/chat/completions", json=ask("once"), headers={"origin": PAGES}) as response:
+            statuses.append(response.status)
+            assert response.headers["access-control-allow-origin"] == PAGES
+            exposed = {*response.headers["access-control-expose-headers"].split(", ")}
+            assert exposed >= {name for name in map(str.lower, response.headers) if name.startswith("x-ratelimit-")} | {"x-request-id"}
+    assert statuses == [200, 429]
+    assert "retry-after" in response.headers
+    assert "retry-after" in exposed
+
+
+async def test_no_answer_is_taken_for_what_it_does_not_say_it_is(http: aiohttp.ClientSession) -> None:
+    for path in ("/healthz", "/health", "/readyz", "/internal/metrics", "/ai/v1/models", "/v1/models/none", "/api/version", "/v1/none"):
+        async with http.get(path) as response:
+            assert response.headers.getall("x-content-type-options") == ["nosniff"], path
+    for model in ("free", "none", "500", "html", "json-stream"):
+        for stream in (False, True):
+            _, headers, _ = await chat(http, model, stream=stream)
+            assert headers.getall("x-content-type-options") == ["nosniff"], model
+    async with http.options("/v1/models") as response:
+        assert response.headers.getall("x-content-type-options") == ["nosniff"]
 
 
 async def test_many_at_once(http: aiohttp.ClientSession) -> None:
