@@ -172,8 +172,8 @@ status 499 are in records alone: their client has left.
   place of an answer.
 - What is no answer of the provider's dialect is a 502 `upstream_malformed`.
 
-Clients of other dialects than Anthropic's are told 503 for an Anthropic provider's 529 (overloaded). Wherever an error repeats the key that dwctl sent to the
-provider, it says `[hidden]`.
+Clients of other dialects than Anthropic's are told 503 for an Anthropic provider's 529 (overloaded). Wherever an error repeats the key
+that dwctl sent to the provider, it says `[hidden]`.
 
 A provider's code is for its client alone: records, the log and metrics have dwctl's own, such as `upstream_error`. What the provider
 complained of, or how an answer begins that cannot be used, is quoted in the request's explanation, up to 240 characters. Of requests
