@@ -80,7 +80,7 @@ class Touches:
             async def write(tx: "Tx", rows: list[tuple[int, str, int]] = rows) -> None:
                 await tx.execute_many(sql, rows)
 
-            await self._store.write(write)
+            await self._store.write(write, alone=False)
             for id_, at_us in chunk:
                 if noted.get(id_) == at_us:
                     del noted[id_]

@@ -252,7 +252,7 @@ class Recorder:
         backoff = FIRST_BACKOFF_S
         while True:
             try:
-                result = await self._store.write(operation)
+                result = await self._store.write(operation, alone=False)
             except StoreUnavailable as error:
                 if self.database_available:
                     log.warning("recorder.database_unavailable", error=str(error))

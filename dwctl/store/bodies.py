@@ -320,7 +320,7 @@ class BodyStore:
                     [before_us],
                 )
 
-            number = await self._store.write(delete)
+            number = await self._store.write(delete, alone=False)
             removed += number
             if number < PURGE_ROWS:
                 return removed
@@ -383,7 +383,7 @@ class BodyStore:
             for rows in blocks:
                 await tx.execute(_insert_into("request_bodies", len(rows)), list(chain.from_iterable(rows)))
 
-        await self._store.write(insert)
+        await self._store.write(insert, alone=False)
 
     async def _in_thread(self, function: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, function, *args)

@@ -108,7 +108,7 @@ class Changes:
         async def delete(tx: Tx) -> int:
             return await tx.execute("DELETE FROM change_log WHERE seq <= (SELECT max(seq) FROM change_log) - ?", [keep])
 
-        return await self._store.write(delete)
+        return await self._store.write(delete, alone=False)
 
     def start(self, apply: Callable[[list[ChangeRow]], Awaitable[None]], since: int) -> None:
         """Follow the log after ``since``: ``apply`` gets the changes in order, one row an entity, and is retried if it fails."""

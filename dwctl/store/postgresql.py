@@ -1,6 +1,8 @@
 """PostgreSQL connections: pools for reading, for reports and for writing, all of asyncpg.
 
-A write outside of ``Store.write`` fails here as it does on SQLite: reading pools are ``default_transaction_read_only``. Pools
+A write outside of ``Store.write`` fails here as it does on SQLite: reading pools are ``default_transaction_read_only``. Operations
+that run alone have one connection a node and, before anything else, take a lock that all nodes share: those that wait keep no
+connection from the others. Locks are taken in this order: that one, rows, the one of the change log (``changes``). Pools
 connect at need and so come back by themselves after an outage. A connection that did not answer in time is dropped, never
 waited for.
 
@@ -50,6 +52,8 @@ CONNECT_SECONDS = 5.0
 WRITE_SECONDS = 10.0
 """The longest that one transaction, waiting for locks included, may take."""
 READ_SECONDS = 30.0
+_ALONE_KEY = 0x6477_6374_6C_02
+"""Of pg_advisory_xact_lock."""
 ATTEMPTS = 6
 """How often a transaction is tried that loses to a deadlock or a serialisation failure."""
 
@@ -294,40 +298,46 @@ class PostgresDatabase:
             "engine": __name__,
             "credentials": {"dsn": url, "read_only": True, "size": 6, "seconds": READ_SECONDS, "pooled": pooled},
         }
-        self._writing = connect(url, size=8, seconds=WRITE_SECONDS, pooled=pooled)
+        self._writing = connect(url, size=7, seconds=WRITE_SECONDS, pooled=pooled)
+        self._writing_alone = connect(url, size=1, seconds=WRITE_SECONDS, pooled=pooled)
         self._reporting = connect(url, size=2, seconds=60.0, read_only=True, pooled=pooled)
 
     async def start(self) -> None:
         """Make the pools; raises StoreUnavailable if the server does not answer."""
         await self._writing.create_connection(with_db=True)
+        await self._writing_alone.create_connection(with_db=True)
         await self._reporting.create_connection(with_db=True)
         async with self._writing.acquire_connection() as connection:
             await connection.execute("SELECT 1")
 
-    async def write(self, operation: Callable[[Tx], Awaitable[T]]) -> T:
+    async def write(self, operation: Callable[[Tx], Awaitable[T]], *, alone: bool) -> T:
         for attempt in range(ATTEMPTS):
             if attempt:
                 await asyncio.sleep(random.uniform(0, 0.01 * 2**attempt))
             try:
-                return await self._transaction(operation)
+                return await self._transaction(operation, alone)
             except TransactionRollbackError as error:
                 lost = error
         raise StoreUnavailable(f"PostgreSQL: {lost}") from lost
 
-    async def _transaction(self, operation: Callable[[Tx], Awaitable[T]]) -> T:
-        pool = self._writing._pool
+    async def _transaction(self, operation: Callable[[Tx], Awaitable[T]], alone: bool) -> T:
+        client = self._writing_alone if alone else self._writing
+        pool = client._pool
         if pool is None:
             raise StoreUnavailable("the store is closed")
         try:
-            connection = await pool.acquire(timeout=CONNECT_SECONDS)
+            connection = await pool.acquire(timeout=WRITE_SECONDS if alone else CONNECT_SECONDS)
         except Exception as error:
             raise translated(error) from error
-        tx = _Operation(self._writing, connection)
+        tx = _Operation(client, connection)
         transaction = None
         try:
             async with asyncio.timeout(WRITE_SECONDS):
-                transaction = connection.transaction()
+                # Whatever the database's own default is: each statement sees what was committed before it, and so before the lock.
+                transaction = connection.transaction(isolation="read_committed")
                 await transaction.start()
+                if alone:
+                    await connection.execute(f"SELECT pg_advisory_xact_lock({_ALONE_KEY})")
                 result = await operation(tx)
                 if tx.failed:
                     # COMMIT of a failed transaction is a silent ROLLBACK.
@@ -363,6 +373,7 @@ class PostgresDatabase:
 
     async def close(self) -> None:
         await self._writing.close()
+        await self._writing_alone.close()
         await self._reporting.close()
 
 

@@ -397,7 +397,8 @@ class SqliteDatabase:
     async def start(self) -> None:
         await self._writer.start()
 
-    async def write(self, operation: Callable[[Tx], Awaitable[T]]) -> T:
+    async def write(self, operation: Callable[[Tx], Awaitable[T]], *, alone: bool) -> T:
+        """Run an operation, which is always alone here: there is one writer."""
         return await self._writer.write(operation)
 
     async def fetch(self, client: Any, sql: str, args: Sequence[Any]) -> list[Row]:

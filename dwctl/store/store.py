@@ -139,14 +139,17 @@ class Store:
             raise StoreUnavailable("the store is closed")
         return self._context.connections.get("default")
 
-    async def write(self, operation: Callable[[Tx], Awaitable[T]]) -> T:
+    async def write(self, operation: Callable[[Tx], Awaitable[T]], *, alone: bool = True) -> T:
         """Run ``operation`` in a transaction; its result, once committed.
 
+        Operations run one after the other, on all nodes: what one has read is so until its commit. With ``alone=False`` it waits for
+        no other, and none for it (on PostgreSQL): for what is frequent and decides nothing by rows that others change.
+
         What it raises undoes it (and nothing else) and is raised here. It may be run more than once (PostgreSQL), must
-        not write to the store otherwise, and should take less than 20 ms, since on SQLite all writes wait for it. If
+        not write to the store otherwise, and should take less than 20 ms, since others wait for it. If
         StoreUnavailable is raised after the database answered COMMIT into a broken connection, it did happen.
         """
-        return await self.database.write(operation)
+        return await self.database.write(operation, alone=alone)
 
     async def fetch(self, sql: str, args: Sequence[object] = ()) -> list[Row]:
         """The rows of a quick query. Placeholders are ``?``."""

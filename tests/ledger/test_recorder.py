@@ -41,13 +41,13 @@ class Faulty:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    async def write(self, operation: Callable[[Tx], Awaitable[T]]) -> T:
+    async def write(self, operation: Callable[[Tx], Awaitable[T]], *, alone: bool = True) -> T:
         fault = "away" if self.always_away else self.faults.pop(0) if self.faults else ""
         if fault == "away":
             raise StoreUnavailable("away")
         if fault == "refused":
             raise OperationalError("permission denied")
-        result = await self._store.write(operation)
+        result = await self._store.write(operation, alone=alone)
         if fault == "unanswered":
             raise StoreUnavailable("the answer to COMMIT was lost")
         if fault == "late":
@@ -737,8 +737,8 @@ async def test_refusals_that_never_end_keep_nobody_waiting(store: Store, start_l
     class Flooded(Faulty):
         """More come during each commit."""
 
-        async def write(self, operation: Callable[[Tx], Awaitable[T]]) -> T:
-            result = await super().write(operation)
+        async def write(self, operation: Callable[[Tx], Awaitable[T]], *, alone: bool = True) -> T:
+            result = await super().write(operation, alone=alone)
             ledger.note_anonymous(refusal(2, "/later"))
             return result
 
@@ -757,10 +757,10 @@ async def test_whoever_waits_is_told_when_the_refusals_before_are_there(store: S
     gate, reached = asyncio.Event(), asyncio.Event()
 
     class Gated(Faulty):
-        async def write(self, operation: Callable[[Tx], Awaitable[T]]) -> T:
+        async def write(self, operation: Callable[[Tx], Awaitable[T]], *, alone: bool = True) -> T:
             reached.set()
             await gate.wait()
-            return await super().write(operation)
+            return await super().write(operation, alone=alone)
 
     ledger = await start_ledger(Gated(store))
     if under_way == "group":

@@ -41,7 +41,7 @@ class Trapped:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    async def write(self, operation: Callable[[Tx], Awaitable[T]]) -> T:
+    async def write(self, operation: Callable[[Tx], Awaitable[T]], *, alone: bool = True) -> T:
         fault = self.faults.pop(0) if self.faults else ""
         if fault == "away":
             raise StoreUnavailable("away")
@@ -49,7 +49,7 @@ class Trapped:
             raise OperationalError("permission denied")
         if fault == "killed before":
             await self._stick()
-        result = await self._store.write(operation)
+        result = await self._store.write(operation, alone=alone)
         if fault == "unanswered":
             raise StoreUnavailable("the answer to COMMIT was lost")
         if fault == "killed after":

@@ -159,7 +159,7 @@ async def test_order_of_commit_is_order_of_seq(postgres_url: str, data_dir: Path
         await go_on.wait()
         return seq
 
-    first = asyncio.create_task(store.write(slow))
+    first = asyncio.create_task(store.write(slow, alone=False))
     await noted.wait()
     second = asyncio.create_task(note(store, "quick"))
     done, _ = await asyncio.wait([second], timeout=0.2)

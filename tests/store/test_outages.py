@@ -328,7 +328,7 @@ async def test_deadlocks_are_tried_again(postgres_url: str, data_dir: Path) -> N
             await met.wait()
         await tx.execute("UPDATE account_balances SET balance_nano = balance_nano + 1 WHERE account_id = ?", [second])
 
-    await asyncio.gather(store.write(lambda tx: crossing(tx, one, two)), store.write(lambda tx: crossing(tx, two, one)))
+    await asyncio.gather(*(store.write(lambda tx, pair=pair: crossing(tx, *pair), alone=False) for pair in ((one, two), (two, one))))
     assert runs == 3
     assert [row["balance_nano"] for row in await store.fetch("SELECT balance_nano FROM account_balances")] == [3, 3]
     await store.close()
@@ -362,7 +362,7 @@ async def test_a_cancelled_write_gives_its_connection_back(postgres_url: str, da
 
     for _ in range(3):
         hanging.clear()
-        tasks = [asyncio.create_task(store.write(hangs)) for _ in range(8)]
+        tasks = [asyncio.create_task(store.write(hangs, alone=alone)) for alone in (True, *[False] * 7)]
         await until(lambda: len(hanging) == 8)
         for task in tasks:
             task.cancel()

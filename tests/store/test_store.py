@@ -3,6 +3,7 @@
 import asyncio
 import random
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,47 @@ async def test_any_mixture_of_operations_leaves_exactly_what_succeeded(store: St
     stored = {row["account_id"] for row in await store.fetch("SELECT account_id FROM account_balances")}
     left = {str(uuid.UUID(int=n * 10 + part)) for n, r in enumerate(results) if isinstance(r, asyncio.CancelledError) for part in range(4)}
     assert written <= stored <= written | left
+
+
+async def test_an_operation_sees_what_those_before_it_have_written(
+    postgres_url: str, shared_postgres: Callable[[str], str], tmp_path: Path
+) -> None:
+    """Also those that it waited for, from another node, and where the database would have it otherwise."""
+    shared_postgres(f"ALTER DATABASE {postgres_url.rpartition('/')[2]} SET default_transaction_isolation = 'repeatable read'")
+    nodes = [await Store.open(postgres_url, tmp_path / name) for name in ("one", "other")]
+
+    async def count_up(tx: Tx) -> int:
+        rows = await tx.fetch("SELECT account_id FROM account_balances")
+        await insert(str(uuid.uuid4()))(tx)
+        return len(rows)
+
+    counts = await asyncio.gather(*(node.write(count_up) for node in nodes for _ in range(10)))
+    assert sorted(counts) == list(range(20))
+    for node in nodes:
+        await node.close()
+
+
+async def test_frequent_writes_do_not_wait_for_those_alone(postgres_url: str, tmp_path: Path) -> None:
+    """Nor for the connections of those who wait for their turn, on either node."""
+    store, other = [await Store.open(postgres_url, tmp_path / name) for name in ("one", "other")]
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(tx: Tx) -> None:
+        begun.set()
+        await go_on.wait()
+
+    first = asyncio.create_task(store.write(slow))
+    await begun.wait()
+    waiting = [asyncio.create_task(node.write(insert(str(uuid.uuid4())))) for node in (store, other) for _ in range(10)]
+    for node in (store, other):
+        await asyncio.wait_for(asyncio.gather(*(node.write(insert(str(uuid.uuid4())), alone=False) for _ in range(20))), 4)
+    assert await Balance.all().count() == 40
+    assert not any(task.done() for task in waiting)
+    go_on.set()
+    await asyncio.gather(first, *waiting)
+    assert await Balance.all().count() == 60
+    await other.close()
+    await store.close()
 
 
 def test_a_database_is_named_without_its_secrets(data_dir: Path) -> None:
