@@ -246,8 +246,9 @@ async def delete_key(services: Services, actor: Actor, owner_id: str, key_id: st
     policy.require_for(actor, "ApiKeys", "delete_all", owner_id)
 
     async def write(tx: Tx) -> int:
-        check_revision(await _live_key(tx, owner_id, key_id), revision)
-        await delete_key_row(tx, actor, key_id, clock.now_us())
+        row = await _live_key(tx, owner_id, key_id)
+        check_revision(row, revision)
+        await delete_key_row(tx, actor, row)
         return await Changes.note(tx, "key", key_id)
 
     await services.changes.applied(await services.store.write(write))
@@ -265,11 +266,11 @@ async def delete_keys(services: Services, actor: Actor, key_ids: Sequence[str]) 
             policy.require_for(actor, "ApiKeys", "delete_all", str(of[key_id]["user_id"]))
 
     async def write(tx: Tx) -> int | None:
-        seq, now = None, clock.now_us()
+        seq = None
         for key_id in known:
             with about(of[key_id]["name"], of=len(known)):
-                await _live_key(tx, str(of[key_id]["user_id"]), key_id)
-            await delete_key_row(tx, actor, key_id, now)
+                row = await _live_key(tx, str(of[key_id]["user_id"]), key_id)
+            await delete_key_row(tx, actor, row)
             seq = await Changes.note(tx, "key", key_id)
         return seq
 

@@ -7,6 +7,7 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, UnsetType
 from tortoise.exceptions import IntegrityError
+from tortoise.expressions import Q
 
 from dwctl import clock, ids
 from dwctl.accounts import NIL, Actor, policy
@@ -264,9 +265,8 @@ async def _delete_user(tx: Tx, actor: Actor, row: User) -> None:
     if row.is_admin and not actor.is_admin:
         raise forbidden("Only an administrator can delete an administrator", code="insufficient_permissions")
     now = clock.now_us()
-    keys = await tx.fetch("SELECT id FROM api_keys WHERE deleted_at IS NULL AND (user_id = ? OR created_by = ?)", (user_id, user_id))
-    for key in keys:
-        await delete_key_row(tx, actor, str(key["id"]), now)
+    for key in await ApiKey.filter(Q(user_id=row.id) | Q(created_by=row.id), deleted_at=None).using_db(tx.orm):
+        await delete_key_row(tx, actor, key)
     await tx.execute("DELETE FROM sessions WHERE user_id = ?", (user_id,))
     await UserGroup.filter(user_id=row.id).using_db(tx.orm).delete()
     await (
@@ -288,10 +288,11 @@ async def _delete_user(tx: Tx, actor: Actor, row: User) -> None:
     await audit(tx, actor, "users.delete", "user", user_id, {"username": row.username, "email": row.email}, None)
 
 
-async def delete_key_row(tx: Tx, actor: Actor, key_id: str, now: int) -> None:
+async def delete_key_row(tx: Tx, actor: Actor, row: ApiKey) -> None:
     """Delete one live key softly, with its audit row. The change is the caller's to note."""
-    await ApiKey.filter(id=UUID(key_id)).using_db(tx.orm).update(deleted_at=now, live_name=None, updated_at=now)
-    await audit(tx, actor, "api_keys.delete", "api_key", key_id)
+    await change_row(tx, row, {"deleted_at": clock.now_us(), "live_name": None})
+    was = {"name": row.name, "user_id": str(row.user_id), "created_by": str(row.created_by), "hint": row.secret_hint}
+    await audit(tx, actor, "api_keys.delete", "api_key", str(row.id), was, None)
 
 
 async def live_user(tx: Tx, user_id: str) -> User:

@@ -149,6 +149,10 @@ async def test_deleted_key_is_dead(server: Administration) -> None:
     assert (await server.ask("GET", "/ai/v1/models", secret=key["key"])).status == 401
     for method, path in (("GET", ""), ("PATCH", ""), ("DELETE", ""), ("POST", "/rotate")):
         assert (await server.admin(method, f"{KEYS}/{key['id']}{path}", json={} if method == "PATCH" else None)).status == 404
+    [audited] = await server.audit("api_keys.delete")
+    owner = {name: key[name] for name in ("user_id", "created_by")}
+    assert (audited["resource_id"], audited["after"]) == (key["id"], None)
+    assert audited["before"] == {"name": "k", **owner, "hint": key["key"][:7]}
 
 
 async def test_somebody_elses_key_is_not_found(server: Administration) -> None:
