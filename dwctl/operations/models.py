@@ -1,8 +1,10 @@
 """Models under their aliases: creating, changing and deleting them, and which groups may call them."""
 
 import datetime
+import json
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any
+from decimal import Decimal
+from typing import Annotated, Any, NoReturn
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -134,13 +136,15 @@ def check_columns(columns: dict[str, Any]) -> dict[str, Any]:
     if checked.get("tokenizer") not in (None, *tokens.TOKENIZERS):
         raise bad_request(f"tokenizer must be one of {', '.join(tokens.TOKENIZERS)}, or null", param="tokenizer")
     if checked.get("metadata") is not None:
-        _check_metadata(checked["metadata"])
+        checked["metadata"] = _check_metadata(checked["metadata"])
     if "capabilities" in checked:
         checked["capabilities"] = sorted({str(item).strip() for item in checked["capabilities"] or () if str(item).strip()})
     return checked
 
 
-def _check_metadata(metadata: dict[str, Any]) -> None:
+def _check_metadata(given: dict[str, Any]) -> dict[str, Any]:
+    """The metadata as either database gives it back, so that it can be compared with what is stored. Raises GatewayError 400."""
+    metadata: dict[str, Any] = json.loads(json.dumps(given), parse_float=_float, parse_constant=_refuse_number)
     if len(msgspec.json.encode(metadata)) > MAX_METADATA_BYTES:
         raise bad_request(f"metadata must be at most {MAX_METADATA_BYTES} bytes of JSON", param="metadata")
     for field in msgspec.structs.fields(ModelMetadata):
@@ -149,6 +153,16 @@ def _check_metadata(metadata: dict[str, Any]) -> None:
         except msgspec.ValidationError as error:
             said = "a date such as 2026-01-31 is expected" if field.name == "released_at" else error
             raise bad_request(f"metadata.{field.name}: {said}", param=f"metadata.{field.name}") from error
+    return metadata
+
+
+def _float(text: str) -> float:
+    # From 10^16 on, where there is an exponent, it is a whole number, and PostgreSQL gives it back with all its digits.
+    return int(Decimal(text)) if "e+" in text else float(text)
+
+
+def _refuse_number(text: str) -> NoReturn:
+    raise bad_request(f"metadata: {text} is no number that can be kept: give a finite one, or null", param="metadata")
 
 
 async def insert_model(tx: Tx, actor: Actor, endpoint_id: str, columns: dict[str, Any]) -> DeployedModel:

@@ -113,6 +113,16 @@ async def test_a_second_time_changes_nothing_and_says_so(target: Target) -> None
     assert await _state(target) == before
 
 
+async def test_metadata_of_any_kind_is_the_same_the_second_time(target: Target) -> None:
+    numbers = {"large": 1e300, "nested": [{"larger": -1.5e23}], "whole": 1.0, "small": 1e-9, "zero": -0.0, "integer": 10**30}
+    document = _with(models=[{"alias": "m", "endpoint": "sim", "metadata": {**numbers, "texts": ["é", "1e300"], "nothing": None}}])
+    await apply(target, document)
+    before = await _state(target)
+    assert not (await apply(target, document)).changed
+    assert await _state(target) == before
+    assert (await DeployedModel.get(alias="m")).metadata["large"] == 10**300
+
+
 async def test_what_differs_is_changed_and_what_is_not_mentioned_stays(target: Target) -> None:
     await apply(target, FULL)
     [old_price] = await Tariff.filter(api_key_purpose="realtime")
@@ -249,6 +259,13 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     (
         {"models": [{"alias": "m", "endpoint": "x", "metadata": {"context_window": "8k"}}]},
         "models[0].metadata.context_window: metadata.context_window: Expected `int",
+    ),
+    *(
+        (
+            {"models": [{"alias": "m", "endpoint": "x", "metadata": {"a": [{"b": number}]}}]},
+            f"models[0].metadata: metadata: {name} is no number that can be kept: give a finite one, or null",
+        )
+        for number, name in ((float("nan"), "NaN"), (float("-inf"), "-Infinity"))
     ),
     (
         {"models": [{"alias": "m", "endpoint": "x", "prices": [{"input_per_million": "0.0000001"}]}]},
