@@ -1,11 +1,7 @@
 """What a new installation must have: the system user, the group Everyone, an administrator with a password."""
 
-import contextlib
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
-
-from tortoise.exceptions import IntegrityError
 
 from dwctl import clock, ids
 from dwctl.accounts import NIL, SYSTEM
@@ -19,12 +15,9 @@ from dwctl.operations.users import check_email, insert_user, with_standard
 from dwctl.store import Changes, Store, Tx
 from dwctl.store.tables import Group, User
 
-T = TypeVar("T")
-
 _SYSTEM = "system"
 _ADMINISTRATORS = "SELECT id FROM users WHERE is_admin AND deleted_at IS NULL LIMIT 1"
 _ROLES = ("PlatformManager",)
-_ATTEMPTS = 3
 
 
 async def ensure_administrator(services: Services) -> str | None:
@@ -49,21 +42,13 @@ async def ensure_administrator(services: Services) -> str | None:
         await _ensure_foundations(tx)
         return await _ensure_administrator(tx, email, fresh, must_change=configured is None)
 
-    used = await _write(services.store, write)
+    used = await services.store.write(write)
     return password if used and configured is None else None
 
 
 async def ensure_foundations(store: Store) -> None:
     """Insert the system user and the group Everyone where they are missing. Raises ConfigurationError and StoreUnavailable."""
-    await _write(store, _ensure_foundations)
-
-
-async def _write(store: Store, work: Callable[[Tx], Awaitable[T]]) -> T:
-    for _ in range(_ATTEMPTS):
-        with contextlib.suppress(IntegrityError, ConfigurationError):
-            return await store.write(work)
-        # Another node may have been first, also between two statements: what it has made is there now.
-    return await store.write(work)
+    await store.write(_ensure_foundations)
 
 
 async def _ensure_foundations(tx: Tx) -> None:

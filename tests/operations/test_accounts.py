@@ -10,7 +10,7 @@ import pytest
 from dwctl.accounts import CLI, SYSTEM, Actor, ProxyUser
 from dwctl.config.schema import Auth, Credits, Native, ProxyHeader
 from dwctl.errors import GatewayError
-from dwctl.operations import api_keys, first_start, groups, users
+from dwctl.operations import api_keys, groups, users
 from dwctl.operations.audit import AuditFilter, audit, list_audit
 from dwctl.operations.first_start import ensure_administrator
 from dwctl.operations.proxy_sign_in import proxy_sign_in
@@ -84,21 +84,6 @@ async def test_updates_at_once_do_not_lose_one_another(server: Administration) -
 
     outcomes = await asyncio.gather(*(rename(f"name {number}") for number in range(8)), return_exceptions=True)
     assert sorted(getattr(outcome, "status", 200) for outcome in outcomes) == [200, *[412] * 7]
-
-
-async def test_a_node_that_is_first_between_two_statements_of_another(server: Administration, monkeypatch: pytest.MonkeyPatch) -> None:
-    server.services.config = msgspec.structs.replace(server.services.config, admin_email="boss@example.com", admin_password=None)
-    refuse, first = first_start._refuse_taken, []
-
-    async def late(tx: Tx, *args: str) -> None:
-        if tx.dialect == "postgresql" and not first:  # on SQLite there is one writer
-            first.append(1)
-            first.append(await ensure_administrator(server.services))
-        await refuse(tx, *args)
-
-    monkeypatch.setattr(first_start, "_refuse_taken", late)
-    passwords = [await ensure_administrator(server.services), *first[1:]]
-    assert len([password for password in passwords if password is not None]) == 1
 
 
 async def test_first_start_of_several_nodes(server: Administration) -> None:
