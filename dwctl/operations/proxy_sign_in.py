@@ -69,7 +69,8 @@ async def _link(services: Services, row: Row, proxy_user: ProxyUser) -> Row | No
 
     async def write(tx: Tx) -> Row | None:
         linked = await tx.execute(
-            "UPDATE users SET external_user_id = ?, revision = revision + 1, updated_at = ? WHERE id = ? AND external_user_id IS NULL",
+            "UPDATE users SET external_user_id = ?, revision = revision + 1, updated_at = ? "
+            "WHERE id = ? AND external_user_id IS NULL AND deleted_at IS NULL",
             (proxy_user.external_id, clock.now_us(), user_id),
         )
         if not linked:
