@@ -52,6 +52,8 @@ _LIMITS: dict[DialectName, tuple[str, ...]] = {
 """How a dialect bounds the output, the word that no server ignores last. Ollama's is one of its ``options``; ``n_predict`` is what
 llama.cpp takes before OpenAI's words.
 """
+_ASKS_USAGE = b'{"include_usage":true}'
+"""And nothing beside it, which some server may take for the same word."""
 _BLANKS = re.compile(rb"[ \t\r\n]*")
 _OPENAI_MODEL = re.compile(r"(?:^|[/:])(?:o\d|gpt-\d|chatgpt)")
 _CHOICES = ("n", "best_of", "n_cmpl")
@@ -185,7 +187,7 @@ def outgoing(request: ModelRequest, upstream_model: bytes, *, ask_usage: bool, m
 
     ``max_tokens`` is written in place of every bound that the request names. Where nothing is to be changed, it is the body that came.
     """
-    if ask_usage and request.wants_usage and bytes(request.fields["stream_options"]).count(b"include_usage") == 1:
+    if ask_usage and request.wants_usage and bytes(request.fields["stream_options"]).translate(None, b" \t\r\n") == _ASKS_USAGE:
         ask_usage = False
     parts = []
     within_options = max_tokens is not None and request.dialect == "ollama"

@@ -9,7 +9,7 @@ same door. Handlers that are added with ``add_route`` state theirs with ``declar
 from dwctl.doorway.answers import SECURITY_HEADERS, Answer, respond_error
 from dwctl.doorway.context import Context, PageQuery, parse_uuid
 from dwctl.doorway.cors import CrossOrigin
-from dwctl.doorway.decode import UNSTORABLE, decode_body, decode_query
+from dwctl.doorway.decode import decode_body, decode_query
 from dwctl.doorway.feeds import Message, feed
 from dwctl.doorway.identity import Keys, session_cookie, session_cookie_name
 from dwctl.doorway.install import add_preflights, add_route, install, route_table, verify
@@ -21,7 +21,6 @@ from dwctl.doorway.routes import Route, route, template_of
 
 __all__ = [
     "SECURITY_HEADERS",
-    "UNSTORABLE",
     "Answer",
     "Authenticated",
     "Context",

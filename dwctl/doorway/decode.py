@@ -11,11 +11,10 @@ import msgspec
 from sanic.request import Request
 
 from dwctl.errors import INVALID, GatewayError, bad_request
+from dwctl.texts import UNSTORABLE
 
 _AT = re.compile(r" - at `([^`]*)`$")
 _FIELD = re.compile(r"`([^`]+)`")
-UNSTORABLE = re.compile("[\0\ud800-\udfff]")
-"""What no database column and no UTF-8 output can hold."""
 _MAX_DEPTH = 64
 _MAX_BYTES = 1024 * 1024
 """Nothing that is administered comes near it, and decoding more would keep model calls waiting."""

@@ -4,6 +4,7 @@ The order is that of the reasons a caller can act on: no such model, no access, 
 before everything else has been granted, so that a refused request costs neither its key nor anybody else's rate.
 """
 
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from dwctl import tokens
@@ -13,6 +14,7 @@ from dwctl.errors import INVALID, GatewayError, forbidden, not_found, unavailabl
 from dwctl.gateway.aside import aside, is_large
 from dwctl.ledger import prices
 from dwctl.routing.limits import RateState
+from dwctl.telemetry.alarms import alarm
 from dwctl.threads import in_thread
 
 if TYPE_CHECKING:
@@ -54,7 +56,7 @@ async def admit(exchange: "Exchange") -> None:
         enter(exchange, scope, limit)
     if price is not None:
         if is_large(exchange):
-            exchange.input_estimate = await in_thread(estimate_input, exchange)
+            exchange.input_estimate = await _counted(exchange, in_thread(estimate_input, exchange))
         await _hold(exchange, principal, model, price)
         if rates:
             # Others may have passed while the tokens were counted in a thread.
@@ -142,6 +144,15 @@ def estimate_input(exchange: "Exchange") -> int:
     return tokens.estimate(raw_request.input_text(exchange.request)[0], tokenizer) if exchange.request is not None else 0
 
 
+async def _counted(exchange: "Exchange", tokens_: Awaitable[int]) -> int | None:
+    """The number; None if the tokenizer cannot be loaded, which must not keep anybody from an answer."""
+    try:
+        return await tokens_
+    except Exception as error:
+        alarm("gateway", "tokenizer_unavailable", request_id=exchange.id, exc_info=error)
+        return None
+
+
 def _output_limit(exchange: "Exchange", model: "ModelEntry") -> int:
     """The most output tokens of one choice. Strict holds write it into a request that nothing else is certain to bind to it."""
     billing = exchange.gateway.config.billing
@@ -195,7 +206,9 @@ async def _hold(exchange: "Exchange", principal: "Principal", model: "ModelEntry
             return
     text, media = await aside(exchange, raw_request.input_text, request)
     is_counted = len(text) <= tokens.COUNTED_UP_TO
-    counted = await tokens.count_in_thread(text, model.tokenizer) if is_counted else tokens.bound(text)
+    counted = await _counted(exchange, tokens.count_in_thread(text, model.tokenizer)) if is_counted else None
+    if counted is None:
+        counted = tokens.bound(text)
     # Roles and separators of a chat template are tokens too, a handful for each message.
     counted += 16 + 8 * exchange.body.count(b'"role"') + media * raw_request.TOKENS_PER_MEDIA_PART
     if input_bound is not None:

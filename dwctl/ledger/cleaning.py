@@ -4,15 +4,12 @@ Databases refuse U+0000 (PostgreSQL) and lone surrogates (both), and columns hav
 holds all of these sooner or later, and must never stand in the way of a charge.
 """
 
-import re
-
 import msgspec
 
 from dwctl.dialects.usage import Usage
 from dwctl.ledger.records import Attempt, Begin, Record
 from dwctl.money import MAX_STORED
-
-_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+from dwctl.texts import UNSTORABLE
 
 # Text that comes from outside, directly or through the configuration, and the length of its column.
 _TEXT = (
@@ -67,7 +64,7 @@ def clean_text(text: str, limit: int) -> str:
     if len(text) > limit:
         text = text[:limit]
     if not text.isascii() or "\0" in text:
-        text = _UNSTORABLE.sub("�", text)
+        text = UNSTORABLE.sub("�", text)
     return text
 
 

@@ -99,6 +99,8 @@ async def _ensure_administrator(tx: Tx, email: str, password_hash: str, *, must_
         await insert_user(tx, SYSTEM, ids.new_text(), columns, initial_credits_nano=0)
         return True
     if not await tx.fetch(_ADMINISTRATORS):
+        if row.auth_source == "native":
+            raise ConfigurationError(f"the account {email} was registered by whoever has its password: set another admin_email")
         await _promote(tx, row)
     if row.password_hash:
         return False

@@ -30,6 +30,7 @@ SELECT current_database() AS name, EXISTS (
 async def check_addresses(url: str, direct_url: str | None) -> None:
     """Raise ConfigurationError if sessions do not last where they must, or if the two are not one database; StoreUnavailable if
     one of them does not answer. Without ``direct_url`` everything goes to ``url``."""
+    check_urls(url, direct_url)
     key = "database.url" if direct_url is None else "database.direct_url"
     async with _connected(key, direct_url or url, READ_ONLY) as session:
         if await session.fetchval(f"SELECT current_setting('{_SETTING}')") != "on":
@@ -54,7 +55,9 @@ def check_urls(url: str, direct_url: str | None) -> None:
     for key, dsn in (("database.url", url), ("database.direct_url", direct_url)):
         if dsn is not None:
             with _said_of(key):
-                connect_utils._parse_connect_dsn_and_args(**nothing | {"dsn": dsn})
+                addresses, _ = connect_utils._parse_connect_dsn_and_args(**nothing | {"dsn": dsn})
+                if not all(isinstance(address, str) or 0 < address[1] < 65_536 for address in addresses):
+                    raise ValueError("no such port")
 
 
 def _pooler(key: str) -> ConfigurationError:
@@ -96,4 +99,4 @@ def _said_of(key: str) -> Iterator[None]:
     except (asyncpg.PostgresError, OSError, TimeoutError) as error:
         if "startup parameter" in str(error):
             raise _pooler(key) if _SETTING in str(error) else ConfigurationError(f"{key}: {error}") from error
-        raise StoreUnavailable(f"PostgreSQL ({key}): {error or type(error).__name__}") from error
+        raise StoreUnavailable(f"PostgreSQL ({key}): {str(error) or 'no answer in time'}") from error

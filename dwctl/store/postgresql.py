@@ -54,6 +54,9 @@ WRITE_SECONDS = 10.0
 READ_SECONDS = 30.0
 _ALONE_KEY = 0x6477_6374_6C_02
 """Of pg_advisory_xact_lock."""
+_BOUNDED = "SELECT set_config('lock_timeout', $1, true), set_config('idle_in_transaction_session_timeout', $1, true)"
+"""Said in each transaction, since a pooler keeps no settings: the server gives up whoever was stopped in the middle and would keep
+its locks, or has left and would wait for one, a connection each."""
 ATTEMPTS = 6
 """How often a transaction is tried that loses to a deadlock or a serialisation failure."""
 
@@ -83,7 +86,7 @@ def translated(error: BaseException, *, writing: bool = False) -> BaseException:
     closed = isinstance(error, InterfaceError) and ("clos" in str(error) or "released" in str(error))
     standby = writing and isinstance(error, ReadOnlySQLTransactionError)
     if isinstance(error, _OUTAGES) or closed or standby:
-        return StoreUnavailable(f"PostgreSQL: {error or type(error).__name__}")
+        return StoreUnavailable(f"PostgreSQL: {str(error) or 'no answer in time'}")
     if isinstance(error, IntegrityConstraintViolationError):
         return IntegrityError(error)
     if isinstance(error, PostgresError) and not isinstance(error, TransactionRollbackError):
@@ -336,8 +339,8 @@ class PostgresDatabase:
                 # Whatever the database's own default is: each statement sees what was committed before it, and so before the lock.
                 transaction = connection.transaction(isolation="read_committed")
                 await transaction.start()
-                if alone:
-                    await connection.execute(f"SELECT pg_advisory_xact_lock({_ALONE_KEY})")
+                turn = f"{_BOUNDED}, pg_advisory_xact_lock({_ALONE_KEY})" if alone else _BOUNDED
+                await connection.fetchrow(turn, f"{WRITE_SECONDS}s")
                 result = await operation(tx)
                 if tx.failed:
                     # COMMIT of a failed transaction is a silent ROLLBACK.

@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from dwctl.doorway import UNSTORABLE
 from dwctl.errors import INVALID, GatewayError
+from dwctl.texts import UNSTORABLE
 
 Fields = Mapping[str, Sequence[str]]
 

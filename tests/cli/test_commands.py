@@ -90,7 +90,9 @@ def test_check_config_looks_at_keys_certificates_and_the_data_folder(tmp_path: P
     assert (done.returncode, done.stdout, said in done.stderr) == (2, "", True), done.stderr
 
 
-@pytest.mark.parametrize("url", ["postgres://u:canary@127.0.0.1:badport/db", "postgres://u:canary/pw@127.0.0.1/db"])
+@pytest.mark.parametrize(
+    "url", ["postgres://u:canary@127.0.0.1:badport/db", "postgres://u:canary/pw@127.0.0.1/db", "postgres://u:canary@h:99999/db"]
+)
 def test_a_database_url_that_is_none_stops_check_and_serve_alike(tmp_path: Path, url: str) -> None:
     (tmp_path / "dwctl.yaml").write_text("secret_key: some text for sealing\n")
     directly = {"DWCTL_DATABASE__DIRECT_URL": url}

@@ -55,6 +55,11 @@ def test_a_body_that_could_be_read_otherwise_is_not_passed_on(more: bytes) -> No
     assert len(dict(fields)) == len(fields) == 5
 
 
+def test_usage_is_asked_for_beside_what_some_servers_take_for_the_same_word() -> None:
+    body = b'{"model":"a","stream":true,"stream_options":{"include_usage":true,"Include_Usage":false}}'
+    assert outgoing(parse(body), b'"a"', ask_usage=True).endswith(b'"stream_options":{"Include_Usage":false,"include_usage":true}}')
+
+
 def test_other_stream_options_survive() -> None:
     body = b'{"model":"a","stream":true,"stream_options":{"include_usage":false,"include_obfuscation":false}}'
     assert json.loads(outgoing(parse(body), b'"m"', ask_usage=True))["stream_options"] == {

@@ -94,19 +94,21 @@ async def test_ends_with_the_time_to_drain(tmp_path: Path, monkeypatch: pytest.M
 ANSWER = b'{"choices": [{"index": 0, "message": {"role": "assistant", "content": "abcd"}, "finish_reason": "stop"}]}'
 
 
+@pytest.mark.parametrize("content", ["hello", "read this file", "an image " + "x" * 270_000])
 async def test_an_answer_is_delivered_and_charged_by_its_size_when_the_tokenizer_cannot_be_loaded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
 ) -> None:
     monkeypatch.setattr(encodings, "RANKS", tmp_path / "gone")
     monkeypatch.setattr(encodings, "_loaded", {})
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0]))
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n" + ANSWER)
         writer.close()
 
     async with calling(tmp_path, answer) as (store, gateway, ask):
-        call = ask({})
+        call = ask({"messages": [{"role": "user", "content": content}]})
         assert [chunk async for chunk in call.chunks()] == [ANSWER]
         await gateway.ledger.recorded()
         [row] = await store.fetch("SELECT id, outcome, status FROM requests")

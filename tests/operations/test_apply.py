@@ -272,6 +272,8 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
         "models[0].prices[0].input_per_million: input_per_million: 0.0000001 credits per million tokens is finer than one pico-credit",
     ),
     ({"models": [{"alias": "m", "endpoint": "x", "prices": [{}, {}]}]}, "models[0]: prices[1] is for the same purpose"),
+    ({"models": [{"alias": "m", "endpoint": "x", "metadata": {"a": ["b\0"]}}]}, "models[0].metadata.a[0]: contains a character"),
+    ({"models": [{"alias": "m", "endpoint": "x", "metadata": {"\ud800": 1}}]}, "models[0].metadata: contains a character"),
     ({"keys": [{"user": "a@b", "name": "k"}]}, "keys[0].user: there is no user 'a@b'"),
     ({"keys": [{"user": "a@b", "name": "k", "secret": "short"}]}, "keys[0].secret: must be at least 16 printable"),
     ({"keys": [{"user": "a@b", "name": "k", "expires_at": "soon"}]}, "keys[0].expires_at: expires_at must be a time such as"),
@@ -408,3 +410,12 @@ async def test_an_administrator_whom_the_file_names_first_becomes_one_at_the_fir
         await server.password_user("eve@example.com", "a password of eve's")
     async with serving(database_url, configuration(data_dir, database_url, admin_email="eve@example.com")) as server:
         assert (await server.sign_in("eve@example.com", "a password of eve's")).body["user"]["is_admin"] is False
+
+
+async def test_roles_are_given_to_nobody_who_only_says_whose_address_it_is(target: Target) -> None:
+    email = "boss@example.com"
+    await apply(target, {"users": [{"email": email, "display_name": "B"}]})
+    await target.store.write(lambda tx: tx.execute("UPDATE users SET auth_source = 'native' WHERE email = ?", [email]))
+    assert (await apply(target, {"users": [{"email": email, "roles": ["StandardUser"]}]})).unchanged == {"users": 1}
+    with pytest.raises(ConfigurationError, match=r"users\[0\]\.roles: this account was registered by whoever has its password"):
+        await apply(target, {"users": [{"email": email, "roles": ["PlatformManager"]}]})

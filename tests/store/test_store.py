@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tortoise.exceptions import IntegrityError, OperationalError
 
-from dwctl.store import Store, Tx
+from dwctl.store import Store, StoreUnavailable, Tx, postgresql
 from dwctl.store.store import database_name
 from dwctl.store.tables import Balance
 from tests.conftest import everywhere
@@ -187,6 +187,38 @@ async def test_frequent_writes_do_not_wait_for_those_alone(postgres_url: str, tm
     go_on.set()
     await asyncio.gather(first, *waiting)
     assert await Balance.all().count() == 60
+    await other.close()
+    await store.close()
+
+
+async def test_who_leaves_while_waiting_for_its_turn_keeps_no_connection(
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, other = [await Store.open(postgres_url, tmp_path / name) for name in ("one", "other")]
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(tx: Tx) -> str:
+        begun.set()
+        await go_on.wait()
+        [row] = await tx.fetch("SELECT current_setting('idle_in_transaction_session_timeout') AS most")
+        return str(row["most"])
+
+    holding = asyncio.create_task(store.write(slow))
+    await begun.wait()
+    monkeypatch.setattr(postgresql, "WRITE_SECONDS", 0.3)
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable, match=r"PostgreSQL: .+"):
+            await other.write(insert(str(uuid.uuid4())))
+    left = "SELECT count(*) AS number FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    for _ in range(100):
+        await asyncio.sleep(0.05)
+        if (await other.fetch(left))[0]["number"] == 0:
+            break
+    else:
+        pytest.fail("they still wait")
+    assert not holding.done()
+    go_on.set()
+    assert await holding == "10s", "nor does one that is stopped in the middle keep the others waiting for longer"
     await other.close()
     await store.close()
 

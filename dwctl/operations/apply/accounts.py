@@ -90,6 +90,9 @@ async def _update_user(work: Work, tx: Tx, row: User, columns: dict[str, Any]) -
     if set(wished.get("roles", ())) == set(row.roles):
         # The same roles in another order.
         wished.pop("roles", None)
+    if row.auth_source == "native" and set(wished.get("roles", ())) - set(row.roles):
+        # Whoever registered it has the password, and nobody has asked whether the address is theirs.
+        raise work.error("roles", "this account was registered by whoever has its password: give it roles on its page, or delete it first")
     difference = await change_row(tx, row, wished)
     difference.pop("live_username", None)
     if difference:

@@ -16,6 +16,7 @@ from msgspec import UNSET, UnsetType
 from dwctl import catalog
 from dwctl.config import BodyMode
 from dwctl.errors import ConfigurationError
+from dwctl.texts import UNSTORABLE
 
 Written = str | int | float
 """A decimal number. From a YAML file it is the text that stands there."""
@@ -187,10 +188,24 @@ def read(source: Path | Mapping[str, Any]) -> tuple[Document, Source]:
         data, origin = source, Source(None, {})
     if data is None:
         return Document(), origin
+    _refuse_unstorable(data, (), origin)
     try:
         return msgspec.convert(data, Document), origin
     except msgspec.ValidationError as error:
         raise _explain(str(error), origin) from error
+
+
+def _refuse_unstorable(data: Any, place: Place, origin: Source) -> None:
+    if isinstance(data, str):
+        if UNSTORABLE.search(data):
+            raise origin.error(place, "contains a character that cannot be stored")
+    elif isinstance(data, Mapping):
+        for key, value in data.items():
+            _refuse_unstorable(key, place, origin)
+            _refuse_unstorable(value, (*place, key), origin)
+    elif isinstance(data, list):
+        for index, value in enumerate(data):
+            _refuse_unstorable(value, (*place, index), origin)
 
 
 _FIELD = re.compile(r"field `(?P<name>[^`]*)`")
