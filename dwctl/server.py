@@ -1,8 +1,8 @@
 """The composition root: builds every part once, ties them together, serves, and takes them down in order.
 
-Start: lock the data directory, open the database, fold the journal's tail into the balances, load keys and catalog, listen. Stop (SIGTERM,
-SIGINT or SIGHUP): not ready, listener closed, answers end and are taken within ``shutdown.drain_timeout``, records reach the database,
-everything closed.
+Start: lock the data directory, open the database, take the node's name, fold the journal's tail into the balances, load keys and
+catalog, listen. Stop (SIGTERM, SIGINT or SIGHUP): not ready, listener closed, answers end and are taken within
+``shutdown.drain_timeout``, records reach the database, everything closed.
 """
 
 import asyncio
@@ -178,8 +178,10 @@ def _listen(config: Config) -> socket.socket:
         raise ConfigurationError(f"cannot listen on {config.host} port {config.port}: {reason}") from None
 
 
-async def build_services(config: Config, store: Store, *, node: str, origins: Mapping[str, str]) -> tuple[Services, Gateway]:
-    """Every part behind the surfaces, loaded from the database, and following what other nodes change there.
+async def build_services(
+    config: Config, store: Store, changes: Changes, *, node: str, origins: Mapping[str, str]
+) -> tuple[Services, Gateway]:
+    """Every part behind the surfaces, loaded from the database, and following by ``changes`` what other nodes change there.
 
     Raises ConfigurationError for a wrong secret key, and StoreUnavailable.
     """
@@ -195,7 +197,6 @@ async def build_services(config: Config, store: Store, *, node: str, origins: Ma
         anonymous_per_second=config.records.anonymous_per_second,
         holds=config.billing.holds,
     )
-    changes = Changes(store)
     # Taken before anything is loaded: what changes while we load is applied again afterwards.
     since = await changes.head()
     await ledger.start()
@@ -336,7 +337,9 @@ async def _serve_in(
     database = config.database
     opening = Store.open(database.url, config.data_dir, direct_url=database.direct_url, wait=DATABASE_WAIT_SECONDS, copy=copy)
     store = await _unless_stopped(stop, opening)
-    services, gateway = await build_services(config, store, node=directory.node, origins=origins)
+    changes = Changes(store)
+    await _unless_stopped(stop, changes.claim(directory.node, DATABASE_WAIT_SECONDS))
+    services, gateway = await build_services(config, store, changes, node=directory.node, origins=origins)
     state = health.State()
     password = await ensure_administrator(services)
     app = build_app(config, services, gateway, state)

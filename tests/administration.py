@@ -20,7 +20,7 @@ from dwctl.operations import api_keys, users
 from dwctl.operations.first_start import ensure_administrator
 from dwctl.operations.services import Services
 from dwctl.server import build_app, build_services, close_services
-from dwctl.store import Store
+from dwctl.store import Changes, Store
 
 ADMIN_EMAIL = "admin@example.com"
 ADMIN_PASSWORD = "correct horse battery"
@@ -155,7 +155,7 @@ async def serving(database_url: str | None, config: Config, prepare: Prepare | N
     store = await Store.open(database_url, config.data_dir)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(store.close)
-        services, gateway = await build_services(config, store, node=ids.new_text(), origins={})
+        services, gateway = await build_services(config, store, Changes(store), node=ids.new_text(), origins={})
         stack.push_async_callback(close_services, services, 5)
         await ensure_administrator(services)
         app = build_app(config, services, gateway, State(ready=True))

@@ -1,5 +1,6 @@
 """OpenAI's usage object, normalised (API reference: chat completions, completions, embeddings, images)."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,7 +32,6 @@ class _Plain(msgspec.Struct):
 
 
 _PLAIN = msgspec.json.Decoder(_Plain)
-_ANY = msgspec.json.Decoder()
 _NOTHING = _Details()
 
 
@@ -61,12 +61,8 @@ def read(raw: bytes) -> Usage | None:
     """`normalise` of a usage object in JSON text; None if it is not an object, or does not say what was used."""
     try:
         plain = _PLAIN.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        try:
-            decoded = _ANY.decode(raw.decode("utf-8", "replace"))
-        except (msgspec.DecodeError, RecursionError):
-            return None
-        return normalise(decoded) if isinstance(decoded, dict) else None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _loose(raw)
     prompt, completion = plain.prompt_tokens, plain.completion_tokens
     inner, outer = plain.prompt_tokens_details or _NOTHING, plain.completion_tokens_details or _NOTHING
     cached, written, reasoning = inner.cached_tokens or 0, inner.cache_write_tokens or 0, outer.reasoning_tokens or 0
@@ -81,8 +77,17 @@ def read(raw: bytes) -> Usage | None:
         or plain.prompt_cache_hit_tokens
         or plain.cached_tokens
     ):
-        return normalise(_ANY.decode(raw))
+        return _loose(raw)
     return Usage(prompt - cached - written, cached, written, 0, completion, reasoning)
+
+
+def _loose(raw: bytes) -> Usage | None:
+    """`read`, whatever else the object says: bytes that are no text, numbers beyond all bounds, half of a surrogate pair."""
+    try:
+        decoded = json.loads(raw.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return None
+    return normalise(decoded) if isinstance(decoded, dict) else None
 
 
 def read_usage(body: Mapping[str, Any]) -> Counted | None:

@@ -118,7 +118,7 @@ def _price(exchange: "Exchange", principal: "Principal", model: "ModelEntry") ->
     """The price in force, or None if there is nothing to pay. Raises GatewayError 400 ``unpriced_path``."""
     if principal.account_id == SYSTEM or exchange.operation == "count_tokens":
         return None
-    price = prices.select(model.prices, principal.purpose, exchange.started_us)
+    price = prices.select(model.prices, principal.purpose)
     if price is None or price.is_free:
         return None
     if exchange.operation == "other" and not price.per_request_pico:

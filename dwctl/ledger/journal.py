@@ -7,6 +7,11 @@ refused when there is no slot: at ``max_bytes``, or when the disk has no room fo
 failed write give slots back that are still promised. Those are owed: where a whole segment is not to be had they get one of
 their own size, even at ``max_bytes``, since it was counted there before.
 
+A segment goes when the database has its ends, and the ends of its begins. So that a long request does not keep a whole one, the
+begins that alone keep a segment are written again behind everything else once the journal is half full, and the segment goes as
+soon as they are on the disk. Of several begins of a request the last counts; they have one slot, and all lie before its end. A crash
+between the two steps leaves both, which say the same.
+
 A short write is undone with ``ftruncate``, and that segment takes no more. fsync runs in a thread: every ``SYNC_INTERVAL_S``,
 or at once when the mode is ``always`` and somebody waits.
 """
@@ -16,6 +21,7 @@ import contextlib
 import errno
 import os
 from collections import deque
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +37,8 @@ END_RESERVE = 3072
 """Bytes that a reduced end needs at most, frame included: most of them two names of 255 characters."""
 SYNC_INTERVAL_S = 0.1
 TICK_S = 0.25
+CROWDED = 0.5
+"""The share of ``max_bytes`` beyond which begins are written again, so that segments can go."""
 SMALLEST_SEGMENT = 4 * END_RESERVE
 SUFFIX = ".segment"
 
@@ -120,7 +128,8 @@ class Journal:
         self._limit = 0
         self._spares: deque[tuple[Segment, int]] = deque()
         self._spare_slots = 0
-        self._open: set[str] = set()
+        self._open: dict[str, bytes] = {}
+        """The begins, framed, of requests that have not ended; empty if an earlier run wrote it."""
         self._unwritten: deque[tuple[str, bytes]] = deque()
         """Ends for which room was reserved and that could not be written (the disk fails); they are tried again."""
         self._preparing: asyncio.Future[tuple[Segment, int]] | None = None
@@ -158,6 +167,10 @@ class Journal:
     def allocated_bytes(self) -> int:
         return self._allocated
 
+    @property
+    def is_crowded(self) -> bool:
+        return self._allocated > CROWDED * self._max_bytes
+
     def end_of(self, number: int) -> int | None:
         """Where the records of a segment end; None if there is no such segment."""
         if number == self._number and self._fd is not None:
@@ -172,7 +185,7 @@ class Journal:
 
     def reserve(self, ids: list[str]) -> None:
         """Requests that began in an earlier run and whose ends will be written now."""
-        self._open.update(ids)
+        self._open.update(dict.fromkeys(ids, b""))
 
     def has_room(self) -> bool:
         """Whether a request may begin."""
@@ -180,10 +193,22 @@ class Journal:
 
     def begin(self, request_id: str, payload: bytes) -> bool:
         """Write a begin and reserve room for its end. False, with nothing written, if there is none."""
-        if self._unwritten or not self._write(frame(payload), len(self._open) + 1):
+        data = frame(payload)
+        if self._unwritten or not self._write(data, len(self._open) + 1):
             return False
-        self._open.add(request_id)
+        self._open[request_id] = data
         return True
+
+    def begin_again(self, number: int, request_ids: Collection[str]) -> bool:
+        """Write the begins of requests once more, all those for which segment ``number`` is needed.
+
+        False, with nothing written, if one of the requests has ended, if the segment is mostly these begins, so that little room would
+        be won (and that again and again), or if there is no room.
+        """
+        begins = [self._open.get(request_id, b"") for request_id in request_ids]
+        if self._unwritten or not all(begins) or 2 * sum(map(len, begins)) > self.segments[number].end:
+            return False
+        return self._write(b"".join(begins), len(self._open))
 
     def has_begun(self, request_id: str) -> bool:
         return request_id in self._open
@@ -193,7 +218,7 @@ class Journal:
         data = frame(payload)
         if request_id in self._open:
             if self._write(data, len(self._open) - 1):
-                self._open.discard(request_id)
+                del self._open[request_id]
                 return True
             return False
         return self._write(data, len(self._open))
@@ -391,8 +416,11 @@ class Journal:
 
     async def synced(self) -> None:
         """In mode ``always``: wait until everything written so far is on the disk. Otherwise return at once."""
-        if not self._always:
-            return
+        if self._always:
+            await self.on_disk()
+
+    async def on_disk(self) -> None:
+        """Wait until everything written so far is on the disk."""
         written = self._written
         while self._synced < written:
             waiter = asyncio.get_running_loop().create_future()

@@ -17,13 +17,11 @@ REALTIME = "realtime"
 
 
 class Price(msgspec.Struct, frozen=True):
-    """One tariff of one model: pico-credits, valid from ``valid_from`` until before ``valid_until`` (microseconds UTC)."""
+    """One tariff of one model, in pico-credits."""
 
     tariff_id: str
     purpose: str | None
     """Purpose of the API keys it applies to; a price without a purpose is never applied by itself."""
-    valid_from: int
-    valid_until: int | None
     input_pico: int = 0
     output_pico: int = 0
     cache_read_pico: int | None = None
@@ -45,29 +43,16 @@ class Price(msgspec.Struct, frozen=True):
         )
 
 
-def select(prices: Sequence[Price], purpose: str, at_us: int) -> Price | None:
-    """The price of a request made at ``at_us`` with a key of ``purpose``; None: the request is not billed.
+def select(prices: Sequence[Price], purpose: str) -> Price | None:
+    """The price, of those in force, of a request with a key of ``purpose``; None: the request is not billed.
 
-    Of the prices valid at that time (``valid_from <= at_us < valid_until``) one for the key's own purpose wins over one for
-    realtime; among equals the newest ``valid_from`` wins. If all begin later, the clock has stepped back since they were
-    made, which makes nothing free: then the one without an end is taken.
+    One for the key's own purpose wins over one for realtime, and among equals the first. When they were set does not matter: the
+    clock may have been wrong then, or be wrong now.
     """
     for wanted in (purpose, REALTIME) if purpose != REALTIME else (REALTIME,):
-        best: Price | None = None
-        current: Price | None = None
         for price in prices:
-            if price.purpose != wanted:
-                continue
-            if price.valid_until is None and (current is None or price.valid_from > current.valid_from):
-                current = price
-            if (
-                price.valid_from <= at_us
-                and (price.valid_until is None or at_us < price.valid_until)
-                and (best is None or price.valid_from > best.valid_from)
-            ):
-                best = price
-        if best is not None or current is not None:
-            return best or current
+            if price.purpose == wanted:
+                return price
     return None
 
 

@@ -43,9 +43,9 @@ class Reader:
         self.position = position
         self._journal = journal
         self._begun = begun
-        self._begins_in: dict[int, int] = {}
-        for number in begun.values():
-            self._begins_in[number] = self._begins_in.get(number, 0) + 1
+        self._begins_in: dict[int, set[str]] = {}
+        for request_id, number in begun.items():
+            self._begins_in.setdefault(number, set()).add(request_id)
         self._decoder = msgspec.msgpack.Decoder(Begin | Record)
         self._fd: int | None = None
         self._fd_number = -1
@@ -53,6 +53,26 @@ class Reader:
     def has_open(self, segment: int) -> bool:
         """Whether a begin in this segment has no end among what was read."""
         return segment in self._begins_in
+
+    def carry(self) -> bool:
+        """If the journal is crowded, have the begins written again that alone keep a segment before the position; whether that was
+        done. The segment may go when they are on the disk."""
+        for number in sorted(self._begins_in) if self._journal.is_crowded else ():
+            if number >= self.position.segment:
+                break
+            carried = tuple(self._begins_in[number])
+            if self._journal.begin_again(number, carried):
+                for request_id in carried:
+                    self._forget(request_id)  # until its new begin is read
+                return True
+        return False
+
+    def _forget(self, request_id: str) -> None:
+        began_in = self._begun.pop(request_id, None)
+        if began_in is not None:
+            self._begins_in[began_in].discard(request_id)
+            if not self._begins_in[began_in]:
+                del self._begins_in[began_in]
 
     def read(self, most: int) -> Group:
         """The next records, ``most`` at most; none if the writer has written none. Raises OSError if the first cannot be read."""
@@ -105,16 +125,11 @@ class Reader:
                 group.damage.append(Damage(number, offset + start, payload))
                 continue
             if isinstance(entry, Begin):
+                self._forget(entry.id)
                 self._begun[entry.id] = number
-                self._begins_in[number] = self._begins_in.get(number, 0) + 1
+                self._begins_in.setdefault(number, set()).add(entry.id)
                 continue
-            began_in = self._begun.pop(entry.id, None)
-            if began_in is not None:
-                left = self._begins_in[began_in] - 1
-                if left:
-                    self._begins_in[began_in] = left
-                else:
-                    del self._begins_in[began_in]
+            self._forget(entry.id)
             group.records.append(entry)
             group.places.append(Position(number, offset + stop))
             if len(group.records) >= most:

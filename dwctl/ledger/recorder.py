@@ -190,7 +190,7 @@ class Recorder:
                 except BaseException:
                     self._reader.position = before
                     raise
-            self._progress(group.end)
+            await self._progress(group.end)
             if len(group.records) < GROUP_RECORDS:
                 break
         if group.end >= self._journal.position:
@@ -341,8 +341,10 @@ class Recorder:
         for labels, amount in deducted.items():
             CREDITS_DEDUCTED.labels(*labels).inc(amount)
 
-    def _progress(self, position: Position) -> None:
+    async def _progress(self, position: Position) -> None:
         """Everything before ``position`` is in the database: let segments go that nobody needs, and tell who waits."""
+        if self._reader.carry():
+            await self._journal.on_disk()
         for number in [number for number in self._journal.segments if number < position.segment]:
             if not self._reader.has_open(number):
                 self._journal.delete(number)

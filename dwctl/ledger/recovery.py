@@ -28,7 +28,7 @@ class Recovered:
     open: dict[str, Begin] = field(default_factory=dict)
     """Begins without an end, by request id."""
     begun: dict[str, int] = field(default_factory=dict)
-    """Segment of every begin before the mark whose end is not before the mark."""
+    """Segment of the last begin before the mark of each request whose end is not before the mark."""
     pending: list[tuple[str, int]] = field(default_factory=list)
     """Charges (account, nano-credits) after the mark."""
     records: int = 0

@@ -146,7 +146,7 @@ async def models_for(services: Services, principal: Principal | None) -> list[Ca
     broke = services.ledger.balances.balance(principal.account_id) <= 0
 
     def costs(alias: str) -> bool:
-        price = prices.select(served[alias].prices, principal.purpose, clock.now_us())
+        price = prices.select(served[alias].prices, principal.purpose)
         return price is not None and not price.is_free
 
     return [

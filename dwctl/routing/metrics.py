@@ -6,7 +6,6 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from dwctl.clock import now_us
 from dwctl.ledger import prices
 from dwctl.money import PICO
 from dwctl.routing.snapshot import Snapshot
@@ -43,7 +42,7 @@ class _Catalog(Collector):
             keys.add_metric([model.alias], sum(count for having, count in owned if not having.isdisjoint(model.groups)))
             for group in sorted(model.groups):
                 groups.add_metric([model.alias, group], 1)
-            price = prices.select(model.prices, prices.REALTIME, now_us())
+            price = prices.select(model.prices, prices.REALTIME)
             if price is not None:
                 tariff.add_metric([model.alias, "input"], price.input_pico / PICO)
                 tariff.add_metric([model.alias, "output"], price.output_pico / PICO)

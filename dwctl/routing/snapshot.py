@@ -5,10 +5,9 @@ from dataclasses import dataclass, field
 
 import msgspec
 from aiohttp import ClientTimeout
-from tortoise.expressions import Q
 from yarl import URL
 
-from dwctl.clock import MICROSECONDS, now_us
+from dwctl.clock import MICROSECONDS
 from dwctl.config import Config
 from dwctl.dialects import conventions
 from dwctl.dialects.fields import LEAST_OUTPUT
@@ -81,6 +80,7 @@ class ModelEntry:
     groups: frozenset[str]
     candidates: tuple[Candidate, ...]
     prices: tuple[Price, ...]
+    """In force, the newest first."""
     active: bool
     requests_per_second: float | None
     burst_size: int | None
@@ -189,8 +189,6 @@ def _price(row: Tariff) -> Price:
     return Price(
         tariff_id=str(row.id),
         purpose=row.api_key_purpose,
-        valid_from=row.valid_from,
-        valid_until=row.valid_until,
         input_pico=row.input_pico,
         output_pico=row.output_pico,
         cache_read_pico=row.cache_read_pico,
@@ -206,8 +204,8 @@ async def load_snapshot(version: int, sealer: Sealer, config: Config) -> Snapsho
         endpoints = await Endpoint.filter(deleted_at=None)
         models = await DeployedModel.filter(deleted_at=None)
         grants = await ModelGroup.all()
-        in_force = Q(valid_until=None) | Q(valid_until__gt=now_us())
-        tariffs = await Tariff.filter(in_force, api_key_purpose__isnull=False, completion_window=None)
+        priced = Tariff.filter(valid_until=None, api_key_purpose__isnull=False, completion_window=None)
+        tariffs = await priced.order_by("-valid_from", "-id")
     except OSError as error:
         raise StoreUnavailable(str(error)) from error
     return compile_snapshot(version, endpoints, models, grants, tariffs, sealer, config)

@@ -5,10 +5,14 @@ new. ``seq`` ascends in commit order: SQLite has one writer, and on PostgreSQL a
 commit. The follower is woken by a waiting operation of its own node, by NOTIFY (to which it listens on a connection to the
 server itself, since a pooler keeps no session), and by a look at the log every half second, which is also how it hears of
 other processes on SQLite (one indexed read, no dearer than PRAGMA data_version).
+
+The connection that listens also holds the node's name, as an advisory lock: nodes of one name would take each other's mark in
+the journal for their own, and lose charges.
 """
 
 import asyncio
 import contextlib
+import hashlib
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal
@@ -19,6 +23,7 @@ import structlog
 from prometheus_client import Counter, Histogram
 
 from dwctl import clock
+from dwctl.errors import ConfigurationError
 from dwctl.store.failures import StoreUnavailable
 from dwctl.store.postgresql import CONNECT_SECONDS, PostgresDatabase
 from dwctl.store.store import Store
@@ -35,7 +40,17 @@ SETTLE_SECONDS = 0.1
 BATCH = 5_000
 KEPT = 100_000
 
+CLAIM_SECONDS = 0.1
+"""From one attempt to take a node's name to the next, at the start."""
+NAME_SECONDS = 1.0
+"""The same while serving."""
+
 _LOCK_KEY = 0x6477_6374_6C_01
+_FORGET_LOST_CLIENT = (
+    "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 3; SET tcp_keepalives_count = 3; SET tcp_user_timeout = 20000"
+)
+"""A session whose machine is gone ends, and gives the node's name back, in 20 seconds rather than in hours."""
+_LOST = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 log = structlog.get_logger(__name__)
 
@@ -81,10 +96,47 @@ class Changes:
         self._moved = asyncio.Condition()
         self._tasks: list[asyncio.Task[None]] = []
         self._announced = True
+        self._node: str | None = None
+        self._named = True
+        self._session: asyncpg.Connection[Any] | None = None
+        """With the node's name, until it listens."""
 
     def degraded(self) -> list[str]:
-        """What is not well, for /readyz: changes_not_announced."""
-        return [] if self._announced else ["changes_not_announced"]
+        """What is not well, for /readyz: changes_not_announced, node_id_in_use."""
+        return [reason for reason, well in (("changes_not_announced", self._announced), ("node_id_in_use", self._named)) if not well]
+
+    async def claim(self, node: str, wait: float) -> None:
+        """Take the name of this node for as long as it runs, before its journal is read. On SQLite the data directory's lock does it.
+
+        PostgreSQL may not have noticed yet that a predecessor is gone: whoever has the name is waited for, ``wait`` seconds, which
+        the log says. Raises ConfigurationError if it is still taken then, and StoreUnavailable.
+        """
+        if not isinstance(self._store.database, PostgresDatabase):
+            return
+        self._node = node
+        until = time.monotonic() + wait
+        waiting = False
+        try:
+            self._session = await _connect(self._store.database.direct_url)
+            while not await self._take_name(self._session):
+                if time.monotonic() >= until:
+                    raise ConfigurationError(
+                        f"node_id {node} (in {self._store.data_dir / 'node_id'}) is in use by another dwctl on this database, as after "
+                        "a data directory was copied: stop that one, or give this one a --data-dir of its own, new and empty"
+                    )
+                if not waiting:
+                    log.warning("waiting_for_node_id", node_id=node, seconds=wait, note="another dwctl on this database has it")
+                waiting = True
+                await asyncio.sleep(CLAIM_SECONDS)
+        except _LOST as error:
+            raise StoreUnavailable(f"PostgreSQL: {error or type(error).__name__}") from error
+
+    async def _take_name(self, session: "asyncpg.Connection[Any]") -> bool:
+        """Whether ``session`` holds the node's name now; the end of the session gives it back."""
+        if self._node is None:
+            return True
+        key = int.from_bytes(hashlib.blake2b(self._node.encode(), digest_size=8).digest(), signed=True)
+        return bool(await session.fetchval("SELECT pg_try_advisory_lock($1)", key))
 
     @staticmethod
     async def note(tx: Tx, area: Area, entity_id: str | None = None) -> int:
@@ -144,6 +196,8 @@ class Changes:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
+        if self._session is not None:
+            self._session.terminate()
 
     async def _follow(self, apply: Callable[[list[ChangeRow]], Awaitable[None]]) -> None:
         failures = 0
@@ -187,20 +241,27 @@ class Changes:
         return [ChangeRow(**row) for row in rows]
 
     async def _listen(self, url: str) -> None:
-        """Keep one connection that listens; without it the looks at the log suffice."""
+        """Keep one connection that listens and holds the node's name; without it the looks at the log suffice."""
         while True:
-            connection: asyncpg.Connection[Any] | None = None
+            connection, self._session = self._session, None
             lost = asyncio.Event()
             try:
-                connection = await asyncpg.connect(url, timeout=CONNECT_SECONDS, command_timeout=CONNECT_SECONDS)
+                if connection is None:
+                    connection = await _connect(url)
+                    self._heed(await self._take_name(connection))
                 connection.add_termination_listener(lambda _, lost=lost: lost.set())
                 await connection.add_listener(CHANNEL, lambda *_: self.poke())
                 self.poke()
                 if not self._announced:
                     log.info("changes_announced_again")
                 self._announced = True
+                while not self._named and not lost.is_set():
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(NAME_SECONDS):
+                            await lost.wait()
+                    self._heed(await self._take_name(connection))
                 await lost.wait()
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+            except _LOST as error:
                 if self._announced:
                     log.warning("changes_not_announced", error=str(error) or type(error).__name__, looks_every_s=POLL_SECONDS)
                 self._announced = False
@@ -208,3 +269,21 @@ class Changes:
                 if connection is not None:
                     connection.terminate()
             await asyncio.sleep(1)
+
+    def _heed(self, named: bool) -> None:
+        if named and not self._named:
+            log.info("node_id_is_ours_again", node_id=self._node)
+        elif self._named and not named:
+            note = "another session has it: half a minute long perhaps our own of before, then another node; stop one, or charges are lost"
+            alarm("changes", "node_id_in_use", node_id=self._node, note=note)
+        self._named = named
+
+
+async def _connect(url: str) -> "asyncpg.Connection[Any]":
+    connection = await asyncpg.connect(url, timeout=CONNECT_SECONDS, command_timeout=CONNECT_SECONDS)
+    try:
+        await connection.execute(_FORGET_LOST_CLIENT)
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection

@@ -38,6 +38,7 @@ REASONS = {
     "quarantine": "Some records could not be stored and wait in journal/quarantine of the data directory. Their charges are kept.",
     "journal_full": "The journal on disk is full: priced requests are refused until records have reached the database.",
     "changes_not_announced": "The direct connection to PostgreSQL is lost: what other nodes change arrives up to half a second later.",
+    "node_id_in_use": "Another dwctl on this database has the name of this node: charges may be lost. Stop one of the two.",
 }
 """Reasons of ``/readyz`` in sentences; others are shown as they are."""
 

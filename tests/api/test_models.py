@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
+from dwctl import clock
 from dwctl.accounts import NIL
+from dwctl.money import PICO
 from tests.administration import Administration
 
 NOBODY = "11111111-1111-4111-8111-111111111111"
@@ -134,7 +136,28 @@ async def test_prices_are_a_full_set(server: Administration, endpoint: str) -> N
     assert {tariff["id"] for tariff in again.body["tariffs"]} == {tariff["id"] for tariff in after.values()}
     assert len(await server.audit("tariffs.set")) == 2
     assert (await server.admin("PATCH", path, json={"tariffs": []})).body["tariffs"] == []
-    assert all(price.valid_until is not None for price in server.services.snapshot().models["m"].prices)
+    assert server.services.snapshot().models["m"].prices == ()
+
+
+async def test_a_closed_price_is_not_charged_after_the_clock_has_stepped_back(
+    server: Administration, endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def price(credits: str) -> dict[str, Any]:
+        return {"name": "x", "per_request_price": credits, "api_key_purpose": "realtime"}
+
+    def charged() -> list[int]:
+        return [price.per_request_pico for price in server.services.snapshot().models["m"].prices]
+
+    path = f"/models/{(await _create(server, endpoint, 'm', tariffs=[price('1')]))['id']}"
+    right = clock.now_us
+    with monkeypatch.context() as wrong:
+        wrong.setattr(clock, "now_us", lambda: right() + 7_200 * clock.MICROSECONDS)
+        assert (await server.admin("PATCH", path, json={"tariffs": [price("5")]})).status == 200
+        assert charged() == [5 * PICO]
+    await server.admin("PATCH", path, json={"description": "loaded again"})
+    assert charged() == [5 * PICO]
+    assert (await server.admin("PATCH", path, json={"tariffs": []})).body["tariffs"] == []
+    assert charged() == []
 
 
 async def test_a_change_that_changes_nothing_is_told_to_nobody(server: Administration, endpoint: str) -> None:

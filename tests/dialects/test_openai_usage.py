@@ -67,3 +67,24 @@ def test_reasoning_that_is_counted_beside_the_output_is_output(completion: int, 
 def test_usage_with_a_count_that_is_none_is_no_usage(names: tuple[str, str], count: object) -> None:
     for said in ({names[0]: 10, names[1]: count}, {names[0]: count, names[1]: 10}, {names[0]: count}):
         assert read(json.dumps(said).encode()) is None
+
+
+@pytest.mark.parametrize("odd", [b'"\xff"', b"1e999", b'"\\ud83d"', b'{"\xff":[1e999]}'])
+@pytest.mark.parametrize(
+    ("beside", "usage"),
+    [
+        (b"", Usage(5, output=5)),
+        (b'"cached_tokens":2,', Usage(3, 2, output=5)),
+        (b'"cache_creation_input_tokens":2,', Usage(3, cache_write_5m=2, output=5)),
+        (b'"completion_tokens_details":{"reasoning_tokens":1},', Usage(5, output=5, reasoning=1)),
+    ],
+)
+def test_what_else_a_usage_object_says_does_not_matter(odd: bytes, beside: bytes, usage: Usage) -> None:
+    assert read(b'{"prompt_tokens":5,"completion_tokens":5,' + beside + b'"x":' + odd + b"}") == usage
+
+
+@pytest.mark.parametrize("odd", [b"1" * 5_000, b"[" * 100_000 + b"]" * 100_000, b"[", b"nothing"])
+@pytest.mark.parametrize("beside", [b"", b'"cached_tokens":2,'])
+def test_a_usage_object_that_cannot_be_read_never_fails(odd: bytes, beside: bytes) -> None:
+    usage = read(b'{"prompt_tokens":5,"completion_tokens":5,' + beside + b'"x":' + odd + b"}")
+    assert usage is None or usage.total == 10

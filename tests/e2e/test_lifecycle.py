@@ -6,9 +6,11 @@ import datetime
 import ipaddress
 import json
 import resource
+import shutil
 import socket
 import sqlite3
 import ssl
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -222,6 +224,29 @@ def test_head_of_the_root_answers(pair: tuple[Appliance, Simulator]) -> None:
     answer = raw(pair[0].port, b"HEAD / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert answer.endswith(b"\r\n\r\n")
+
+
+def test_a_copied_data_folder_is_no_second_node(postgres_url: str, tmp_path: Path) -> None:
+    impatient = "import dwctl.server; dwctl.server.DATABASE_WAIT_SECONDS = 0.3; from dwctl.cli import main; main()"
+    first = Appliance(tmp_path / "first", database_url=postgres_url)
+    second = Appliance(tmp_path / "second", database_url=postgres_url, program=(sys.executable, "-c", impatient))
+    try:
+        first.start()
+        shutil.copytree(first.data_dir, second.data_dir)
+        second.launch()
+        assert second.process is not None
+        assert second.process.wait(20) == 2
+        second.process = None
+        said = second.log.read_text().splitlines()[-1]
+        assert "node_id" in said
+        assert str(second.data_dir / "node_id") in said
+        assert "--data-dir of its own" in said
+        assert first.get_json("/readyz") == (200, {"status": "ok", "reasons": []})
+        shutil.rmtree(second.data_dir)
+        second.start()
+    finally:
+        first.close()
+        second.close()
 
 
 async def test_without_any_key_everybody_is_denied(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from dwctl.config import Config
 from dwctl.config.schema import Timeouts
 from dwctl.gateway import Gateway, InsideCall, inside
 from dwctl.server import build_services, close_services
-from dwctl.store import Store
+from dwctl.store import Changes, Store
 from dwctl.tokens import encodings
 from tests.appliance import PRICE, USER, Appliance, model, setup
 from tests.migrated import put_database
@@ -42,7 +42,7 @@ async def calling(
         store = await Store.open(None, data_dir)
         stack.push_async_callback(store.close)
         config = Config(data_dir=data_dir, timeouts=Timeouts(client_write=client_write))
-        services, gateway = await build_services(config, store, node="n", origins={})
+        services, gateway = await build_services(config, store, Changes(store), node="n", origins={})
         stack.push_async_callback(close_services, services, 5)
         gateway.start()
         [user] = await store.fetch("SELECT id FROM users WHERE email = ?", (USER,))

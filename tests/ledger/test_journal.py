@@ -106,6 +106,65 @@ async def test_entries_without_a_begin_take_no_room_that_was_promised(open_journ
     assert journal.open_count == 0
 
 
+def outlived(journal: Journal, count: int) -> tuple[list[str], Reader]:
+    """Requests that are open, ``count`` of them since before a segment was full, in a journal that is read to its end."""
+    begun = [ids.new_text() for _ in range(count)]
+    assert all(journal.begin(request_id, encode(make_begin(request_id))) for request_id in begun)
+    first = journal.position.segment
+    while journal.position.segment == first:
+        assert journal.end(ids.new_text(), encode(make_record()))
+    begun += fill(journal)
+    reader = Reader(journal, Position(0, 0), {})
+    reader.read(500)
+    return begun, reader
+
+
+async def test_begins_that_are_written_again_take_no_room_that_was_promised(open_journal: OpenJournal, tmp_path: Path) -> None:
+    padding = END_RESERVE - len(frame(encode(make_record(error_message="x" * 2_000)))) + 2_000
+    carried = 0
+    for count in range(1, 12):
+        journal = open_journal(tmp_path / str(count), max_bytes=5 << 14)
+        begun, reader = outlived(journal, count)
+        full = journal.allocated_bytes
+        carried += reader.carry()
+        for request_id in begun:
+            assert journal.end(request_id, encode(make_record(request_id, error_message="x" * padding)))
+            assert journal.allocated_bytes <= full
+        reader.close()
+    assert carried
+
+
+async def test_begins_are_written_again_as_long_as_that_wins_room_and_no_longer(open_journal: OpenJournal) -> None:
+    journal = open_journal(max_bytes=1 << 18)
+    reader = Reader(journal, Position(0, 0), {})
+    for count in (5, 52):
+        # A segment with few begins, and one of nothing else.
+        assert all(journal.begin(request_id, encode(make_begin(request_id))) for request_id in [ids.new_text() for _ in range(count)])
+        first = journal.position.segment
+        while journal.position.segment == first:
+            assert journal.end(ids.new_text(), encode(make_record()))
+    written = 0
+    reader.read(500)
+    while reader.carry():
+        written += 1
+        assert written < 20, "there is no end to it"
+        for number in [number for number in journal.segments if number < reader.position.segment and not reader.has_open(number)]:
+            journal.delete(number)
+        reader.read(500)
+    assert written
+    reader.close()
+
+
+async def test_the_begin_of_a_request_that_has_ended_is_not_written_again(open_journal: OpenJournal) -> None:
+    journal = open_journal(max_bytes=5 << 14)
+    begun, reader = outlived(journal, 2)
+    assert journal.end(begun[0], encode(make_record(begun[0])))
+    assert not reader.carry(), "its end lies before what would be written"
+    reader.read(500)
+    assert reader.carry()
+    reader.close()
+
+
 async def test_deleting_what_was_recorded_makes_room(open_journal: OpenJournal) -> None:
     journal = open_journal(max_bytes=1 << 16)
     begun = fill(journal)
@@ -348,6 +407,7 @@ class Life:
     def start(self) -> None:
         found = recover(self.directory, self.recorded)
         tidy(found)
+        assert set(self.open) <= found.open.keys(), "what is open is known, wherever its begin lies now"
         again = found.open.keys() - set(self.open)
         assert again <= set(self.seen), "they ended in a segment that is gone, and the database has them"
         self.most += len(again) * END_RESERVE
@@ -384,6 +444,7 @@ class Life:
         while records := self.reader.read(50).records:
             self.seen += [record.id for record in records]
         self.recorded = self.reader.position
+        self.reader.carry()
         for number in [number for number in self.journal.segments if number < self.recorded.segment]:
             if not self.reader.has_open(number):
                 self.journal.delete(number)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import shutil
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +18,7 @@ from dwctl.clock import HOUR
 from dwctl.dialects.usage import Usage
 from dwctl.errors import GatewayError
 from dwctl.ledger import Charge, Ledger, Record, recorder
-from dwctl.ledger.journal import segment_files
+from dwctl.ledger.journal import Journal, segment_files
 from dwctl.ledger.rows import NIL, apply, balances_of
 from dwctl.store import Store, StoreUnavailable, Tx
 from dwctl.telemetry.metrics import REGISTRY
@@ -643,6 +644,69 @@ async def test_a_segment_goes_when_it_is_recorded_and_nothing_in_it_is_open(
     await ledger.recorded()
     assert numbers()[0] > first + 4
     assert (await facts(store))["row_count"] == 202
+
+
+@pytest.mark.parametrize("killed", ["before the segment goes", "after it has gone"])
+async def test_a_few_long_requests_do_not_fill_the_journal(
+    store: Store, start_ledger: StartLedger, data_dir: Path, killed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bounds = {"segment_bytes": 1 << 14, "max_bytes": 1 << 18}
+    ledger = await start_ledger(**bounds)
+    await credit(store, ledger, ACCOUNT, 10**9)
+    with monkeypatch.context() as patch:
+        long_ones: list[Record] = []
+        for number in range(24):
+            long_ones.append(make_record())
+            ledger.begin(make_begin(long_ones[-1].id), True)
+            for _ in range(20):
+                serve(ledger, make_record())
+            await ledger.recorded()
+            assert ledger.state().allocated_bytes <= 1 << 18
+            if number == 20 and killed == "before the segment goes":
+                patch.setattr(Journal, "delete", lambda journal, number: None)
+        ended, lost = long_ones[::2], long_ones[1::2]
+        for record in ended[:4]:
+            ledger.end(record)
+        await ledger.recorded()
+        for record in ended[4:]:
+            ledger.end(record)
+        await kill(ledger)
+    second = await start_ledger(**bounds)
+    await second.recorded()
+    found = await facts(store)
+    assert {found["rows"][record.id]["outcome"] for record in ended} == {"complete"}
+    assert {found["rows"][record.id]["error_code"] for record in lost} == {"gateway_crash"}
+    assert found["row_count"] == 24 * 21
+    assert found["charged"] == 1_000 * (24 * 20 + len(ended))
+    serve(second, make_record())
+    await second.recorded()
+    assert len(segment_files(data_dir / "journal")) <= 3, "a begin that is there twice keeps nothing once it has ended"
+
+
+async def test_a_segment_stays_until_the_begins_in_it_are_on_the_disk_elsewhere(
+    store: Store, start_ledger: StartLedger, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proceed = threading.Event()
+    real = os.fdatasync
+    monkeypatch.setattr("dwctl.ledger.journal.CROWDED", 0)
+    monkeypatch.setattr(os, "fdatasync", lambda fd: (proceed.wait(10), real(fd)))
+    ledger = await start_ledger(segment_bytes=1 << 14)
+    await credit(store, ledger, ACCOUNT, 10**9)
+    long_one = make_begin()
+    ledger.begin(long_one, True)
+    for _ in range(40):
+        serve(ledger, make_record())
+
+    def holding() -> list[int]:
+        return [number for number, path in segment_files(data_dir / "journal") if long_one.id.encode() in path.read_bytes()]
+
+    before = holding()
+    await until(lambda: len(holding()) == 2)
+    await until(lambda: ledger._journal._waiters != [])
+    assert holding()[0] == before[0]
+    proceed.set()
+    await until(lambda: len(holding()) == 1)
+    assert holding() > before
 
 
 async def test_what_was_open_before_the_mark_is_found_after_a_crash(store: Store, start_ledger: StartLedger, data_dir: Path) -> None:

@@ -72,6 +72,10 @@ class LedgerMachine(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.directory = Path(tempfile.mkdtemp(prefix="dwctl-machine-"))
         self.url = type(self).new_database(self.directory)
+        # Open requests keep no segment, however little the journal holds; the disk is waited for as briefly as can be.
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr("dwctl.ledger.journal.CROWDED", 0)
+        self.patch.setattr("dwctl.ledger.journal.SYNC_INTERVAL_S", 0)
         self.open: list[str] = []
         self.interrupted: set[str] = set()
         self.ended: dict[str, Record] = {}
@@ -144,6 +148,16 @@ class LedgerMachine(RuleBasedStateMachine):
                 self.ledger.end(record)
 
         self.call(requests)
+
+    @rule(data=st.data(), account=accounts, longer=st.booleans())
+    def outlive_segments(self, data: st.DataObject, account: str, longer: bool) -> None:
+        """A request is open while segments fill, are recorded and go; it may end in the midst of that."""
+        self.begin()
+        self.many(account, 40, 1)
+        self.run(self.ledger.recorded())
+        if not longer:
+            self.end(data, account, 3)
+        self.many(account, 1, 1)
 
     @rule(account=accounts)
     def refuse(self, account: str) -> None:
@@ -260,6 +274,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 self.run(self.ledger.close(5))
                 self.run(self.store.close())
         finally:
+            self.patch.undo()
             self.runner.close()
             shutil.rmtree(self.directory, ignore_errors=True)
             type(self).drop_database(self.url)

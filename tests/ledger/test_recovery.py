@@ -58,6 +58,16 @@ def test_charges_count_from_the_mark_and_open_requests_from_the_beginning(tmp_pa
     assert found.next_number == 5
 
 
+@pytest.mark.parametrize(("mark", "known"), [(Position(3, 0), {}), (Position(4, 0), {"a": 3}), (Position(5, 0), {"a": 4})])
+def test_a_begin_that_was_written_again_counts_where_it_is_last(tmp_path: Path, mark: Position, known: dict[str, int]) -> None:
+    for number in (3, 4):
+        write(tmp_path, number, [make_begin("a"), make_begin("b"), make_begin("a")])
+    write(tmp_path, 5, [make_record("b", amount=7)])
+    found = recover(tmp_path, mark)
+    assert {id_: number for id_, number in found.begun.items() if id_ == "a"} == known
+    assert (set(found.open), found.pending) == ({"a"}, [(ACCOUNT, 7)])
+
+
 def test_a_damaged_end_of_a_segment_is_damage_when_others_follow(tmp_path: Path) -> None:
     write(tmp_path, 1, [make_record("a")], tail=b"not a record\0\0\0")
     write(tmp_path, 2, [], tail=b"nothing here is one\0")

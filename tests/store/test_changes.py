@@ -1,6 +1,7 @@
 """The change follower: order, coalescing, other nodes, failures and outages."""
 
 import asyncio
+import re
 import sqlite3
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -8,7 +9,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from structlog.testing import capture_logs
 
+from dwctl.errors import ConfigurationError
 from dwctl.store import ChangeRow, Changes, Store, StoreUnavailable, Tx
 from dwctl.store.changes import SETTLE_SECONDS, coalesced
 from dwctl.telemetry.metrics import REGISTRY
@@ -220,6 +223,61 @@ async def test_news_comes_over_the_direct_connection_and_also_after_that_was_los
     await changes.close()
     for store in stores:
         await store.close()
+
+
+@pytest.fixture
+async def twins(postgres_url: str, data_dir: Path) -> AsyncIterator[list[Changes]]:
+    """What follows the changes of two nodes on one PostgreSQL."""
+    stores = [await Store.open(postgres_url, data_dir / name) for name in ("first", "second")]
+    nodes = [Changes(store) for store in stores]
+    yield nodes
+    for changes, store in zip(nodes, stores, strict=True):
+        await changes.close()
+        await store.close()
+
+
+async def test_no_two_nodes_have_one_name(twins: list[Changes], data_dir: Path) -> None:
+    first, second = twins
+    await first.claim("a", 0)
+    with pytest.raises(ConfigurationError, match=re.escape(f"node_id a (in {data_dir / 'second' / 'node_id'}) is in use by another dwctl")):
+        await second.claim("a", 0.2)
+    await second.claim("b", 0)
+
+
+async def test_a_predecessor_that_is_not_quite_gone_is_waited_for(twins: list[Changes]) -> None:
+    first, second = twins
+    await first.claim("a", 0)
+    with capture_logs() as logs:
+        waiting = asyncio.create_task(second.claim("a", 20))
+        await until(lambda: logs)
+        await first.close()
+        await waiting
+    assert [(entry["event"], entry["node_id"]) for entry in logs] == [("waiting_for_node_id", "a")]
+
+
+async def test_a_name_that_was_lost_with_the_connection_is_taken_again(twins: list[Changes], shared_postgres: Callable[[str], str]) -> None:
+    first, second = twins
+    database = first._store.database.direct_url.rpartition("/")[2]  # type: ignore[union-attr]
+    owner = f"FROM pg_locks JOIN pg_database d ON d.oid = database WHERE locktype = 'advisory' AND datname = '{database}'"
+    follower = Follower()
+    await first.claim("a", 0)
+    first.start(follower.apply, 0)
+    former = shared_postgres(f"SELECT pid {owner}")
+    shared_postgres(f"SELECT pg_terminate_backend(pid) {owner}")
+    await until(lambda: shared_postgres(f"SELECT pid {owner}") not in ("", former))
+    assert first.degraded() == []
+    # Another one waits for it, and is quicker than the second that passes before it connects again.
+    claiming = asyncio.create_task(second.claim("a", 20))
+    with capture_logs() as logs:
+        await until(lambda: logs)
+        shared_postgres(f"SELECT pg_terminate_backend(pid) {owner}")
+        await claiming
+        await until(lambda: first.degraded() == ["node_id_in_use"])
+    assert [entry["log_level"] for entry in logs if entry["event"] == "changes.node_id_in_use"] == ["error"]
+    await first.applied(await note(second._store, "meanwhile"))
+    assert follower.entities == ["meanwhile"], "it goes on"
+    await second.close()
+    await until(lambda: first.degraded() == [])
 
 
 async def test_a_locked_sqlite_file_is_survived(sqlite_url: str, data_dir: Path) -> None:
