@@ -54,9 +54,12 @@ WRITE_SECONDS = 10.0
 READ_SECONDS = 30.0
 _ALONE_KEY = 0x6477_6374_6C_02
 """Of pg_advisory_xact_lock."""
-_BOUNDED = "SELECT set_config('lock_timeout', $1, true), set_config('idle_in_transaction_session_timeout', $1, true)"
-"""Said in each transaction, since a pooler keeps no settings: the server gives up whoever was stopped in the middle and would keep
-its locks, or has left and would wait for one, a connection each."""
+_BOUNDED = "SELECT " + ", ".join(
+    f"set_config('{name}', coalesce(nullif(current_setting('{name}'), '0'), $1), true)"
+    for name in ("lock_timeout", "idle_in_transaction_session_timeout")
+)
+"""Said in each transaction, since a pooler keeps no settings, where the database has no bounds of its own: the server gives up whoever
+was stopped in the middle and would keep its locks, or has left and would wait for one, a connection each."""
 ATTEMPTS = 6
 """How often a transaction is tried that loses to a deadlock or a serialisation failure."""
 
