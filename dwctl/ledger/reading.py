@@ -57,7 +57,7 @@ class Reader:
     def carry(self) -> bool:
         """If the journal is crowded, have the begins written again that alone keep a segment before the position; whether that was
         done. The segment may go when they are on the disk."""
-        for number in sorted(self._begins_in) if self._journal.is_crowded else ():
+        for number in sorted(self._begins_in) if self._journal.is_crowded and not self._journal.sync_failed else ():
             if number >= self.position.segment:
                 break
             carried = tuple(self._begins_in[number])

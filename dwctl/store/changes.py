@@ -44,12 +44,20 @@ CLAIM_SECONDS = 0.1
 """From one attempt to take a node's name to the next, at the start."""
 NAME_SECONDS = 1.0
 """The same while serving."""
+PROBE_SECONDS = 5.0
+"""From one question on the connection that listens to the next: if nobody asks, it is as quiet when it is broken."""
+_FORMER_SECONDS = 3.0
+"""For how long a session that is ended may take to end."""
 
 _LOCK_KEY = 0x6477_6374_6C_01
 _FORGET_LOST_CLIENT = (
     "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 3; SET tcp_keepalives_count = 3; SET tcp_user_timeout = 20000"
 )
 """A session whose machine is gone ends, and gives the node's name back, in 20 seconds rather than in hours."""
+_END_FORMER = """
+SELECT pg_terminate_backend(pid) FROM pg_locks
+WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND pid = $1 AND classid = $2 AND objid = $3
+"""
 _LOST = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 log = structlog.get_logger(__name__)
@@ -100,6 +108,8 @@ class Changes:
         self._named = True
         self._session: asyncpg.Connection[Any] | None = None
         """With the node's name, until it listens."""
+        self._holder: int | None = None
+        """The process of PostgreSQL's that had the name for us last."""
 
     def degraded(self) -> list[str]:
         """What is not well, for /readyz: changes_not_announced, node_id_in_use."""
@@ -135,8 +145,26 @@ class Changes:
         """Whether ``session`` holds the node's name now; the end of the session gives it back."""
         if self._node is None:
             return True
-        key = int.from_bytes(hashlib.blake2b(self._node.encode(), digest_size=8).digest(), signed=True)
-        return bool(await session.fetchval("SELECT pg_try_advisory_lock($1)", key))
+        key = int.from_bytes(self._name_key(), signed=True)
+        taken = bool(await session.fetchval("SELECT pg_try_advisory_lock($1)", key))
+        if taken:
+            self._holder = session.get_server_pid()
+        return taken
+
+    async def _take_name_again(self, session: "asyncpg.Connection[Any]") -> bool:
+        """`_take_name` after the session that had it was lost, which PostgreSQL ends at once rather than when it misses it, too."""
+        if self._holder is not None:
+            high, low = (int.from_bytes(half) for half in (self._name_key()[:4], self._name_key()[4:]))
+            if await session.fetchval(_END_FORMER, self._holder, high, low):
+                until = time.monotonic() + _FORMER_SECONDS
+                while time.monotonic() < until:
+                    if await self._take_name(session):
+                        return True
+                    await asyncio.sleep(CLAIM_SECONDS)
+        return await self._take_name(session)
+
+    def _name_key(self) -> bytes:
+        return hashlib.blake2b((self._node or "").encode(), digest_size=8).digest()
 
     @staticmethod
     async def note(tx: Tx, area: Area, entity_id: str | None = None) -> int:
@@ -248,19 +276,21 @@ class Changes:
             try:
                 if connection is None:
                     connection = await _connect(url)
-                    self._heed(await self._take_name(connection))
+                    self._heed(await self._take_name_again(connection))
                 connection.add_termination_listener(lambda _, lost=lost: lost.set())
                 await connection.add_listener(CHANNEL, lambda *_: self.poke())
                 self.poke()
                 if not self._announced:
                     log.info("changes_announced_again")
                 self._announced = True
-                while not self._named and not lost.is_set():
+                while not lost.is_set():
                     with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(NAME_SECONDS):
+                        async with asyncio.timeout(PROBE_SECONDS if self._named else NAME_SECONDS):
                             await lost.wait()
-                    self._heed(await self._take_name(connection))
-                await lost.wait()
+                    if not self._named:
+                        self._heed(await self._take_name(connection))
+                    elif not lost.is_set():
+                        await connection.execute("SELECT 1")
             except _LOST as error:
                 if self._announced:
                     log.warning("changes_not_announced", error=str(error) or type(error).__name__, looks_every_s=POLL_SECONDS)

@@ -6,6 +6,7 @@ import sqlite3
 import uuid
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -13,7 +14,9 @@ from structlog.testing import capture_logs
 
 from dwctl.errors import ConfigurationError
 from dwctl.store import ChangeRow, Changes, Store, StoreUnavailable, Tx
+from dwctl.store import changes as changes_module
 from dwctl.store.changes import SETTLE_SECONDS, coalesced
+from dwctl.store.postgresql import PostgresDatabase
 from dwctl.telemetry.metrics import REGISTRY
 from tests.conftest import PostgresServer, everywhere
 from tests.pooler import Pooler
@@ -278,6 +281,52 @@ async def test_a_name_that_was_lost_with_the_connection_is_taken_again(twins: li
     assert follower.entities == ["meanwhile"], "it goes on"
     await second.close()
     await until(lambda: first.degraded() == [])
+
+
+async def test_a_connection_that_has_fallen_silent_is_given_up_and_the_name_kept(
+    twins: list[Changes], shared_postgres: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither end hears of the other any more, as when a network breaks; PostgreSQL still has the session, and the session the name."""
+    monkeypatch.setattr(changes_module, "PROBE_SECONDS", 0.2)
+    monkeypatch.setattr(changes_module, "CONNECT_SECONDS", 0.5)
+    node, other = twins
+    database = node._store.database
+    assert isinstance(database, PostgresDatabase)
+    there = urlsplit(database.direct_url)
+    broken = asyncio.Event()
+    passed: list[int] = []
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, is_first: bool) -> None:
+        while data := await reader.read(65_536):
+            if is_first and broken.is_set():
+                await asyncio.Event().wait()
+            writer.write(data)
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        passed.append(len(passed))
+        is_first = len(passed) == 1
+        to, back = await asyncio.open_connection(there.hostname, there.port)
+        await asyncio.gather(pass_on(reader, back, is_first), pass_on(to, writer, is_first))
+
+    proxy = await asyncio.start_server(accept, "127.0.0.1", 0)
+    port = proxy.sockets[0].getsockname()[1]
+    database.direct_url = there._replace(netloc=there.netloc.replace(f":{there.port}", f":{port}")).geturl()
+    follower = Follower()
+    await node.claim("a", 0)
+    node.start(follower.apply, 0)
+    name = there.path.removeprefix("/")
+    owner = f"SELECT pid FROM pg_locks JOIN pg_database d ON d.oid = database WHERE locktype = 'advisory' AND datname = '{name}'"
+    former = shared_postgres(owner)
+    await until(lambda: shared_postgres(f"SELECT 1 FROM pg_stat_activity WHERE pid = {former} AND state = 'idle' AND query ~ 'LISTEN'"))
+    with capture_logs() as logs:
+        broken.set()
+        await until(lambda: shared_postgres(owner) not in ("", former))
+        await until(lambda: not node.degraded())
+    assert "changes.node_id_in_use" not in {entry["event"] for entry in logs}, "that was this node's own session"
+    with pytest.raises(ConfigurationError):
+        await other.claim("a", 0)
+    await node.close()
+    proxy.close()
 
 
 async def test_a_locked_sqlite_file_is_survived(sqlite_url: str, data_dir: Path) -> None:
