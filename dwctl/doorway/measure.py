@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Gauge
 from sanic.constants import HTTP_METHODS
 
 from dwctl.clock import monotonic
-from dwctl.telemetry.distributions import Distribution, Distributions
+from dwctl.telemetry.distributions import Count, Counts, Distribution, Distributions
 from dwctl.telemetry.metrics import REGISTRY
 
-_total = Counter(
+_total = Counts(
     "dwctl_http_requests_total",
     "Requests by route and status. `endpoint` is empty for those that were refused before they reached a route.",
     ["method", "status", "endpoint"],
@@ -45,7 +45,7 @@ class RouteMetrics:
     def __init__(self, method: str, endpoint: str) -> None:
         self._labels = method, endpoint
         self._pending = 0
-        self._ended: dict[int, tuple[Counter, Distribution]] = {}
+        self._ended: dict[int, tuple[Count, Distribution]] = {}
         _pending.labels(method, endpoint).set_function(lambda: self._pending)
 
     def begun(self) -> None:
@@ -60,7 +60,7 @@ class RouteMetrics:
             method, endpoint = self._labels
             labels = method, str(status), endpoint
             bound = self._ended[status] = _total.labels(*labels), _seconds.labels(*labels)
-        bound[0].inc()
+        bound[0].number += 1
         bound[1].observe(seconds)
 
     @contextmanager
@@ -76,4 +76,4 @@ class RouteMetrics:
 
 def count_unrouted(method: str, status: int) -> None:
     """Count a request that was refused before it reached a route. Its method is the caller's word."""
-    _total.labels(method if method in HTTP_METHODS else "", str(status), "").inc()
+    _total.labels(method if method in HTTP_METHODS else "", str(status), "").number += 1

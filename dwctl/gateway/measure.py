@@ -9,7 +9,7 @@ from dwctl.clock import MICROSECONDS
 from dwctl.gateway.receive import INFERENCE
 from dwctl.ledger.records import Record, token_interval_us
 from dwctl.routing import metrics as catalog
-from dwctl.telemetry.distributions import Distribution, Distributions
+from dwctl.telemetry.distributions import Count, Counts, Distribution, Distributions
 from dwctl.telemetry.metrics import REGISTRY
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ _per_token = Distributions(
 _token_usage = Distributions(
     "gen_ai_client_token_usage", "Tokens of a model call.", [*_LABELS, "gen_ai_token_type"], registry=REGISTRY, bounds=_TOKENS
 )
-_attempts = Counter("proxy_upstream_attempts_total", "Requests sent to providers.", ["alias", "provider", "outcome"], registry=REGISTRY)
+_attempts = Counts("proxy_upstream_attempts_total", "Requests sent to providers.", ["alias", "provider", "outcome"], registry=REGISTRY)
 _refusals = Counter("proxy_limit_rejections_total", "Requests refused by dwctl, by reason.", ["code"], registry=REGISTRY)
 _live = Gauge("onwards_requests_inflight", "Model calls that have not ended.", registry=REGISTRY)
 _slots = Gauge("dwctl_concurrency_slots", "Units of concurrency held by model calls.", registry=REGISTRY)
@@ -61,7 +61,7 @@ class _Bound(NamedTuple):
     per_token: Distribution
     input_tokens: Distribution
     output_tokens: Distribution
-    attempts: Counter
+    attempts: Count
 
 
 _NOWHERE = ("", "")
@@ -117,7 +117,7 @@ def exchange(record: Record, endpoint: "EndpointEntry | None") -> None:
     """Count one settled exchange that was not refused, whose model is known."""
     bound = _children(record, endpoint.server if endpoint is not None else _NOWHERE)
     bound.duration.observe(record.duration_us / MICROSECONDS)
-    bound.attempts.inc()
+    bound.attempts.number += 1
     usage = record.usage
     if record.first_byte_us is not None and record.stream:
         bound.first_token.observe(record.first_byte_us / MICROSECONDS)

@@ -1,13 +1,13 @@
-"""The hot path's histograms say what prometheus' own would."""
+"""The hot path's metrics say what prometheus' own would."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from dwctl.telemetry.distributions import Distributions
+from dwctl.telemetry.distributions import Counts, Distributions
 
 BOUNDS = (0.5, 1.0, 2.0, 8.0)
 
@@ -31,6 +31,17 @@ def test_it_renders_as_a_prometheus_histogram(observed: list[tuple[str, float]])
         fast.labels(model).observe(value)
         reference.labels(model).observe(value)
     assert samples(ours) == pytest.approx(samples(theirs))
+
+
+@given(st.lists(st.sampled_from("ab")))
+def test_it_renders_as_a_prometheus_counter(observed: list[str]) -> None:
+    ours, theirs = CollectorRegistry(), CollectorRegistry()
+    fast = Counts("requests_total", "Text.", ["model"], registry=ours)
+    reference = Counter("requests_total", "Text.", ["model"], registry=theirs)
+    for model in observed:
+        fast.labels(model).number += 1
+        reference.labels(model).inc()
+    assert samples(ours) == samples(theirs)
 
 
 def test_a_wrong_number_of_labels_is_refused() -> None:
