@@ -104,10 +104,7 @@ class _Entry(msgspec.Struct, frozen=True):
     request: bytes | None
     response: bytes | None
     truncated: bool
-
-    @property
-    def size(self) -> int:
-        return len(self.request or b"") + len(self.response or b"") + 200
+    size: int
 
 
 _StoredRow = tuple[str, int, str | None, bytes | None, bool]
@@ -282,12 +279,12 @@ class BodyStore:
 
     def put(self, request_id: str, at_us: int, request: bytes | None, response: bytes | None, truncated: bool) -> None:
         """Queue the bodies of a request that began at ``at_us``. Never waits; what does not fit is dropped and counted."""
-        entry = _Entry(request_id, at_us, request, response, truncated)
-        if self._closed or len(self._queue) >= QUEUE_ENTRIES or self._queued_bytes + entry.size > QUEUE_BYTES:
+        size = len(request or b"") + len(response or b"") + 200
+        if self._closed or len(self._queue) >= QUEUE_ENTRIES or self._queued_bytes + size > QUEUE_BYTES:
             DROPPED.inc()
             return
-        self._queue.append(entry)
-        self._queued_bytes += entry.size
+        self._queue.append(_Entry(request_id, at_us, request, response, truncated, size))
+        self._queued_bytes += size
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="bodies")
         self._wake.set()
