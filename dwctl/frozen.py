@@ -104,7 +104,10 @@ def remove_leftovers(own: Path) -> list[Path]:
 
 def _remove(folder: Path) -> None:
     """Remove an unpacked folder, its marker last: a removal that is broken off is taken up by the next start."""
-    for entry in folder.iterdir():
+    entries: list[Path] = []
+    with contextlib.suppress(OSError):  # another start may have removed it by now
+        entries.extend(folder.iterdir())
+    for entry in entries:
         if entry.name != MARKER:
             shutil.rmtree(entry, ignore_errors=True)
             with contextlib.suppress(OSError):

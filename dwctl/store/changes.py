@@ -139,7 +139,7 @@ class Changes:
                 waiting = True
                 await asyncio.sleep(CLAIM_SECONDS)
         except _LOST as error:
-            raise StoreUnavailable(f"PostgreSQL: {error or type(error).__name__}") from error
+            raise StoreUnavailable(f"PostgreSQL: {str(error) or 'no answer in time'}") from error
 
     async def _take_name(self, session: "asyncpg.Connection[Any]") -> bool:
         """Whether ``session`` holds the node's name now; the end of the session gives it back."""
@@ -304,8 +304,7 @@ class Changes:
         if named and not self._named:
             log.info("node_id_is_ours_again", node_id=self._node)
         elif self._named and not named:
-            note = "another session has it: half a minute long perhaps our own of before, then another node; stop one, or charges are lost"
-            alarm("changes", "node_id_in_use", node_id=self._node, note=note)
+            alarm("changes", "node_id_in_use", node_id=self._node, note="another node has it: stop one of the two, or charges are lost")
         self._named = named
 
 

@@ -232,6 +232,19 @@ def test_a_removal_that_is_broken_off_is_taken_up_by_the_next_start(tmp_path: Pa
     assert not left.exists()
 
 
+def test_a_leftover_that_another_start_removes_meanwhile_stops_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = tmp_path / "_MEIleft"
+    left.mkdir()
+
+    def is_left(folder: Path) -> bool:
+        folder.rmdir()  # as the other does, just after both have looked
+        return True
+
+    monkeypatch.setattr("dwctl.frozen._is_left", is_left)
+    assert remove_leftovers(tmp_path / "_MEIown") == [left]
+    assert not left.exists()
+
+
 def test_a_program_that_it_starts_does_not_inherit_its_libraries(appliance: Appliance) -> None:
     appliance.start()
     assert appliance.process is not None
