@@ -78,7 +78,7 @@ class Touches:
             rows = [(at_us, id_, at_us) for id_, at_us in chunk]
 
             async def write(tx: "Tx", rows: list[tuple[int, str, int]] = rows) -> None:
-                await tx.execute_many(sql, rows)
+                await tx.execute_many((sql, rows))
 
             await self._store.write(write, alone=False)
             for id_, at_us in chunk:

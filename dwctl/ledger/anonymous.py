@@ -73,4 +73,4 @@ async def apply_anonymous(tx: Tx, rows: Sequence[Record], counts: Counts, now_us
     if rows:
         await apply(tx, rows, now_us)
     if counts:
-        await tx.execute_many(_COUNT, [(*key, count) for key, count in sorted(counts.items())])
+        await tx.execute_many((_COUNT, [(*key, count) for key, count in sorted(counts.items())]))

@@ -4,12 +4,12 @@ Request rows and charges are inserted unless they are there, and all sums (balan
 from those that were inserted now. A group can therefore be applied any number of times.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import chain
 from operator import add
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec.structs import astuple
@@ -18,7 +18,7 @@ from dwctl.clock import HOUR
 from dwctl.dialects.usage import Usage
 from dwctl.ledger.journal import Position
 from dwctl.ledger.records import ERRORS, Charge, Record
-from dwctl.store import Tx
+from dwctl.store import Row, Tx
 from dwctl.store.changes import Changes
 
 NIL = "00000000-0000-0000-0000-000000000000"
@@ -91,7 +91,21 @@ _CHARGE_COLUMNS = {
     "tariff_id": "uuid",
 }
 
-_STATEMENT_ROWS = (100, 10, 1)
+
+class _Table(NamedTuple):
+    """Where rows are inserted: ``key`` makes them unique, columns have their PostgreSQL type."""
+
+    table: str
+    key: str
+    columns: dict[str, str]
+
+
+_REQUESTS = _Table("requests", "id", _REQUEST_COLUMNS)
+_CHARGES = _Table("credits_transactions", "source_id", _CHARGE_COLUMNS)
+_Insert = tuple[_Table, set[str], Sequence[tuple[Any, ...]]]
+"""Rows for a table, and their keys."""
+
+_STATEMENT_ROWS = (256, 128, 64, 32, 16, 8, 4, 2, 1)
 """Rows of one INSERT on SQLite; few sizes, so that its statements stay compiled."""
 
 _NO_USAGE = Usage()
@@ -145,6 +159,8 @@ _KEY_SPEND = """
 INSERT INTO key_spend (key_id, total_nano) VALUES (?, ?)
 ON CONFLICT (key_id) DO UPDATE SET total_nano = key_spend.total_nano + excluded.total_nano
 """
+_NEWEST = "SELECT " + ", ".join(f"(SELECT coalesce(max(seq), 0) FROM {into.table}) AS {into.table}" for into in (_REQUESTS, _CHARGES))
+"""The highest ``seq`` of each table: what this transaction inserts lies behind it."""
 _MARK = """
 INSERT INTO journal_marks (node, segment, "offset", updated_at) VALUES (?, ?, ?, ?)
 ON CONFLICT (node) DO UPDATE SET segment = excluded.segment, "offset" = excluded."offset", updated_at = excluded.updated_at
@@ -208,33 +224,42 @@ def _is_charged(record: Record) -> bool:
     return record.charge is not None and record.charge.amount_nano > 0 and record.account_id not in (None, NIL)
 
 
-async def _newest(tx: Tx, table: str) -> int:
-    """The highest ``seq``: what this transaction inserts lies behind it."""
-    found: int = (await tx.fetch(f"SELECT coalesce(max(seq), 0) AS seq FROM {table}"))[0]["seq"]
-    return found
-
-
-async def _insert_new(
-    tx: Tx, table: str, key: str, columns: dict[str, str], keys: set[str], rows: Sequence[tuple[Any, ...]], before: int
-) -> set[str]:
-    """Insert the rows whose ``key`` (all of them are ``keys``) is not there yet, and return the keys of those that were inserted.
-    ``before`` is the ``_newest`` of the table."""
+async def _insert_new(tx: Tx, before: Row, inserts: Sequence[_Insert]) -> list[set[str]]:
+    """Insert the rows whose keys are not there yet, and return the keys of those that were inserted, for each of ``inserts``.
+    ``before`` has the highest ``seq`` of each table."""
     if tx.dialect == "postgresql":
-        names = ", ".join(columns)
-        arrays = ", ".join(f"?::{kind}[]" for kind in columns.values())
-        sql = f"INSERT INTO {table} ({names}) SELECT * FROM unnest({arrays}) ON CONFLICT ({key}) DO NOTHING RETURNING {key}"
-        return {found[key] for found in await tx.fetch(sql, [list(column) for column in zip(*rows, strict=True)])}
-    # A statement for many rows spares the thread a fight for the interpreter's lock at each row. RETURNING would bring it
-    # back; but this transaction is the only writer, so that what it inserted is what lies behind the highest seq from before.
-    inserted = first = 0
+        return [await _insert_returning(tx, insert) for insert in inserts]
+    # A statement for many rows, and one hop for all of them, spare the thread a fight for the interpreter's lock at each. RETURNING
+    # would bring it back; but this transaction is the only writer, so that what it inserted is what lies behind the highest seq
+    # from before.
+    await tx.execute_many(*chain.from_iterable(map(_statements, inserts)))
+    counts = ", ".join(f"(SELECT count(*) FROM {into.table} WHERE seq > ?) AS {into.table}" for into, _, _ in inserts)
+    counted = (await tx.fetch(f"SELECT {counts}", [before[into.table] for into, _, _ in inserts]))[0]
+    new: list[set[str]] = []
+    for into, keys, _ in inserts:
+        if counted[into.table] < len(keys):
+            found = await tx.fetch(f"SELECT {into.key} FROM {into.table} WHERE seq > ?", (before[into.table],))
+            keys = {row[into.key] for row in found}
+        new.append(keys)
+    return new
+
+
+async def _insert_returning(tx: Tx, insert: _Insert) -> set[str]:
+    (table, key, columns), _, rows = insert
+    names = ", ".join(columns)
+    arrays = ", ".join(f"?::{kind}[]" for kind in columns.values())
+    sql = f"INSERT INTO {table} ({names}) SELECT * FROM unnest({arrays}) ON CONFLICT ({key}) DO NOTHING RETURNING {key}"
+    return {found[key] for found in await tx.fetch(sql, [list(column) for column in zip(*rows, strict=True)])} if rows else set()
+
+
+def _statements(insert: _Insert) -> Iterator[tuple[str, list[list[Any]]]]:
+    (table, key, columns), _, rows = insert
+    first = 0
     for size in _STATEMENT_ROWS:
         sql = _insert_statement(table, key, tuple(columns), size)
         while len(rows) - first >= size:
-            inserted += await tx.execute(sql, list(chain.from_iterable(rows[first : first + size])))
+            yield sql, [list(chain.from_iterable(rows[first : first + size]))]
             first += size
-    if inserted == len(rows):
-        return keys
-    return {found[key] for found in await tx.fetch(f"SELECT {key} FROM {table} WHERE seq > ?", (before,))}
 
 
 @cache
@@ -249,39 +274,40 @@ async def apply(tx: Tx, records: Sequence[Record], now_us: int, node: str | None
     unique: dict[str, Record] = {}
     for record in records:
         unique.setdefault(record.id, record)
-    if unique:
-        before = await _newest(tx, "requests")
-        entered = await _insert_new(tx, "requests", "id", _REQUEST_COLUMNS, set(unique), list(map(row, unique.values())), before)
-        if entered:
-            await tx.execute(_HOURS, (before,))
-        tagged = [record.id for record in unique.values() if record.tags and record.id in entered]
-        if tagged:
-            await tx.execute(_TAGS[tx.dialect], (before if tx.dialect == "sqlite" else tagged,))
-        charged = [record for record in unique.values() if _is_charged(record)]
-        if charged:
-            sources = {record.id for record in charged}
-            rows = [_charge_row(record) for record in charged]
-            new = await _insert_new(
-                tx, "credits_transactions", "source_id", _CHARGE_COLUMNS, sources, rows, await _newest(tx, "credits_transactions")
-            )
-            applied.charged = [record for record in charged if record.id in new]
-            applied.duplicates = len(charged) - len(applied.charged)
-        deltas = await _add_up(tx, unique.values(), entered, applied, now_us)
-        if charged:
-            applied.balances = await balances_of(tx.fetch, {str(record.account_id) for record in charged})
-            for account, delta in deltas.items():
-                if applied.balances[account] <= 0 < applied.balances[account] - delta:
-                    await Changes.note(tx, "balance", account)
-    if node is not None and mark is not None:
-        await tx.execute(_MARK, (node, mark.segment, mark.offset, now_us))
+    marks = [] if node is None or mark is None else [(_MARK, [(node, mark.segment, mark.offset, now_us)])]
+    if not unique:
+        await tx.execute_many(*marks)
+        return applied
+    before = (await tx.fetch(_NEWEST))[0]
+    charged = {record.id: record for record in unique.values() if _is_charged(record)}
+    entered, new = await _insert_new(
+        tx,
+        before,
+        [
+            (_REQUESTS, set(unique), list(map(row, unique.values()))),
+            (_CHARGES, set(charged), list(map(_charge_row, charged.values()))),
+        ],
+    )
+    applied.charged = [record for record in charged.values() if record.id in new]
+    applied.duplicates = len(charged) - len(applied.charged)
+    deltas, sums = _add_up(unique.values(), entered, applied, now_us)
+    hours = [(_HOURS, [(before["requests"],)])] if entered else []
+    tagged = [record.id for record in unique.values() if record.tags and record.id in entered]
+    tags = [(_TAGS[tx.dialect], [(before["requests"] if tx.dialect == "sqlite" else tagged,)])] if tagged else []
+    await tx.execute_many(*hours, *tags, *sums, *marks)
+    if charged:
+        applied.balances = await balances_of(tx.fetch, {str(record.account_id) for record in charged.values()})
+        for account, delta in deltas.items():
+            if applied.balances[account] <= 0 < applied.balances[account] - delta:
+                await Changes.note(tx, "balance", account)
     return applied
 
 
-async def _add_up(tx: Tx, records: Iterable[Record], entered: set[str], applied: Applied, now_us: int) -> dict[str, int]:
-    """Add what is new to balances, spend of keys and hourly sums, in the order of their keys (so that nodes do not deadlock).
-
-    Returns what was added to each balance.
-    """
+def _add_up(
+    records: Iterable[Record], entered: set[str], applied: Applied, now_us: int
+) -> tuple[dict[str, int], list[tuple[str, Sequence[tuple[Any, ...]]]]]:
+    """What is to be added to each balance, and the statements that add what is new to balances, spend of keys, hourly and daily
+    sums, in the order of their keys (so that nodes do not deadlock)."""
     charged = {record.id for record in applied.charged}
     accounts: dict[str, int] = {}
     keys: dict[str, int] = {}
@@ -322,18 +348,16 @@ async def _add_up(tx: Tx, records: Iterable[Record], entered: set[str], applied:
             sums[5] += usage.output
             sums[6] += usage.reasoning
             sums[8] += record.duration_us
-    if accounts:
-        await tx.execute_many(_BALANCE, [(account, delta, now_us) for account, delta in sorted(accounts.items())])
-    if keys:
-        await tx.execute_many(_KEY_SPEND, sorted(keys.items()))
-    if hours:
-        days: dict[tuple[Any, ...], list[int]] = {}
-        for (hour_number, *rest), sums in hours.items():
-            day = (hour_number // 24, *rest)
-            days[day] = list(map(add, days[day], sums)) if day in days else sums
-        await tx.execute_many(_HOURLY, [(*hour, *sums) for hour, sums in sorted(hours.items())])
-        await tx.execute_many(_DAILY, [(*day, *sums) for day, sums in sorted(days.items())])
-    return accounts
+    days: dict[tuple[Any, ...], list[int]] = {}
+    for (hour_number, *rest), sums in hours.items():
+        day = (hour_number // 24, *rest)
+        days[day] = list(map(add, days[day], sums)) if day in days else sums
+    return accounts, [
+        (_BALANCE, [(account, delta, now_us) for account, delta in sorted(accounts.items())]),
+        (_KEY_SPEND, sorted(keys.items())),
+        (_HOURLY, [(*hour, *sums) for hour, sums in sorted(hours.items())]),
+        (_DAILY, [(*day, *sums) for day, sums in sorted(days.items())]),
+    ]
 
 
 async def balances_of(fetch: Callable[..., Any], accounts: set[str], without: Collection[str] = ()) -> dict[str, int]:

@@ -343,6 +343,10 @@ class BodyStore:
             while self._queue:
                 if not await self._write_batch():
                     await asyncio.sleep(RETRY_SECONDS)
+                elif self._queue and len(self._queue) < BATCH_ENTRIES and self._queued_bytes < BATCH_BYTES:
+                    # What was put while the batch was written gathers with what follows: batches of a few cost each as much.
+                    self._wake.set()
+                    break
 
     async def _write_batch(self) -> bool:
         """Store the first queued entries; False if the database is away, and they stay queued."""

@@ -282,9 +282,11 @@ class _Operation(Tx):
         last = status.rpartition(" ")[2]
         return int(last) if last.isdigit() else 0
 
-    async def execute_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
-        self._check()
-        await self._call(self._connection.executemany(numbered(sql), rows))
+    async def execute_many(self, *statements: tuple[str, Sequence[Sequence[Any]]]) -> None:
+        for sql, rows in statements:
+            self._check()
+            if rows:
+                await self._call(self._connection.executemany(numbered(sql), rows))
 
     async def fetch(self, sql: str, args: Sequence[Any] = ()) -> list[Row]:
         self._check()

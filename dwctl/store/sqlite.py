@@ -225,8 +225,12 @@ class _Operation(Tx):
     async def execute(self, sql: str, args: Sequence[Any] = ()) -> int:
         return await self._call(lambda raw: raw.execute(sql, args).rowcount)
 
-    async def execute_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
-        await self._call(lambda raw: raw.executemany(sql, rows))
+    async def execute_many(self, *statements: tuple[str, Sequence[Sequence[Any]]]) -> None:
+        def run(raw: sqlite3.Connection) -> None:
+            for sql, rows in statements:
+                raw.executemany(sql, rows)
+
+        await self._call(run)
 
     async def fetch(self, sql: str, args: Sequence[Any] = ()) -> list[Row]:
         return await self._call(lambda raw: [dict(row) for row in raw.execute(sql, args).fetchall()])
@@ -239,7 +243,8 @@ class Writer:
     """The only connection that writes; operations are queued and committed in groups."""
 
     def __init__(self, path: Path) -> None:
-        self._client = connect(path)
+        # What a savepoint could need to undo would else be written to a file, page by page.
+        self._client = connect(path, temp_store="MEMORY")
         self._queue: deque[_Queued] = deque()
         self._wake = asyncio.Event()
         self._closing = False

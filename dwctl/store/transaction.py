@@ -27,8 +27,8 @@ class Tx(Protocol):
         """Run one statement; the number of rows that it touched."""
         ...
 
-    async def execute_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
-        """Run one statement for each row of arguments."""
+    async def execute_many(self, *statements: tuple[str, Sequence[Sequence[Any]]]) -> None:
+        """Run statements, one after the other, each for all its rows of arguments."""
         ...
 
     async def fetch(self, sql: str, args: Sequence[Any] = ()) -> list[Row]:

@@ -545,9 +545,9 @@ class Told:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tx, name)
 
-    async def execute(self, sql: str, args: Any = ()) -> int:
-        self.statements.append(sql)
-        return await self._tx.execute(sql, args)
+    async def execute_many(self, *statements: Any) -> None:
+        self.statements += [sql for sql, _ in statements]
+        await self._tx.execute_many(*statements)
 
 
 async def test_tags_are_recorded_once_in_their_order_and_cost_nothing_where_there_are_none(store: Store) -> None:

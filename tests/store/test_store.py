@@ -100,7 +100,8 @@ async def test_execute_many_and_returning(store: Store) -> None:
 
     async def operation(tx: Tx) -> list[str]:
         await tx.execute_many(
-            "INSERT INTO account_balances (account_id, balance_nano, updated_at) VALUES (?, ?, 0)", [(a, 7) for a in accounts]
+            ("INSERT INTO account_balances (account_id, balance_nano, updated_at) VALUES (?, ?, 0)", [(a, 7) for a in accounts]),
+            ("UPDATE account_balances SET balance_nano = balance_nano + ? WHERE account_id = ?", [(1, accounts[0]), (2, accounts[0])]),
         )
         rows = await tx.fetch(
             "INSERT INTO account_balances (account_id, balance_nano, updated_at) VALUES (?, 0, 0), (?, 0, 0) "
@@ -111,6 +112,7 @@ async def test_execute_many_and_returning(store: Store) -> None:
 
     assert await store.write(operation) == ["00000000-0000-0000-0000-00000000000a"]
     assert await Balance.all().count() == 501
+    assert (await Balance.get(account_id=accounts[0])).balance_nano == 10
 
 
 @pytest.mark.parametrize("seed", range(3))
