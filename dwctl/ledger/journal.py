@@ -169,7 +169,8 @@ class Journal:
 
     @property
     def is_crowded(self) -> bool:
-        return self._allocated > CROWDED * self._max_bytes
+        """Whether it takes much of what it may, or all that the disk has."""
+        return self._allocated > CROWDED * self._max_bytes or self._no_room_until > 0
 
     def end_of(self, number: int) -> int | None:
         """Where the records of a segment end; None if there is no such segment."""
@@ -221,7 +222,8 @@ class Journal:
                 del self._open[request_id]
                 return True
             return False
-        return self._write(data, len(self._open))
+        # Like a begin it leaves room: the last is for begins that are written again.
+        return self._write(data, len(self._open) + 1)
 
     def insist(self, request_id: str, payload: bytes) -> None:
         """Write a reduced end now, or as soon as the disk takes it again."""

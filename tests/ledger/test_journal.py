@@ -1,6 +1,7 @@
 """The journal under small bounds and failing disks: every begin has room for its end."""
 
 import asyncio
+import errno
 import os
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from dwctl import ids
 from dwctl.ledger import Begin, Record
+from dwctl.ledger import journal as journal_module
 from dwctl.ledger.cleaning import reduced
 from dwctl.ledger.framing import frame, scan
 from dwctl.ledger.journal import END_RESERVE, Journal, Position, segment_files, segment_path
@@ -152,6 +154,43 @@ async def test_begins_are_written_again_as_long_as_that_wins_room_and_no_longer(
             journal.delete(number)
         reader.read(500)
     assert written
+    reader.close()
+
+
+async def test_begins_are_written_again_where_the_disk_is_smaller_than_the_journal_may_be(
+    open_journal: OpenJournal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allocate_really = journal_module._allocate
+
+    def allocate(fd: int, size: int) -> None:
+        if sum(path.stat().st_size for _, path in segment_files(tmp_path)) + size > 8 << 14:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        allocate_really(fd, size)
+
+    monkeypatch.setattr(journal_module, "_allocate", allocate)
+    monkeypatch.setattr(journal_module, "TICK_S", 0.01)
+    journal = open_journal(max_bytes=1 << 30)
+    reader = Reader(journal, Position(0, 0), {})
+
+    def relieved() -> bool:
+        while reader.read(500).records:
+            pass
+        reader.carry()
+        for number in [number for number in journal.segments if number < reader.position.segment and not reader.has_open(number)]:
+            journal.delete(number)
+        return True
+
+    def passed(first: int) -> bool:
+        while journal.position.segment == first and journal.end(ids.new_text(), encode(make_record())):
+            pass
+        return journal.position.segment > first
+
+    for _ in range(12):
+        # Each keeps a segment that holds nothing else by now.
+        long = ids.new_text()
+        await until(lambda long=long: relieved() and journal.begin(long, encode(make_begin(long))))
+        await until(lambda first=journal.position.segment: relieved() and passed(first))
+    assert journal.open_count == 12
     reader.close()
 
 
