@@ -1,6 +1,7 @@
 """Applying a file to a real database: what it writes, that a second time changes nothing, and how it refuses."""
 
 import asyncio
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -419,3 +420,20 @@ async def test_roles_are_given_to_nobody_who_only_says_whose_address_it_is(targe
     assert (await apply(target, {"users": [{"email": email, "roles": ["StandardUser"]}]})).unchanged == {"users": 1}
     with pytest.raises(ConfigurationError, match=r"users\[0\]\.roles: this account was registered by whoever has its password"):
         await apply(target, {"users": [{"email": email, "roles": ["PlatformManager"]}]})
+    insiders: dict[str, Any] = {"groups": [{"name": "Insiders"}], "users": [{"email": email, "groups": ["Insiders"]}]}
+    paid: dict[str, Any] = {"grants": [{"user": email, "amount": 5, "source_id": "five"}]}
+    held: dict[str, Any] = {"keys": [{"user": email, "name": "k"}]}
+    for document, place in ((insiders, "users[0].groups"), (paid, "grants[0].user"), (held, "keys[0].user")):
+        with pytest.raises(ConfigurationError, match=re.escape(f"{place}: this account was registered by whoever has its password")):
+            await apply(target, document)
+    await target.store.write(lambda tx: tx.execute("UPDATE users SET verified = TRUE WHERE email = ?", [email]))
+    for document in (insiders, paid, held):
+        assert (await apply(target, document)).changed
+
+
+async def test_a_key_keeps_the_purpose_that_the_file_does_not_say(target: Target) -> None:
+    await apply(target, {"users": [{"email": "ada@x.test"}], "keys": [{"user": "ada@x.test", "name": "adm", "purpose": "platform"}]})
+    assert (await apply(target, {"keys": [{"user": "ada@x.test", "name": "adm", "description": "d"}]})).updated == {"keys": 1}
+    await apply(target, {"keys": [{"user": "ada@x.test", "name": "plain"}]})
+    purposes = dict(await ApiKey.filter(hidden=False).values_list("name", "purpose"))
+    assert purposes == {"adm": "platform", "plain": "realtime"}

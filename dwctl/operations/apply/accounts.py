@@ -76,10 +76,18 @@ async def user(work: Work, tx: Tx, entry: UserEntry) -> Outcome:
         user_id = str(row.id)
         changed = await _update_user(work, tx, row, columns)
     if not isinstance(entry.groups, UnsetType):
-        changed |= await _set_memberships(work, tx, user_id, await work.groups(tx, entry.groups))
+        changed |= await _set_memberships(work, tx, user_id, await work.groups(tx, entry.groups), row)
     if changed:
         await Changes.note(tx, "user", user_id)
     return "created" if row is None else "updated" if changed else "unchanged"
+
+
+def _refuse_stranger(work: Work, row: User | None, field: str) -> None:
+    """Raise ConfigurationError if the account may be anybody's: whoever registered it has the password, and nobody has asked whether the
+    address is theirs."""
+    if row is not None and row.auth_source == "native" and not row.verified:
+        remedy = "tick Verified on its page if it is the right one's, or delete it first"
+        raise work.error(field, f"this account was registered by whoever has its password: {remedy}")
 
 
 async def _update_user(work: Work, tx: Tx, row: User, columns: dict[str, Any]) -> bool:
@@ -90,9 +98,8 @@ async def _update_user(work: Work, tx: Tx, row: User, columns: dict[str, Any]) -
     if set(wished.get("roles", ())) == set(row.roles):
         # The same roles in another order.
         wished.pop("roles", None)
-    if row.auth_source == "native" and set(wished.get("roles", ())) - set(row.roles):
-        # Whoever registered it has the password, and nobody has asked whether the address is theirs.
-        raise work.error("roles", "this account was registered by whoever has its password: give it roles on its page, or delete it first")
+    if set(wished.get("roles", ())) - set(row.roles):
+        _refuse_stranger(work, row, "roles")
     difference = await change_row(tx, row, wished)
     difference.pop("live_username", None)
     if difference:
@@ -100,12 +107,14 @@ async def _update_user(work: Work, tx: Tx, row: User, columns: dict[str, Any]) -
     return bool(difference)
 
 
-async def _set_memberships(work: Work, tx: Tx, user_id: str, wished: Collection[str]) -> bool:
+async def _set_memberships(work: Work, tx: Tx, user_id: str, wished: Collection[str], row: User | None) -> bool:
     wanted = set(wished) - {NIL}
     rows = await UserGroup.filter(user_id=user_id).using_db(tx.orm).values_list("group_id", flat=True)
     held = {str(group_id) for group_id in rows}
     if wanted == held:
         return False
+    if wanted - held:
+        _refuse_stranger(work, row, "groups")
     if held - wanted:
         await UserGroup.filter(user_id=user_id, group_id__in=list(held - wanted)).using_db(tx.orm).delete()
     for group_id in sorted(wanted - held):
@@ -114,12 +123,12 @@ async def _set_memberships(work: Work, tx: Tx, user_id: str, wished: Collection[
     return True
 
 
-async def _account(work: Work, tx: Tx, email: str) -> str:
-    """The id of the user that the present entry names."""
+async def _account(work: Work, tx: Tx, email: str) -> User:
+    """The user that the present entry names."""
     row = await User.get_or_none(live_email=email.strip().lower(), using_db=tx.orm)
     if row is None or str(row.id) == NIL:
         raise work.error("user", f"there is no user {email!r}")
-    return str(row.id)
+    return row
 
 
 def check_grant(work: Work, entry: GrantEntry) -> int:
@@ -136,7 +145,8 @@ def check_grant(work: Work, entry: GrantEntry) -> int:
 async def grant(work: Work, tx: Tx, entry: GrantEntry) -> Outcome:
     """Post one grant, unless it was. Raises GatewayError, ConfigurationError."""
     amount = check_grant(work, entry)
-    account = await _account(work, tx, entry.user)
+    user_row = await _account(work, tx, entry.user)
+    account = str(user_row.id)
     earlier = await Transaction.get_or_none(source_id=entry.source_id, using_db=tx.orm)
     if earlier is not None:
         if (str(earlier.account_id), earlier.amount_nano, earlier.transaction_type) != (account, amount, "admin_grant"):
@@ -144,6 +154,7 @@ async def grant(work: Work, tx: Tx, entry: GrantEntry) -> Outcome:
                 "source_id", f"{entry.source_id!r} was already used, for another user or amount: what was granted cannot be changed"
             )
         return "unchanged"
+    _refuse_stranger(work, user_row, "user")
     posting = await transactions.grant(tx, account, amount, entry.source_id, entry.description)
     after = {"user_id": account, "transaction_type": "admin_grant", "amount": money.format_amount(amount), "source_id": entry.source_id}
     await audit(tx, work.actor, "transactions.create", "transaction", posting.id, None, {**after, "description": entry.description})
@@ -155,7 +166,7 @@ def check_key(work: Work, entry: KeyEntry) -> dict[str, Any]:
     """The key's columns as far as the file gives them. Raises GatewayError, ConfigurationError."""
     columns = api_keys.check_columns(sent(entry, *api_keys.CHANGEABLE))
     secret_of(work, entry)
-    return {**columns, "purpose": entry.purpose}
+    return {**columns, **sent(entry, "purpose")}
 
 
 def secret_of(work: Work, entry: KeyEntry) -> str | None:
@@ -174,13 +185,16 @@ async def key(work: Work, tx: Tx, entry: KeyEntry) -> Outcome:
     columns = check_key(work, entry)
     name = columns["name"]
     given = secret_of(work, entry)
-    owner = await _account(work, tx, entry.user)
+    user_row = await _account(work, tx, entry.user)
+    owner = str(user_row.id)
     row = await ApiKey.get_or_none(user_id=owner, created_by=owner, live_name=name, hidden=False, using_db=tx.orm)
     if given is not None and (row is None or row.secret_hash != hash_secret(given)):
         columns |= {"secret_hash": hash_secret(given), "secret_hint": hint_of(given)}
         if await ApiKey.filter(secret_hash=columns["secret_hash"]).using_db(tx.orm).exists():
             raise work.error("secret", "another key, live or deleted, has or had this secret")
     if row is None:
+        _refuse_stranger(work, user_row, "user")
+        columns.setdefault("purpose", "realtime")
         if given is None:
             secret, columns["secret_hash"], columns["secret_hint"] = new_secret()
             work.made[entry.user, name] = secret

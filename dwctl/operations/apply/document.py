@@ -111,7 +111,7 @@ class KeyEntry(_Entry):
     name: str
     secret: str | UnsetType = UNSET
     secret_env: str | UnsetType = UNSET
-    purpose: Literal["realtime", "platform"] = "realtime"
+    purpose: Literal["realtime", "platform"] | UnsetType = UNSET
     description: str | UnsetType | None = UNSET
     requests_per_second: float | UnsetType | None = UNSET
     burst_size: int | UnsetType | None = UNSET
