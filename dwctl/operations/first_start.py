@@ -26,21 +26,21 @@ async def ensure_administrator(services: Services) -> str | None:
     An account that has the administrator's address already (``apply`` may have made it) becomes one if there is no other.
 
     ``admin_password`` is used only while the account has none; without it one is made, to be changed at the first sign-in, and
-    returned, so that it can be shown once. Raises ConfigurationError where another account has a name that one of these needs, and
-    StoreUnavailable.
+    returned, so that it can be shown once; but none is made where nobody signs in with a password. Raises ConfigurationError where
+    another account has a name that one of these needs, and StoreUnavailable.
     """
     email = check_email(services.config.admin_email)
     rows = await services.store.fetch("SELECT password_hash FROM users WHERE live_email = ?", (email.lower(),))
     complete = await services.store.fetch("SELECT id FROM users WHERE id = ? AND EXISTS (SELECT 1 FROM groups WHERE id = ?)", (NIL, NIL))
-    if complete and rows and rows[0]["password_hash"] and await services.store.fetch(_ADMINISTRATORS):
-        return None
     configured = services.config.admin_password
-    password = configured or generate()
-    fresh = await services.passwords.hash(password)
+    password = configured or (generate() if services.config.auth.native.enabled else None)
+    if complete and rows and (rows[0]["password_hash"] or password is None) and await services.store.fetch(_ADMINISTRATORS):
+        return None
+    fresh = None if password is None else await services.passwords.hash(password)
 
     async def write(tx: Tx) -> bool:
         await _ensure_foundations(tx)
-        return await _ensure_administrator(tx, email, fresh, must_change=configured is None)
+        return await _ensure_administrator(tx, email, fresh, must_change=fresh is not None and configured is None)
 
     used = await services.store.write(write)
     return password if used and configured is None else None
@@ -83,7 +83,7 @@ async def _ensure_foundations(tx: Tx) -> None:
         )
 
 
-async def _ensure_administrator(tx: Tx, email: str, password_hash: str, *, must_change: bool) -> bool:
+async def _ensure_administrator(tx: Tx, email: str, password_hash: str | None, *, must_change: bool) -> bool:
     row = await User.get_or_none(live_email=email.lower(), using_db=tx.orm)
     if row is None:
         await _refuse_taken(tx, email, email, "give it another username with `dwctl apply`, or set another admin_email")
@@ -102,7 +102,7 @@ async def _ensure_administrator(tx: Tx, email: str, password_hash: str, *, must_
         if row.auth_source == "native":
             raise ConfigurationError(f"the account {email} was registered by whoever has its password: set another admin_email")
         await _promote(tx, row)
-    if row.password_hash:
+    if row.password_hash or password_hash is None:
         return False
     await change_row(tx, row, {"password_hash": password_hash, "must_change_password": must_change})
     await audit(tx, SYSTEM, "users.reset_password", "user", str(row.id))

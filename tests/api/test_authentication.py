@@ -361,6 +361,20 @@ async def test_first_administrator(database_url: str, data_dir: Path) -> None:
         assert (await server.sign_in(ADMIN_EMAIL, "my own password")).status == 200
 
 
+async def test_no_password_is_made_where_nobody_signs_in_with_one(database_url: str, data_dir: Path) -> None:
+    behind = Auth(native=Native(enabled=False, password=QUICK), proxy_header=ProxyHeader(enabled=True))
+    config = configuration(data_dir, database_url, admin_email="boss@example.com", admin_password=None)
+    async with serving(database_url, configuration(data_dir, database_url)) as server:
+        server.services.config = configuration(data_dir, database_url, auth=behind, admin_email="boss@example.com", admin_password=None)
+        for _ in range(2):
+            assert await ensure_administrator(server.services) is None
+        [boss] = await server.services.store.fetch("SELECT is_admin, password_hash FROM users WHERE email = ?", ["boss@example.com"])
+        assert (bool(boss["is_admin"]), boss["password_hash"]) == (True, None)
+        server.services.config = config
+        password = await ensure_administrator(server.services)
+        assert (await server.sign_in("boss@example.com", str(password))).body["user"]["must_change_password"] is True
+
+
 async def test_generated_password_is_told_once_and_asks_for_a_change(database_url: str, data_dir: Path) -> None:
     config = configuration(data_dir, database_url, admin_email="boss@example.com", admin_password=None)
     async with serving(database_url, configuration(data_dir, database_url)) as server:
