@@ -130,7 +130,7 @@ async def get(store: Store, transaction_id: str) -> Posting | None:
     return msgspec.convert(found[0], Posting) if found else None
 
 
-def _where(wanted: Filter) -> tuple[str, list[Any]]:
+def _where(store: Store, wanted: Filter) -> tuple[str, list[Any]]:
     conditions: list[str] = []
     args: list[Any] = []
     if wanted.account_id is not None:
@@ -143,9 +143,9 @@ def _where(wanted: Filter) -> tuple[str, list[Any]]:
             # Said so that the index of what is not usage can be taken.
             conditions.append("transaction_type <> 'usage'")
     if wanted.search:
-        pattern = wanted.search.lower().replace("!", "!!").replace("%", "!%").replace("_", "!_")
-        conditions.append("lower(coalesce(description, '')) LIKE ? ESCAPE '!'")
-        args.append(f"%{pattern}%")
+        condition, found = store.containing(wanted.search, "description")
+        conditions.append(condition)
+        args += found
     if wanted.start_us is not None:
         conditions.append("created_at >= ?")
         args.append(wanted.start_us)
@@ -169,7 +169,7 @@ async def page(store: Store, wanted: Filter, *, skip: int = 0, limit: int = 100)
     if the page is not of one account. It is read in the statement that reads the page, so that it fits also while requests
     are charged.
     """
-    where, args = _where(wanted)
+    where, args = _where(store, wanted)
     chosen = f"SELECT {_COLUMNS} FROM credits_transactions{where} ORDER BY seq DESC LIMIT ? OFFSET ?"
     chosen_args = [*args, limit + 1, skip]
     if wanted.account_id is None:

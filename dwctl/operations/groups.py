@@ -30,7 +30,7 @@ from dwctl.operations.audit import audit
 from dwctl.operations.bounds import check_description, check_text
 from dwctl.operations.rows import about, canonical, change_row, changes_of, check_revision, count_up
 from dwctl.operations.services import Services
-from dwctl.operations.users import groups_seen, like, live_user, read_user
+from dwctl.operations.users import groups_seen, live_user, read_user
 from dwctl.store import Changes, Tx
 from dwctl.store.tables import Group, ModelGroup, User, UserGroup
 
@@ -57,8 +57,9 @@ async def list_groups(
     where = "deleted_at IS NULL"
     args: list[object] = []
     if search and search.strip():
-        where += " AND (LOWER(name) LIKE ? ESCAPE '!' OR LOWER(description) LIKE ? ESCAPE '!')"
-        args = [like(search)] * 2
+        condition, found = services.store.containing(search.strip(), "name", "description")
+        where += f" AND {condition}"
+        args += found
     rows = await services.store.fetch(
         f"SELECT {GROUP_COLUMNS} FROM groups WHERE {where} ORDER BY name, id LIMIT ? OFFSET ?", [*args, limit, skip]
     )

@@ -11,8 +11,7 @@ from dwctl.operations.api_keys import key_missing
 from dwctl.operations.consequences import Consequences, consequences
 from dwctl.operations.rows import among, canonical
 from dwctl.operations.services import Services
-from dwctl.operations.users import like
-from dwctl.store import Row
+from dwctl.store import Row, Store
 
 State = Literal["active", "ending", "expired"]
 Sort = Literal["name", "-name", "owner", "-owner", "created", "-created", "last_used", "-last_used", "spent", "-spent"]
@@ -76,7 +75,7 @@ async def list_keys(services: Services, actor: Actor, chosen: KeyFilter, *, skip
     else:
         policy.require_for(actor, "ApiKeys", "read_all", chosen.owner_id)
     now = clock.now_us()
-    where, args = _condition(chosen, now)
+    where, args = _condition(services.store, chosen, now)
     order = f"{_ORDERS[chosen.sort.lstrip('-')]} {'DESC' if chosen.sort.startswith('-') else 'ASC'}, k.id DESC"
     rows = await services.store.fetch(f"SELECT {_COLUMNS} {_FROM} WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?", [*args, limit, skip])
     [total] = await services.store.fetch(f"SELECT COUNT(*) AS total {_FROM} WHERE {where}", args)
@@ -98,15 +97,15 @@ async def deletion_of(services: Services, actor: Actor, key: ListedKey) -> Delet
     return Deletion(counted, lately)
 
 
-def _condition(chosen: KeyFilter, now: int) -> tuple[str, list[Any]]:
+def _condition(store: Store, chosen: KeyFilter, now: int) -> tuple[str, list[Any]]:
     parts, args = [_LIVE], []  # type: list[str], list[Any]
     if chosen.owner_id is not None:
         parts.append("k.user_id = ?")
         args.append(chosen.owner_id)
     if chosen.search and chosen.search.strip():
-        text = like(chosen.search)
-        parts.append("(LOWER(k.name) LIKE ? ESCAPE '!' OR LOWER(k.secret_hint) LIKE ? ESCAPE '!' OR LOWER(u.email) LIKE ? ESCAPE '!')")
-        args += [text] * 3
+        condition, found = store.containing(chosen.search.strip(), "k.name", "k.secret_hint", "u.email")
+        parts.append(condition)
+        args += found
     if chosen.state == "expired":
         parts.append("k.expires_at <= ?")
         args.append(now)

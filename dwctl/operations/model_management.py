@@ -15,7 +15,6 @@ from dwctl.operations.audit import AuditEntry, AuditFilter, list_audit
 from dwctl.operations.catalog_views import DAY_HOURS, groups_of
 from dwctl.operations.rows import among, check_revision, count_up, stale
 from dwctl.operations.services import Services
-from dwctl.operations.users import like
 from dwctl.store import Changes, Tx
 from dwctl.store.tables import DeployedModel, Tariff
 
@@ -69,8 +68,9 @@ async def managed_models(
     conditions = ["m.deleted_at IS NULL"]
     args: list[Any] = []
     if search and search.strip():
-        conditions.append("(LOWER(m.alias) LIKE ? ESCAPE '!' OR LOWER(m.model_name) LIKE ? ESCAPE '!')")
-        args += [like(search)] * 2
+        condition, patterns = services.store.containing(search.strip(), "m.alias", "m.model_name")
+        conditions.append(condition)
+        args += patterns
     if lacking is not None:
         conditions.append(_LACKING[lacking])
     if ids is not None:

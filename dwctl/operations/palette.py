@@ -11,7 +11,6 @@ from dwctl.operations.catalog_views import ModelFilter
 from dwctl.operations.requests import request_row
 from dwctl.operations.rows import canonical
 from dwctl.operations.services import Services
-from dwctl.operations.users import like
 
 
 class Hit(msgspec.Struct, frozen=True):
@@ -39,43 +38,44 @@ async def find(services: Services, actor: Actor, text: str, *, limit: int = 6) -
             hits.append(Hit("request", known, known, f"{row['status']} {row['alias'] or row['path']}"))
     page = await catalog_views.list_models(services, actor, ModelFilter(search=text, sort="alias", descending=False), skip=0, limit=limit)
     hits += [Hit("model", model.id, model.alias, model.model_name) for model in page.models]
-    fetch, pattern = services.store.fetch, like(text)
+    fetch, containing = services.store.fetch, services.store.containing
     if policy.allows(actor, "Groups", "read_all"):
+        condition, found = containing(text, "name")
         hits += [
             Hit("group", str(row["id"]), row["name"], row["description"] or "")
             for row in await fetch(
-                "SELECT id, name, description FROM groups WHERE deleted_at IS NULL AND lower(name) LIKE ? ESCAPE '!'"
-                " ORDER BY name, id LIMIT ?",
-                (pattern, limit),
+                f"SELECT id, name, description FROM groups WHERE deleted_at IS NULL AND {condition} ORDER BY name, id LIMIT ?",
+                (*found, limit),
             )
         ]
     if policy.allows(actor, "Endpoints", "read_all"):
+        condition, found = containing(text, "name")
         hits += [
             Hit("endpoint", str(row["id"]), row["name"], row["url"])
             for row in await fetch(
-                "SELECT id, name, url FROM inference_endpoints WHERE deleted_at IS NULL AND lower(name) LIKE ? ESCAPE '!'"
-                " ORDER BY name LIMIT ?",
-                (pattern, limit),
+                f"SELECT id, name, url FROM inference_endpoints WHERE deleted_at IS NULL AND {condition} ORDER BY name LIMIT ?",
+                (*found, limit),
             )
         ]
     if policy.allows(actor, "Users", "read_all"):
+        condition, found = containing(text, "username", "email")
         hits += [
             Hit("user", str(row["id"]), row["username"], row["email"])
             for row in await fetch(
-                "SELECT id, username, email FROM users WHERE deleted_at IS NULL AND id <> ?"
-                " AND (lower(username) LIKE ? ESCAPE '!' OR lower(email) LIKE ? ESCAPE '!') ORDER BY username LIMIT ?",
-                (NIL, pattern, pattern, limit),
+                f"SELECT id, username, email FROM users WHERE deleted_at IS NULL AND id <> ? AND {condition} ORDER BY username LIMIT ?",
+                (NIL, *found, limit),
             )
         ]
     everybody = policy.allows(actor, "ApiKeys", "read_all")
     if everybody or policy.allows(actor, "ApiKeys", "read_own"):
         own, args = ("", []) if everybody else (" AND user_id = ?", [actor.user_id])
+        condition, found = containing(text, "name")
         hits += [
             Hit("api_key", str(row["id"]), row["name"], row["secret_hint"], str(row["user_id"]))
             for row in await fetch(
                 "SELECT id, name, secret_hint, user_id FROM api_keys WHERE deleted_at IS NULL AND NOT hidden"
-                f" AND lower(name) LIKE ? ESCAPE '!'{own} ORDER BY name, id LIMIT ?",
-                (pattern, *args, limit),
+                f" AND {condition}{own} ORDER BY name, id LIMIT ?",
+                (*found, *args, limit),
             )
         ]
     return hits

@@ -170,10 +170,13 @@ async def emails_of(services: Services, account_ids: list[str]) -> dict[str, str
 async def account_named(services: Services, text: str) -> Row | None:
     """``id``, ``email`` and ``deleted_at`` of the account with an e-mail address, in whatever case, or an id; deleted ones included."""
     known = canonical(text)
-    where, value = ("id = ?", known) if known is not None else ("lower(email) = ?", text.strip().lower())
+    address = text.strip().lower()
+    # A deleted account keeps no address but the one that it was given then.
+    by_address = "(live_email = ? OR email = ?)", [address, address]
+    where, values = ("id = ?", [known]) if known is not None else by_address
     # Of accounts with one address at most one is not deleted.
     rows = await services.store.fetch(
-        f"SELECT id, email, deleted_at FROM users WHERE {where} ORDER BY deleted_at IS NOT NULL LIMIT 1", (value,)
+        f"SELECT id, email, deleted_at FROM users WHERE {where} ORDER BY deleted_at IS NOT NULL LIMIT 1", values
     )
     return rows[0] if rows else None
 

@@ -71,9 +71,9 @@ async def list_users(
     where = f"deleted_at IS NULL AND id <> '{NIL}'"
     args: list[object] = []
     if search and search.strip():
-        pattern = like(search)
-        where += " AND (LOWER(email) LIKE ? ESCAPE '!' OR LOWER(username) LIKE ? ESCAPE '!' OR LOWER(display_name) LIKE ? ESCAPE '!')"
-        args = [pattern] * 3
+        condition, found = services.store.containing(search.strip(), "email", "username", "display_name")
+        where += f" AND {condition}"
+        args += found
     if ids is not None:
         where += f" AND {among('id', ids)}"
         args += ids
@@ -322,9 +322,3 @@ def check_email(text: str) -> str:
     if not is_email(email):
         raise bad_request("email is not an e-mail address", param="email")
     return email
-
-
-def like(search: str) -> str:
-    """A LIKE pattern (with ``ESCAPE '!'``) for texts, lower-cased, that contain ``search``."""
-    escaped = search.strip().lower().replace("!", "!!").replace("%", "!%").replace("_", "!_")
-    return f"%{escaped}%"

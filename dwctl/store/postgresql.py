@@ -44,7 +44,7 @@ from tortoise.backends.base.client import NestedTransactionContext, PoolConnecti
 from tortoise.exceptions import IntegrityError, OperationalError
 
 from dwctl.store.failures import StoreUnavailable
-from dwctl.store.transaction import Dialect, Row, Tx
+from dwctl.store.transaction import Dialect, Row, Tx, like
 
 T = TypeVar("T")
 
@@ -375,6 +375,11 @@ class PostgresDatabase:
                 return _rows(await connection.fetch(numbered(sql), *args))
         except Exception as error:
             raise translated(error) from error
+
+    def containing(self, text: str, columns: Sequence[str]) -> tuple[str, list[str]]:
+        """A condition that one of the columns contains a text, in whatever case, and its arguments."""
+        condition = " OR ".join(f"LOWER({column}) LIKE LOWER(?) ESCAPE '!'" for column in columns)
+        return f"({condition})", [like(text)] * len(columns)
 
     async def fetch_report(self, sql: str, args: Sequence[Any]) -> list[Row]:
         return await self.fetch(self._reporting, sql, args)

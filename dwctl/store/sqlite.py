@@ -25,7 +25,7 @@ from tortoise.backends.sqlite.client import SqliteClient, SqliteTransactionConte
 from tortoise.exceptions import IntegrityError, OperationalError
 
 from dwctl.store.failures import StoreUnavailable, StoreUnusable
-from dwctl.store.transaction import Dialect, Row, Tx
+from dwctl.store.transaction import Dialect, Row, Tx, like
 
 T = TypeVar("T")
 
@@ -43,6 +43,9 @@ PRAGMAS: dict[str, Any] = {
 GROUP_OPERATIONS = 256
 GROUP_SECONDS = 0.02
 """A group takes in what is queued until one of these bounds, then commits."""
+
+_LONGEST_SEARCHED = 5_000
+"""Characters: no name is longer, and SQLite bounds the length of patterns."""
 
 _OUTAGES = frozenset(
     {
@@ -382,6 +385,13 @@ def _deliver_error(future: "asyncio.Future[Any]", error: BaseException) -> None:
         future.set_exception(error)
 
 
+def _glob(text: str) -> str:
+    """A pattern of GLOB for what contains a text, in whatever case."""
+    cases = ({character, character.lower(), character.upper()} for character in text)
+    sets = ("".join(sorted(case for case in of_one if len(case) == 1)) for of_one in cases)
+    return "*" + "".join(f"[{found}]" if len(found) > 1 or found in "*?[" else found for found in sets) + "*"
+
+
 class SqliteDatabase:
     """The SQLite side of the store: the writer, tortoise's read client, and two connections for reports."""
 
@@ -409,6 +419,20 @@ class SqliteDatabase:
     async def fetch(self, client: Any, sql: str, args: Sequence[Any]) -> list[Row]:
         rows: list[Row] = await client.execute_query_dict(sql, args)
         return rows
+
+    def containing(self, text: str, columns: Sequence[str]) -> tuple[str, list[str]]:
+        """A condition that one of the columns contains a text, in whatever case, and its arguments.
+
+        SQLite knows the case of ASCII alone. GLOB has sets of characters, by which other letters are found, and is slow, so that
+        LIKE chooses what it looks at.
+        """
+        text = text[:_LONGEST_SEARCHED]
+        if text.isascii():
+            alternatives, args = [f"{column} LIKE ? ESCAPE '!'" for column in columns], [like(text)]
+        else:
+            alternatives = [f"({column} LIKE ? ESCAPE '!' AND {column} GLOB ?)" for column in columns]
+            args = ["%" + "".join(like(character)[1:-1] if character.isascii() else "_" for character in text) + "%", _glob(text)]
+        return f"({' OR '.join(alternatives)})", args * len(columns)
 
     async def fetch_report(self, sql: str, args: Sequence[Any]) -> list[Row]:
         client = await self._reports.get()

@@ -161,6 +161,10 @@ class Store:
             raise StoreUnavailable("the store is closed")
         return await self.database.fetch_report(sql, args)
 
+    def containing(self, text: str, *columns: str) -> tuple[str, list[str]]:
+        """A condition that one of the columns contains a text, in whatever case, and its arguments."""
+        return self.database.containing(text, columns)
+
     async def close(self) -> None:
         """Finish the writes that were begun and end every connection and thread."""
         self._closed = True

@@ -10,6 +10,12 @@ Row = dict[str, Any]
 """A row by column name. UUIDs are text and sums of integers are integers on either database; booleans are 0 and 1 on SQLite."""
 
 
+def like(text: str) -> str:
+    """A pattern of LIKE (with ``ESCAPE '!'``) for what contains a text."""
+    escaped = text.replace("!", "!!").replace("%", "!%").replace("_", "!_")
+    return f"%{escaped}%"
+
+
 class Tx(Protocol):
     """One operation's part of a transaction: committed if the operation returns, undone if it raises.
 

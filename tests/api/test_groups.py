@@ -1,5 +1,7 @@
 """Groups over REST: names, members, Everyone."""
 
+from urllib.parse import quote
+
 import pytest
 
 from dwctl.accounts import NIL
@@ -98,6 +100,9 @@ async def test_include_users_and_models(server: Administration) -> None:
     [group] = (await server.admin("GET", "/groups?search=REW&include=users,models")).body["data"]
     assert [user["username"] for user in group["users"]] == ["ada"]
     assert group["models"] == []
+    await server.admin("POST", "/groups", json={"name": "Ärzte 50% [a]"})
+    for typed, found in (("Ärzte", 1), ("50%", 1), ("[A]", 1), ("Ä%", 0), ("ä?z", 0), ("A", 1 + 1)):
+        assert (await server.admin("GET", f"/groups?search={quote(typed)}")).body["total_count"] == found, typed
     [plain] = (await server.admin("GET", "/groups?search=crew")).body["data"]
     assert "users" not in plain
     slip = await server.admin("GET", "/groups?include=users,modles")

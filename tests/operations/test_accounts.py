@@ -14,6 +14,7 @@ from dwctl.operations import api_keys, groups, users
 from dwctl.operations.audit import AuditFilter, audit, list_audit
 from dwctl.operations.first_start import ensure_administrator
 from dwctl.operations.proxy_sign_in import proxy_sign_in
+from dwctl.operations.requests import account_named
 from dwctl.store import Tx
 from tests.administration import QUICK, Administration, configuration, serving
 
@@ -40,6 +41,19 @@ async def test_first_credits_are_granted_once(server: Administration) -> None:
     )
     assert [(row["transaction_type"], row["amount_nano"]) for row in rows] == [("admin_grant", 2_500_000_000)]
     assert (await server.admin("GET", f"/users/{user_id}?include=billing")).body["credit_balance"] == 2.5
+
+
+async def test_an_account_is_found_by_its_address_as_it_is_shown(server: Administration) -> None:
+    user_id = await server.person(name="Émile")
+    for typed in ("Émile@example.com", " émile@EXAMPLE.com "):
+        found = await account_named(server.services, typed)
+        assert found is not None
+        assert found["id"] == user_id
+    await users.delete_user(server.services, SYSTEM, user_id)
+    assert await account_named(server.services, "Émile@example.com") is None
+    found = await account_named(server.services, f"deleted-{user_id}@deleted.local")
+    assert found is not None
+    assert (found["id"], found["deleted_at"] is None) == (user_id, False)
 
 
 async def test_one_name_goes_to_one_of_many(server: Administration) -> None:

@@ -94,6 +94,42 @@ async def test_orm_and_sql_share_the_transaction(store: Store) -> None:
     assert await Balance.all().count() == 0
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Ömer", ["Ömer Öztürk"]),
+        ("R Ö", ["Ömer Öztürk"]),
+        ("MER", ["Ömer Öztürk"]),
+        ("50%", ["50% [a]"]),
+        ("0% [A", ["50% [a]"]),
+        ("ö%r", []),
+        ("ö?er", []),
+        ("Ö_er", []),
+        ("", ["50% [a]", "Ömer Öztürk"]),
+        ("Ö" * 20_000, []),
+    ],
+)
+@everywhere
+async def test_texts_are_found_in_whatever_case_and_nothing_stands_for_another(store: Store, text: str, found: list[str]) -> None:
+    async def write(tx: Tx) -> None:
+        for number, name in enumerate(("Ömer Öztürk", "50% [a]")):
+            await tx.execute("INSERT INTO anonymous_refusals (minute, reason, path, count) VALUES (?, ?, '/', 1)", [number, name])
+
+    await store.write(write)
+    condition, patterns = store.containing(text, "path", "reason")
+    rows = await store.fetch(f"SELECT reason FROM anonymous_refusals WHERE {condition} ORDER BY reason", patterns)
+    assert [row["reason"] for row in rows] == found
+
+
+@pytest.mark.parametrize("text", ["ömer", "ÖZTÜRK", "r öz", "TÜR"])
+async def test_sqlite_finds_letters_beyond_ascii_in_whatever_case(sqlite_url: str, data_dir: Path, text: str) -> None:
+    store = await Store.open(sqlite_url, data_dir)
+    condition, patterns = store.containing(text, "name")
+    rows = await store.fetch(f"SELECT name FROM (SELECT 'Ömer Öztürk' AS name UNION SELECT 'Omer Ozturk') WHERE {condition}", patterns)
+    await store.close()
+    assert [row["name"] for row in rows] == ["Ömer Öztürk"]
+
+
 @everywhere
 async def test_execute_many_and_returning(store: Store) -> None:
     accounts = [str(uuid.uuid4()) for _ in range(500)]
