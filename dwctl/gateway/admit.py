@@ -1,7 +1,8 @@
 """Second stage: may this request be made? Model, access, rates, concurrency, and a hold on the balance.
 
-The order is that of the reasons a caller can act on: no such model, no access, no credit, too fast. Nothing is taken from a rate
-before everything else has been granted, so that a refused request costs neither its key nor anybody else's rate.
+The order is that of the reasons a caller can act on: no such model, no access, no credit, too fast. Rates are only looked at here.
+What they count is taken when everything else has been granted, as the provider is asked (``take_rates``), so that a refused request
+costs neither its key nor anybody else's rate.
 """
 
 from collections.abc import Awaitable
@@ -13,7 +14,6 @@ from dwctl.dialects import multipart, raw_request
 from dwctl.errors import INVALID, GatewayError, forbidden, not_found, unavailable
 from dwctl.gateway.aside import aside, is_large
 from dwctl.ledger import prices
-from dwctl.routing.limits import RateState
 from dwctl.telemetry.alarms import alarm
 from dwctl.threads import in_thread
 
@@ -22,16 +22,17 @@ if TYPE_CHECKING:
     from dwctl.gateway.exchange import Exchange
     from dwctl.ledger.prices import Price
     from dwctl.routing import ModelEntry
+    from dwctl.routing.limits import RateState
 
 SYSTEM = "00000000-0000-0000-0000-000000000000"
 
 
 async def admit(exchange: "Exchange") -> None:
     """Grant the request its slots and its hold. Raises GatewayError."""
-    principal, snapshot = exchange.principal, exchange.snapshot
+    principal = exchange.principal
     assert principal is not None
     assert exchange.alias is not None
-    model = snapshot.models.get(exchange.alias)
+    model = exchange.snapshot.models.get(exchange.alias)
     if model is None:
         raise not_found(
             f"The model `{exchange.alias[:128]}` does not exist or you do not have access to it.", code="model_not_found", param="model"
@@ -44,45 +45,43 @@ async def admit(exchange: "Exchange") -> None:
     if not model.candidates:
         raise unavailable("service_unavailable", f"The model '{model.alias}' has no usable provider. Please tell your administrator.")
     price = exchange.price = _price(exchange, principal, model)
-    now = monotonic()
-    rates: list[tuple[str, float, int | None, str]] = []
     caller = f"key:{principal.key_id or principal.holder_id}"
     if principal.rps is not None and principal.account_id != SYSTEM:
-        rates.append((caller, principal.rps, principal.burst, "API key" if principal.key_id is not None else "account"))
+        exchange.rates.append((caller, principal.rps, principal.burst, "API key" if principal.key_id is not None else "account"))
     if model.requests_per_second is not None:
-        rates.append((f"model:{model.id}", model.requests_per_second, model.burst_size, f"model '{model.alias}'"))
-    _check_rates(exchange, rates, now)
+        exchange.rates.append((f"model:{model.id}", model.requests_per_second, model.burst_size, f"model '{model.alias}'"))
+    check_rates(exchange)
     for scope, limit in ((caller, principal.max_concurrency), (f"model:{model.id}", model.capacity)):
         enter(exchange, scope, limit)
     if price is not None:
         if is_large(exchange):
             exchange.input_estimate = await _counted(exchange, in_thread(estimate_input, exchange))
         await _hold(exchange, principal, model, price)
-        if rates:
-            # Others may have passed while the tokens were counted in a thread.
-            now = monotonic()
-            _check_rates(exchange, rates, now)
-    for scope, rate, _, _ in rates:
-        exchange.gateway.limits.take(scope, rate, now)
     exchange.admitted_at = monotonic()
 
 
-def _check_rates(exchange: "Exchange", rates: list[tuple[str, float, int | None, str]], now: float) -> None:
-    """Refuse a request that is too fast for one of the rates, without taking from any. Raises GatewayError 429."""
-    exchange.limit_headers = {}
-    for scope, rate, burst, what in rates:
-        state = exchange.gateway.limits.check(scope, rate, burst, now)
-        if not exchange.limit_headers or state.remaining < int(exchange.limit_headers["x-ratelimit-remaining-requests"]):
-            exchange.limit_headers = _rate_headers(state)
-        if not state.allowed:
-            exchange.limit_headers = _rate_headers(state)
+def check_rates(exchange: "Exchange") -> None:
+    """Refuse a request that is too fast for one of its rates, without taking from any. Raises GatewayError 429."""
+    for scope, rate, burst, what in exchange.rates:
+        refused = exchange.gateway.limits.check(scope, rate, burst, monotonic())
+        if refused is not None:
+            exchange.limit_headers = _rate_headers(refused)
             raise GatewayError(
                 429,
                 "rate_limit_error",
                 "rate_limit",
                 f"You are sending requests too quickly. Please slow down. The {what} allows {rate:g} requests per second.",
-                retry_after=state.retry_after,
+                retry_after=refused.retry_after,
             )
+
+
+def take_rates(exchange: "Exchange") -> None:
+    """Count a request that may pass; its answer tells of the rate that has the least left."""
+    if not exchange.rates:
+        return
+    limits, now = exchange.gateway.limits, monotonic()
+    states = [limits.take(scope, rate, burst, now) for scope, rate, burst, _ in exchange.rates]
+    exchange.limit_headers = _rate_headers(min(states, key=lambda state: state.remaining))
 
 
 def accessible(principal: "Principal", model: "ModelEntry") -> bool:
@@ -106,7 +105,7 @@ def enter(exchange: "Exchange", scope: str, limit: int | None) -> None:
     exchange.slots.append(slot)
 
 
-def _rate_headers(state: RateState) -> dict[str, str]:
+def _rate_headers(state: "RateState") -> dict[str, str]:
     return {
         "x-ratelimit-limit-requests": str(state.limit),
         "x-ratelimit-remaining-requests": str(state.remaining),

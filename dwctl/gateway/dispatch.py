@@ -7,7 +7,7 @@ from dwctl.clock import MICROSECONDS, monotonic
 from dwctl.dialects import fields, foreign_thoughts, multipart, raw_request, surfaces
 from dwctl.dialects.reading import refused
 from dwctl.errors import GatewayError
-from dwctl.gateway.admit import enter
+from dwctl.gateway.admit import check_rates, enter, take_rates
 from dwctl.gateway.aside import aside
 from dwctl.gateway.deadlines import overstayed
 from dwctl.gateway.translate import translated
@@ -144,7 +144,9 @@ def _can_be_sent(value: str) -> bool:
 
 def _begin(exchange: "Exchange") -> None:
     gateway, begin = exchange.gateway, beginning(exchange)
+    check_rates(exchange)  # others may have passed since it was admitted
     gateway.ledger.begin(begin, exchange.price is not None)
+    take_rates(exchange)
     exchange.begun = True
     if gateway.events.listening:
         gateway.events.publish(begin)

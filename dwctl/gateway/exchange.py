@@ -88,6 +88,7 @@ class Exchange:
         "price",
         "principal",
         "query",
+        "rates",
         "raw_usage",
         "read_body",
         "received_at",
@@ -174,6 +175,8 @@ class Exchange:
         self.input_estimate: int | None = None
         """Of a large body that has its price: settling cannot wait until it is read."""
         self.slots: list[Slot] = []
+        self.rates: list[tuple[str, float, int | None, str]] = []
+        """Those that bind it: scope, requests a second, burst, and what has it."""
         self.limit_headers: dict[str, str] = {}
         self.candidates: tuple[Candidate, ...] = ()
         self.candidate: Candidate | None = None

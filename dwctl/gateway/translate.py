@@ -17,6 +17,7 @@ from dwctl.dialects.canonical import Request
 from dwctl.dialects.codec import Codec
 from dwctl.dialects.embeddings import EmbedCodec, EmbedRequest
 from dwctl.errors import bad_request
+from dwctl.gateway.admit import check_rates, take_rates
 from dwctl.gateway.aside import aside
 
 if TYPE_CHECKING:
@@ -124,8 +125,8 @@ def _decoded(exchange: "Exchange") -> dict[str, Any]:
 
 
 async def answered_here(exchange: "Exchange") -> bool:
-    """Answer what needs no model, for a provider of another dialect; whether it was that. Raises GatewayError 400."""
-    surface = exchange.surface
+    """Answer what needs no model, for a provider of another dialect; whether it was that. Raises GatewayError 400, 429."""
+    surface, done = exchange.surface, None
     if exchange.operation == "count_tokens":
         answer = anthropic.render_count(await _counted(exchange))
         why = "counted here, since the model's provider does not count tokens"
@@ -135,10 +136,11 @@ async def answered_here(exchange: "Exchange") -> bool:
             return False
         answer = surface.codec.render_response(Response(None, None, [Choice([], done)]), request, answering(exchange))
         why = "answered here, since it is for the model's provider to say what is loaded"
-        exchange.finish_reason = done
     else:
         return False
-    exchange.status, exchange.outcome = 200, "complete"
+    check_rates(exchange)
+    take_rates(exchange)
+    exchange.status, exchange.outcome, exchange.finish_reason = 200, "complete", done
     exchange.explanation.append(why)
     exchange.sink.head(200, {"content-type": "application/json", **exchange.own_headers()})
     await exchange.complete(msgspec.json.encode(answer))
