@@ -32,7 +32,7 @@ async def admit(exchange: "Exchange") -> None:
     principal = exchange.principal
     assert principal is not None
     assert exchange.alias is not None
-    model = exchange.snapshot.models.get(exchange.alias)
+    model = exchange.gateway.snapshot.models.get(exchange.alias)
     if model is None:
         raise not_found(
             f"The model `{exchange.alias[:128]}` does not exist or you do not have access to it.", code="model_not_found", param="model"

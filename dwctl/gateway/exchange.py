@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from dwctl.ledger.prices import Price
     from dwctl.ledger.records import Attempt
     from dwctl.outbound import OutboundResponse
-    from dwctl.routing import Candidate, ModelEntry, Slot, Snapshot
+    from dwctl.routing import Candidate, ModelEntry, Slot
 
 HEARTBEAT_SECONDS = 15.0
 
@@ -99,7 +99,6 @@ class Exchange:
         "settled",
         "sink",
         "slots",
-        "snapshot",
         "started_at",
         "started_us",
         "status",
@@ -151,7 +150,6 @@ class Exchange:
         self.phase_limit = gateway.config.timeouts.request_read
         self.total_limit = NO_LIMIT
         self.expired: str | None = None
-        self.snapshot: Snapshot = gateway.snapshot
         self.surface = surface_of(path)
         self.operation = self.surface.operation
         self.principal = principal

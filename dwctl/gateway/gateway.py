@@ -21,7 +21,7 @@ _LAST_WORDS_SECONDS = 5
 
 
 class Gateway:
-    """The parts that an exchange leans on. ``snapshot`` is replaced whole; an exchange keeps the one it began with."""
+    """The parts that an exchange leans on. ``snapshot`` is replaced whole; an exchange keeps the model that it was admitted to."""
 
     def __init__(
         self, config: Config, snapshot: Snapshot, keyring: Keyring, ledger: Ledger, outbound: Outbound, bodies: BodyStore, node: str

@@ -1,9 +1,11 @@
-"""First stage: who calls, and with what. The key is checked from the headers before any byte of the body is read."""
+"""First stage: who calls, and with what. The key is checked from the headers before any byte of the body is read, and again when all of
+it is there: a client may take a minute to send it.
+"""
 
 from typing import TYPE_CHECKING, get_args
 
 from dwctl.catalog import Purpose
-from dwctl.clock import monotonic
+from dwctl.clock import monotonic, now_us
 from dwctl.dialects import multipart, openai_errors, raw_request
 from dwctl.errors import GatewayError, bad_request, forbidden, unauthenticated
 from dwctl.gateway import tags
@@ -52,6 +54,7 @@ async def receive(exchange: "Exchange") -> None:
         raise overstayed("shutdown")
     headers = exchange.headers
     principal = exchange.principal
+    secret = None
     if principal is None:
         secret = bearer(headers)
         if secret is not None:
@@ -87,7 +90,20 @@ async def receive(exchange: "Exchange") -> None:
     except GatewayError:
         _check_content_encoding(headers)
         raise
+    if secret is not None:
+        _check_again(exchange, principal, secret)
     exchange.received_at = monotonic()
+
+
+def _check_again(exchange: "Exchange", principal: "Principal", secret: str) -> None:
+    """Refuse a key that ended while its request came, and go on as what it stands for by now. Raises GatewayError 403."""
+    keyring = exchange.gateway.keyring
+    assert principal.key_id is not None
+    if keyring.principal_of_key(principal.key_id) is not principal:
+        principal = exchange.principal = authenticate(keyring, secret)
+    elif principal.expires_us is None:
+        return
+    check_key(principal, now_us())
 
 
 def _is_text(value: str) -> bool:
