@@ -24,6 +24,9 @@ LOADS: tuple[Finish, ...] = ("load", "unload")
 class MalformedAnswer(Exception):
     """The provider's answer is not what its dialect says. ``args[0]`` says what is wrong, in words for the record."""
 
+    counted: "Counted | None" = None
+    """The usage that a unit of a stream reports all the same."""
+
 
 class Choice(msgspec.Struct):
     """One of the answers. ``stop_sequence``: which one ended it; ``logprobs`` in chat's shape (``{"content": [...]}``)."""
@@ -46,12 +49,13 @@ class Response(msgspec.Struct):
 
 
 class Started(msgspec.Struct):
-    """The answer has begun. ``usage``: what is known of it beforehand (input tokens)."""
+    """The answer has begun. ``usage``: what is known of it beforehand (input tokens); ``raw_usage``: the provider's own, in JSON."""
 
     id: str | None = None
     model: str | None = None
     usage: Usage | None = None
     service_tier: str | None = None
+    raw_usage: bytes | None = None
 
 
 class TextDelta(msgspec.Struct):

@@ -18,10 +18,13 @@ class StreamParser(Protocol):
         """The protocol's own units (events, lines) that are whole now, byte for byte. Raises MalformedAnswer."""
 
     def take(self, unit: bytes) -> list[Event]:
-        """What one unit means. Raises MalformedAnswer for one that is not of the dialect."""
+        """What one unit means. Raises MalformedAnswer for one that is not of the dialect, with the usage that it reports all the same."""
 
     def rest(self) -> bytes:
         """The unit that has begun and not ended."""
+
+    def close(self) -> None:
+        """The provider has ended the message. Raises MalformedAnswer for what was wrong before, and might have been followed by usage."""
 
 
 class StreamRenderer(Protocol):

@@ -212,8 +212,6 @@ class CompletionStream:
             if self._lenient:
                 return event
             raise MalformedStream(_joined(released), "an event that is not JSON") from None
-        if chunk.choices is None and chunk.type is not None and chunk.error is None and not self._lenient:
-            raise MalformedStream(_joined(released), "an event of another dialect")
         if self._kept_size < KEPT_BYTES:
             self._kept.append(event)
             self._kept_size += len(event)
@@ -224,6 +222,8 @@ class CompletionStream:
         if (raw := bytes(chunk.usage)) != b"null" and (counted := read(raw)) is not None:
             self.raw_usage, self.usage = raw, counted
             self._counted_at = self._kept_size + self.unkept
+        if chunk.choices is None and chunk.type is not None and chunk.error is None and not self._lenient:
+            raise MalformedStream(_joined(released), "an event of another dialect")
         if chunk.error is not None and self.error is None:
             self.error = openai_errors.error_object(chunk.error)
             if openai_errors.is_of_our_account(status := self.error_status):

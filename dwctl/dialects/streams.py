@@ -47,8 +47,23 @@ def decode_object(data: bytes) -> dict[str, Any]:
     return value
 
 
-class SseParser:
-    """Base of parsers of server-sent events; ``on`` and ``on_done`` are the dialect's."""
+class _Parser:
+    """What parsers of events and of lines have in common; ``on`` and ``usage_of`` are the dialect's."""
+
+    def close(self) -> None:
+        pass
+
+    def on(self, data: dict[str, Any]) -> list[Event]:
+        """What one event or line means. Raises MalformedAnswer."""
+        raise NotImplementedError
+
+    def usage_of(self, data: dict[str, Any]) -> Counted | None:
+        """The usage that an event or line reports which cannot be used otherwise."""
+        raise NotImplementedError
+
+
+class SseParser(_Parser):
+    """Base of parsers of server-sent events; ``on_done`` is the dialect's, too."""
 
     def __init__(self) -> None:
         self._splitter = sse.EventSplitter()
@@ -68,19 +83,20 @@ class SseParser:
             return []
         if data == b"[DONE]":
             return self.on_done()
-        return self.on(decode_object(data))
-
-    def on(self, data: dict[str, Any]) -> list[Event]:
-        """What one event means. Raises MalformedAnswer."""
-        raise NotImplementedError
+        event = decode_object(data)
+        try:
+            return self.on(event)
+        except MalformedAnswer as fault:
+            fault.counted = self.usage_of(event)
+            raise
 
     def on_done(self) -> list[Event]:
-        """What the event ``[DONE]`` means."""
+        """What the event ``[DONE]`` means. Raises MalformedAnswer."""
         return [Ended()]
 
 
-class LineParser:
-    """Base of parsers of newline-delimited JSON; ``on`` is the dialect's."""
+class LineParser(_Parser):
+    """Base of parsers of newline-delimited JSON."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -100,11 +116,14 @@ class LineParser:
         return self._rest + b"\n" if self._rest else b""
 
     def take(self, unit: bytes) -> list[Event]:
-        return self.on(decode_object(unit)) if unit.strip() else []
-
-    def on(self, data: dict[str, Any]) -> list[Event]:
-        """What one line means. Raises MalformedAnswer."""
-        raise NotImplementedError
+        if not unit.strip():
+            return []
+        line = decode_object(unit)
+        try:
+            return self.on(line)
+        except MalformedAnswer as fault:
+            fault.counted = self.usage_of(line)
+            raise
 
 
 class _Stream:
@@ -168,7 +187,7 @@ class _Stream:
                     break
                 self._pass(unit, released)
         except MalformedAnswer as fault:
-            raise MalformedStream(b"".join(released), str(fault)) from None
+            raise self._malformed(fault, released) from None
         return self._keep(b"".join(released))
 
     def finish(self) -> bytes:
@@ -179,11 +198,18 @@ class _Stream:
         try:
             if rest := self._parser.rest():
                 self._pass(rest, released)
+            self._parser.close()
             if not self.done and self.error is None and self.complete:
                 released.append(self._close())
         except MalformedAnswer as fault:
-            raise MalformedStream(b"".join(released), str(fault)) from None
+            raise self._malformed(fault, released) from None
         return self._keep(b"".join(released))
+
+    def _malformed(self, fault: MalformedAnswer, released: list[bytes]) -> MalformedStream:
+        """Learns first what the fault reports, as it is done of JSON answers: it is charged, whatever else was wrong."""
+        if fault.counted is not None:
+            self._learn(fault.counted)
+        return MalformedStream(b"".join(released), str(fault))
 
     def fail(self, error: GatewayError) -> bytes:
         """The end of a stream that failed, after whatever was released."""
@@ -208,7 +234,7 @@ class _Stream:
                 text = event.fragment
             case Started():
                 self.model = event.model or self.model
-                self.beforehand = event.usage or self.beforehand
+                self.beforehand, self.raw_usage = event.usage or self.beforehand, event.raw_usage or self.raw_usage
             case Finished():
                 self.output_seen = True
                 self.finish_reason = event.finish
@@ -273,17 +299,22 @@ class TranslatedStream(_Stream):
         return self._renderer.fail(error)
 
     def _pass(self, unit: bytes, released: list[bytes]) -> None:
-        for event in self._parser.take(unit):
-            self._learn(event)
-            if isinstance(event, Ended):
-                released.append(self._renderer.end())
-            elif isinstance(event, Failed):
-                self.done = True
-                released.append(self._renderer.fail(event.error.told or event.error))
-            else:
-                released.append(self._renderer.render(event))
-                continue
-            break
+        events = self._parser.take(unit)
+        try:
+            for event in events:
+                self._learn(event)
+                if isinstance(event, Ended):
+                    released.append(self._renderer.end())
+                elif isinstance(event, Failed):
+                    self.done = True
+                    released.append(self._renderer.fail(event.error.told or event.error))
+                else:
+                    released.append(self._renderer.render(event))
+                    continue
+                break
+        except MalformedAnswer as fault:
+            fault.counted = next((event for event in events if isinstance(event, Counted)), None)
+            raise
 
     def _close(self) -> bytes:
         self.done = True

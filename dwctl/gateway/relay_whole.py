@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from dwctl.dialects import chat, openai_stream
-from dwctl.dialects.answers import LOADS, Counted, Ended, Event, Failed, MalformedAnswer, Response, events_of, response_of
+from dwctl.dialects.answers import LOADS, Counted, Ended, Event, Failed, MalformedAnswer, Response, Started, events_of, response_of
 from dwctl.dialects.chat.response import text_or_none
 from dwctl.dialects.codec import Codec
 from dwctl.dialects.json_text import encode, objects
 from dwctl.dialects.openai_usage import read
 from dwctl.dialects.streams import decode_object
+from dwctl.dialects.usage import Usage
 from dwctl.gateway.aside import aside
 from dwctl.gateway.provider_answer import (
     came_back,
@@ -98,14 +99,19 @@ async def relay_collected(exchange: "Exchange", upstream: "OutboundResponse") ->
         for unit in (*parser.split(answer), parser.rest()):
             for event in parser.take(unit):
                 events.append(event)
-                if isinstance(event, Counted):
-                    learn(exchange, event)
+                match event:
+                    case Counted():
+                        learn(exchange, event)
+                    case Started(usage=Usage() as beforehand, raw_usage=bytes() as raw):
+                        learn(exchange, Counted(beforehand, raw))
+        parser.close()
         if (failure := next((event for event in events if isinstance(event, Failed)), None)) is not None:
             raise failed(exchange, answer, failure)
         if not any(isinstance(event, Ended) for event in events):
             raise MalformedAnswer("a stream without an end")
         response = response_of(events)
     except MalformedAnswer as fault:
+        learn(exchange, fault.counted)
         raise not_understood(exchange, answer, str(fault)) from None
     await _understood(exchange, upstream, answer, response)
 

@@ -67,6 +67,15 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     before_seq: int | None = None
     """Older than this one."""
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether no transaction of one account is left out, so that its balance can be followed from each to the next.
+
+        Times leave some out in the midst, too: a charge has the time at which its request ended, and is booked after it.
+        """
+        chosen = self.kinds or self.search or self.start_us is not None or self.end_us is not None
+        return self.account_id is not None and not chosen
+
 
 async def post(tx: Tx, kind: Kind, account_id: str, amount_nano: int, source_id: str, description: str | None = None) -> Posting:
     """Add a transaction and change the balance.

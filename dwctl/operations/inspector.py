@@ -7,6 +7,7 @@ from msgspec import UNSET
 
 from dwctl import clock
 from dwctl.accounts import Actor
+from dwctl.dialects.answers import LOADS
 from dwctl.errors import GatewayError, not_found
 from dwctl.ledger import Attempt
 from dwctl.money import PICO_PER_NANO
@@ -15,6 +16,7 @@ from dwctl.operations.rows import canonical
 from dwctl.operations.services import Services
 from dwctl.store import Row
 
+_UNPRICED = "no price above zero was in force for this model and the key's purpose"
 PATIENCE_SECONDS = 2.0
 """For the recorder, before a request is said not to be there."""
 
@@ -72,7 +74,7 @@ async def inspect(services: Services, actor: Actor, request_id: str) -> Inspecti
         attempts=msgspec.json.decode(row["attempts"], type=list[Attempt]) if row["attempts"] else [],
         api_key_name=await _key_name(services, row),
         arithmetic=None if tariff is None else _arithmetic(row, tariff),
-        not_charged=None if tariff is not None else _not_charged(row),
+        not_charged=None if tariff is not None else _not_charged(detail),
         bodies_missing=await _bodies_missing(services, row) if detail.bodies is UNSET else None,
     )
 
@@ -139,14 +141,24 @@ def _arithmetic(row: Row, tariff: Row) -> Arithmetic:
     )
 
 
-def _not_charged(row: Row) -> str:
-    if row["outcome"] == "refused":
+def _not_charged(detail: RequestDetail) -> str:
+    """Why there is no charge (docs/billing.md). Whether there was a price is not recorded, and said only where it follows."""
+    outcome = detail.outcome
+    if outcome == "refused":
         return "dwctl refused it before a provider was asked."
-    if row["outcome"] == "failed":
+    if detail.error_code in ("server_shutting_down", "gateway_crash"):
+        return "dwctl was stopped meanwhile, and charges nothing for what it broke off itself."
+    if outcome == "complete" and not detail.attempts:
+        return "dwctl answered it without a provider."
+    if outcome == "complete" and detail.finish_reason in LOADS:
+        return "The provider loaded or unloaded the model, and was asked nothing."
+    if outcome == "complete" or detail.total_tokens:
+        return f"{_UNPRICED.capitalize()}."
+    if outcome == "failed":
         return "It failed without usage that a provider reported."
-    if row["outcome"] in ("cancelled", "interrupted"):
+    if detail.duration_to_first_byte_ms is None:
         return "It ended before the provider had sent output."
-    return "No price was in force for this model and the key's purpose, or the price is zero."
+    return f"It ended before the provider had sent output, or {_UNPRICED}."
 
 
 async def _bodies_missing(services: Services, row: Row) -> str:

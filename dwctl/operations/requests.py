@@ -148,7 +148,7 @@ class RequestDetail(RequestEntry, kw_only=True):
     attempts: list[AttemptView]
     explanation: list[str]
     cost: CostView | None
-    """None: nothing was charged; ``explanation`` says why."""
+    """None: nothing was charged."""
     bodies: BodiesView | UnsetType = UNSET
     """Left out where none are kept."""
 

@@ -45,7 +45,8 @@ class TransactionView(msgspec.Struct, kw_only=True):
 
 
 class TransactionList(msgspec.Struct, kw_only=True):
-    """Newest first. ``page_start_balance`` is the account's balance after the first of them, in credits as text."""
+    """Newest first. ``page_start_balance`` is the account's balance after the first of them, in credits as text; where a filter leaves some
+    out, days included, it cannot be followed from one to the next."""
 
     data: list[TransactionView]
     has_more: bool
@@ -152,7 +153,7 @@ async def list_transactions(
 
 
 def export(services: Services, actor: Actor, wanted: transactions.Filter) -> AsyncIterator[tuple[transactions.Posting, int | None]]:
-    """Every transaction, newest first, each with the account's balance after it, where all of one account's are asked for.
+    """Every transaction, newest first, each with the account's balance after it, where none of one account's is left out.
     Raises GatewayError 403."""
     if wanted.account_id is None:
         policy.require(actor, "Credits", "read_all")
@@ -162,8 +163,7 @@ def export(services: Services, actor: Actor, wanted: transactions.Filter) -> Asy
 
 
 async def _exported(services: Services, wanted: transactions.Filter) -> AsyncIterator[tuple[transactions.Posting, int | None]]:
-    whole = wanted.account_id is not None and not wanted.kinds and not wanted.search
-    balance = None
+    whole, balance = wanted.is_whole, None
     while True:
         found = await transactions.page(services.store, wanted, limit=EXPORTED_AT_ONCE)
         if balance is None:

@@ -97,7 +97,7 @@ async def show(context: Context) -> View:
         skip=query.after,
         limit=SIZE,
     )
-    whole = account.id is not None and not query.kind and not query.q
+    whole = _wanted(account, query).is_whole
     lines, balance = [], money.parse_amount(found.page_start_balance)
     for shown in found.data:
         amount = money.parse_amount(shown.amount)
@@ -133,15 +133,7 @@ async def download(context: Context) -> ResponseStream:
     """What the page lists, all of it."""
     query: BillingQuery = context.query
     account = await _account(context, query)
-    start, end = days(query.start, query.end)
-    wanted = Filter(
-        account_id=account.id,
-        kinds=(query.kind,) if query.kind else (),
-        search=query.q,
-        start_us=transactions.instant(start, "from"),
-        end_us=transactions.instant(end, "to"),
-    )
-    found = transactions.export(context.services, context.actor, wanted)
+    found = transactions.export(context.services, context.actor, _wanted(account, query))
 
     async def rows() -> Any:
         emails: dict[str, str] = {}
@@ -197,6 +189,18 @@ async def _account(context: Context, query: BillingQuery) -> Account:
     if found is None:
         raise not_found(f"No account has the e-mail address or id {query.account}")
     return Account(str(found["id"]), found["email"], found["deleted_at"] is not None)
+
+
+def _wanted(account: Account, query: BillingQuery) -> Filter:
+    """Raises GatewayError 400 for a day that is none."""
+    start, end = days(query.start, query.end)
+    return Filter(
+        account_id=account.id,
+        kinds=(query.kind,) if query.kind else (),
+        search=query.q,
+        start_us=transactions.instant(start, "from"),
+        end_us=transactions.instant(end, "to"),
+    )
 
 
 async def _figures(context: Context, account_id: str) -> dict[str, Any]:

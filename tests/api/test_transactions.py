@@ -1,16 +1,20 @@
 """Credits over REST: exact amounts, each source id once, whose transactions one may see."""
 
 import asyncio
+import csv
+import io
 import time
 from typing import Any
 
 import pytest
 
+from dwctl import clock
 from dwctl.accounts import NIL, SYSTEM
 from dwctl.ledger.transactions import Filter
 from dwctl.operations import transactions
 from tests.administration import Administration
 from tests.ledger.making import make_record
+from tests.web.visitor import Visitor
 
 NOBODY = "11111111-1111-4111-8111-111111111111"
 
@@ -144,6 +148,27 @@ async def test_an_export_has_each_row_once_whatever_is_booked_meanwhile(server: 
         rows.append((posting.source_id, balance))
         await _post(server, user_id, "1", source_id=f"meanwhile-{len(rows)}")
     assert rows == [(f"before-{number}", (number + 1) * 10**9) for number in reversed(range(5))]
+
+
+async def test_a_charge_from_before_midnight_leaves_the_days_after_it_without_a_running_balance(server: Administration) -> None:
+    """It is booked after them, and left out of them."""
+    user_id = await server.person()
+    day = (await _post(server, user_id, "5", source_id="first")).body["created_at"][:10]
+    midnight = clock.from_rfc3339(f"{day}T00:00:00Z")
+    server.services.ledger.end(make_record(account=user_id, amount=10**9, started_us=midnight - 2_000_000, duration_us=1_000_000))
+    await server.services.ledger.recorded()
+    await _post(server, user_id, "2", source_id="last")
+    visitor, balances = await Visitor.sign_in(server), {}
+    for days in ("", f"&from={day}", f"&from={day}&to=2100-01-01", "&to=2100-01-01"):
+        shown = (await visitor.open(f"/billing?account={user_id}{days}")).body
+        rows = csv.DictReader(io.StringIO((await visitor.open(f"/billing.csv?account={user_id}{days}")).body, newline=""))
+        balances[days] = ">Balance</th>" in shown, [row["balance"] for row in rows]
+    assert balances == {
+        "": (True, ["6", "4", "5"]),
+        f"&from={day}": (False, ["", ""]),
+        f"&from={day}&to=2100-01-01": (False, ["", ""]),
+        "&to=2100-01-01": (False, ["", "", ""]),
+    }
 
 
 async def test_what_the_ledger_cannot_record_holds_up_no_grant_and_no_deleted_key(server: Administration) -> None:

@@ -118,6 +118,14 @@ def test_what_follows_done_is_ignored() -> None:
     assert stream.done
 
 
+def test_what_is_of_another_dialect_is_a_fault_and_its_usage_is_learned() -> None:
+    stream = CompletionStream(keep_usage=False)
+    good = b"data: " + chunk_json("a") + b"\n\n"
+    with pytest.raises(MalformedStream) as fault:
+        stream.feed(good + b'data: {"type":"odd","usage":{"prompt_tokens":2,"completion_tokens":1}}\n\n' + good)
+    assert (fault.value.args[0], stream.usage, stream.went_on) == (good, Usage(2, output=1), False)
+
+
 def test_not_json_is_a_fault_and_what_came_before_is_kept() -> None:
     stream = CompletionStream(keep_usage=False)
     good = b"data: " + chunk_json("a") + b"\n\n"

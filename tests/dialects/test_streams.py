@@ -30,7 +30,7 @@ from dwctl.errors import GatewayError
 
 DOWN = GatewayError(502, "internal_error", "upstream_error", "It failed.")
 EVENTS: dict[str, Event] = {
-    "start": Started("id", "theirs", Usage(4)),
+    "start": Started("id", "theirs", Usage(4), raw_usage=b'{"n":1}'),
     "call": ToolStart(0, "c", "f"),
     "arguments": ToolDelta(0, "{}"),
     "thought": ReasoningDelta("hm"),
@@ -50,18 +50,28 @@ def meant(data: dict[str, Any]) -> list[Event]:
     return [EVENTS.get(word, TextDelta(word)) for word in data["say"]]
 
 
+def used(data: dict[str, Any]) -> Counted | None:
+    return Counted(Usage(data["used"]), b"{}") if "used" in data else None
+
+
 class Sse(SseParser):
     def on(self, data: dict[str, Any]) -> list[Event]:
         return meant(data)
+
+    def usage_of(self, data: dict[str, Any]) -> Counted | None:
+        return used(data)
 
 
 class Lines(LineParser):
     def on(self, data: dict[str, Any]) -> list[Event]:
         return meant(data)
 
+    def usage_of(self, data: dict[str, Any]) -> Counted | None:
+        return used(data)
+
 
 class Bracketed:
-    """A renderer for these tests, which shows what it is told and refuses to end an answer that says ``broken``."""
+    """A renderer for these tests, which shows what it is told, and refuses ``unwritable`` and to end an answer that says ``broken``."""
 
     def __init__(self) -> None:
         self._broken = False
@@ -69,6 +79,8 @@ class Bracketed:
     def render(self, event: Event) -> bytes:
         assert not isinstance(event, Failed | Ended)
         text = event.text if isinstance(event, TextDelta) else type(event).__name__
+        if text == "unwritable":
+            raise MalformedAnswer("a call without a beginning")
         self._broken = self._broken or text == "broken"
         return f"<{text}>".encode()
 
@@ -171,7 +183,7 @@ def test_nothing_passes_after_the_end() -> None:
 def test_what_is_known_beforehand_is_not_the_usage() -> None:
     stream = watched()
     stream.feed(said("start"))
-    assert (stream.beforehand, stream.usage, stream.raw_usage, stream.output_seen) == (Usage(4), None, None, False)
+    assert (stream.beforehand, stream.usage, stream.raw_usage, stream.output_seen) == (Usage(4), None, b'{"n":1}', False)
 
 
 @pytest.mark.parametrize("make", [watched, translated])
@@ -188,6 +200,23 @@ def test_what_came_before_a_fault_is_released(make: Any) -> None:
         stream.feed(said("he") + b"data: {}\n\n" + said("more"))
     assert raised.value.args == (same.feed(said("he")), "nothing said")
     assert stream.fail(DOWN) == b"<failed upstream_error>"
+
+
+@pytest.mark.parametrize("blank", [True, False])
+@pytest.mark.parametrize("make", [watched, translated])
+def test_usage_beside_a_fault_is_learned(make: Any, blank: bool) -> None:
+    stream = make()
+    stream.feed(said("he"))
+    with pytest.raises(MalformedStream):
+        stream.feed(b'data: {"used": 7}\n\n') if blank else stream.feed(b'data: {"used": 7}\n') or stream.finish()
+    assert (stream.usage, stream.raw_usage, stream.went_on) == (Usage(7), b"{}", False)
+
+
+def test_usage_behind_what_cannot_be_written_is_learned() -> None:
+    stream = translated()
+    with pytest.raises(MalformedStream):
+        stream.feed(said("start", "he", "unwritable", "stop", "usage", "end"))
+    assert (stream.usage, stream.raw_usage) == (Usage(4, output=2), b'{"n":2}')
 
 
 @pytest.mark.parametrize("make", [watched, translated])

@@ -419,14 +419,64 @@ async def test_a_failure_that_reports_usage_costs_the_same_for_every_client(
     assert {how: (row["estimated"], row["charge_nano"], row["outcome"]) for how, row in rows.items()} == expected
 
 
+def breaking(provider: DialectName) -> list[list[bytes]]:
+    """Ways in which a stream breaks off by what cannot be an answer, and says beside it what was used: 10 and 5 tokens."""
+    usage = json.loads(wire.whole(provider)).get("usage")
+    if provider == "openai-chat":
+        finish = {"choices": [{"index": 0, "delta": {}, "finish_reason": "insufficient_system_resource"}]}
+        done = b"data: [DONE]\n\n"
+        return [
+            [wire.sse({**finish, "usage": usage}), done],
+            [wire.sse(finish), wire.sse({"choices": [], "usage": usage}), done],
+            [wire.sse(finish), wire.sse({"choices": [], "usage": usage})],
+            [wire.sse({"choices": [1], "usage": usage})],
+        ]
+    if provider == "openai-responses":
+        cancelled = {"status": "cancelled", "output": [], "usage": usage}
+        unnamed = {"status": "completed", "output": [{"type": "function_call"}], "usage": usage}
+        return [
+            [wire.sse({"type": "response.cancelled", "response": cancelled})],
+            [wire.sse({"type": "response.completed", "response": unnamed})],
+        ]
+    if provider == "anthropic":
+        return [[wire.sse({"type": "message_delta", "delta": None, "usage": usage})]]
+    last = {"done": True, "prompt_eval_count": 10, "eval_count": 5}
+    return [[wire.line({"message": {"content": "", "tool_calls": [{}]}, **last})], [wire.line({"message": {"content": 1}, **last})]]
+
+
+@EVERY_PAIR
+async def test_usage_beside_what_breaks_a_stream_off_costs_the_same_for_every_client(
+    stage: Stage, client: DialectName, provider: DialectName
+) -> None:
+    """Before any output and after some, streamed and collected."""
+    asked = {}
+    for number, units in enumerate(breaking(provider)):
+        end = b"".join(units)
+        for how, stream, answer in (
+            ("streamed", True, end),
+            ("after output", True, begun(provider).partition(b"\r\n\r\n")[2] + end),
+            ("collected", False, end),
+        ):
+            stage.provider.says(answer, "200 OK", stream_type(provider))
+            _, headers, _ = await stage.ask(client, provider, stream)
+            asked[how, number] = headers["x-request-id"]
+    rows = {how: await stage.row(request_id) for how, request_id in asked.items()}
+    found = {how: (row["estimated"], row["charge_nano"], row["raw_usage"] is not None) for how, row in rows.items()}
+    assert found == dict.fromkeys(rows, (0, 10 * 2500 + 5 * 10_000, True))
+
+
+@MODES
 @pytest.mark.parametrize("client", DIALECTS)
-async def test_a_stream_that_fails_costs_what_was_reported_before_it_and_no_estimate(stage: Stage, client: DialectName) -> None:
+async def test_a_stream_that_fails_costs_what_was_reported_before_it_and_no_estimate(
+    stage: Stage, client: DialectName, stream: bool
+) -> None:
     """Anthropic says what it has read before it writes; what it wrote then is for the end, which does not come."""
     error = wire.sse({"type": "error", "error": {"type": "overloaded_error", "message": "Broken"}}, "error")
     stage.provider.says(begun("anthropic").partition(b"\r\n\r\n")[2] + error, "200 OK", stream_type("anthropic"))
-    _, headers, _ = await stage.ask(client, "anthropic", True)
+    _, headers, _ = await stage.ask(client, "anthropic", stream)
     row = await stage.row(headers["x-request-id"])
     assert (row["outcome"], row["estimated"], row["charge_nano"]) == ("failed", 0, 10 * 2500 + 1 * 10_000)
+    assert json.loads(row["raw_usage"]) == {"input_tokens": 10, "output_tokens": 1}
 
 
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/api/embed"])
@@ -453,8 +503,9 @@ async def test_usage_reported_before_a_break_costs_the_same_for_every_client(sta
     charges = {}
     for client in DIALECTS:
         await stage.ask(client, "anthropic", True)
-        charges[client] = (await stage.row(stage.last_id()))["charge_nano"]
-    assert charges == dict.fromkeys(DIALECTS, 1500 * 2500 + 1 * 10_000)
+        row = await stage.row(stage.last_id())
+        charges[client] = row["charge_nano"], json.loads(row["raw_usage"])
+    assert charges == dict.fromkeys(DIALECTS, (1500 * 2500 + 1 * 10_000, usage))
 
 
 # Clients that leave

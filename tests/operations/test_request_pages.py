@@ -243,6 +243,35 @@ async def test_the_inspector_adds_up(server: Administration) -> None:
     assert told.bodies_missing == "No provider was asked, and what is refused is not kept."
 
 
+BEGUN: dict[str, Any] = {"attempts": [Attempt("sim", "sim-chat", 300, 400_000, 200, None)], "first_byte_us": 500_000}
+UNPRICED = "o price above zero was in force for this model and the key's purpose."
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"outcome": "failed", "error_code": "server_shutting_down"}, "dwctl was stopped meanwhile, and charges nothing"),
+        ({"outcome": "interrupted", "error_code": "server_shutting_down"}, "dwctl was stopped meanwhile"),
+        ({"outcome": "interrupted", "error_code": "gateway_crash"}, "dwctl was stopped meanwhile"),
+        ({"outcome": "refused", "error_code": "server_shutting_down"}, "dwctl refused it before a provider was asked."),
+        ({"outcome": "complete"}, "N" + UNPRICED),
+        ({"outcome": "complete", "attempts": []}, "dwctl answered it without a provider."),
+        ({"outcome": "complete", "finish_reason": "load"}, "The provider loaded or unloaded the model, and was asked nothing."),
+        ({"outcome": "failed"}, "It failed without usage that a provider reported."),
+        ({"outcome": "failed", "usage": Usage(5)}, "N" + UNPRICED),
+        ({"outcome": "interrupted", "usage": Usage(5, output=2)}, "N" + UNPRICED),
+        ({"outcome": "cancelled", "first_byte_us": None}, "It ended before the provider had sent output."),
+        ({"outcome": "cancelled"}, "It ended before the provider had sent output, or n" + UNPRICED),
+    ],
+)
+async def test_why_nothing_was_charged(server: Administration, fields: dict[str, Any], why: str) -> None:
+    made = await record(server, await server.person(), **BEGUN | fields)
+    await server.services.ledger.recorded()
+    told = (await inspector.inspect(server.services, SYSTEM, made.id)).not_charged
+    assert told is not None
+    assert told.startswith(why)
+
+
 async def test_the_feed_tells_of_beginnings_and_ends(server: Administration, simulator: Simulator) -> None:
     endpoint = (await server.admin("POST", "/endpoints", json={"name": "sim", "url": simulator.url, "sync": False})).body["id"]
     everyone = "00000000-0000-0000-0000-000000000000"

@@ -61,7 +61,7 @@ class Parser(SseParser):
                 block = self._blocks.pop(_index(data), None)
                 return [] if block is None else self._close(block)
             case "message_delta":
-                return self._finish(_object(data, "delta"), data.get("usage"))
+                return self._finish(_object(data, "delta"), data)
             case "message_stop":
                 return [Ended()]
             case "error":
@@ -75,7 +75,8 @@ class Parser(SseParser):
     def _start(self, message: dict[str, Any]) -> list[Event]:
         counted = self._count(message.get("usage"))
         id, model = (name if isinstance(name, str) else None for name in (message.get("id"), message.get("model")))
-        return [Started(id, model, usage.read(counted), usage.tier_of(counted))]
+        read = usage.read(counted)
+        return [Started(id, model, read, usage.tier_of(counted), None if read is None else encode(counted))]
 
     def _count(self, counted: Any) -> dict[str, Any]:
         """The usage so far."""
@@ -133,7 +134,7 @@ class Parser(SseParser):
                 return [ToolDelta(block.call, block.whole)]
         return []
 
-    def _finish(self, delta: dict[str, Any], counted: Any) -> list[Event]:
+    def _finish(self, delta: dict[str, Any], data: dict[str, Any]) -> list[Event]:
         events: list[Event] = []
         for index in sorted(self._blocks):
             events += self._close(self._blocks.pop(index))
@@ -143,10 +144,16 @@ class Parser(SseParser):
         if isinstance(reason, str):
             sequence = delta.get("stop_sequence")
             events.append(Finished(blocks.STOPS.get(reason, "stop"), 0, sequence if isinstance(sequence, str) else None))
-        if isinstance(counted, dict) and (read := usage.read(self._count(counted))) is not None:
-            whole = count(counted.get("output_tokens")) is not None  # else the output would be that of the start
-            events += [Counted(read, encode(self._usage))] if whole else []
+        if (whole := self.usage_of(data)) is not None:
+            events.append(whole)
         return events
+
+    def usage_of(self, data: dict[str, Any]) -> Counted | None:
+        counted = data.get("usage")
+        if not isinstance(counted, dict) or (read := usage.read(self._count(counted))) is None:
+            return None
+        whole = count(counted.get("output_tokens")) is not None  # else the output would be that of the start
+        return Counted(read, encode(self._usage)) if whole else None
 
     def _fail(self, data: dict[str, Any]) -> list[Event]:
         counted = usage.read_usage(data)

@@ -31,6 +31,10 @@ _WRITTEN: dict[Finish, str] = {"length": "length", "context_overflow": "length",
 _TIERS = {"auto", "default", "flex", "scale", "priority", "fast"}
 
 
+class BrokenOff(MalformedAnswer):
+    """The provider says that it could not end its answer."""
+
+
 def parse_response(body: dict[str, Any]) -> Response:
     choices = body.get("choices")
     if not isinstance(choices, list) or not choices:
@@ -130,7 +134,7 @@ def read_finish(choice: dict[str, Any], *, called: bool, refused: bool) -> tuple
     if not isinstance(reason, str):
         return None, None
     if reason in _BROKEN:
-        raise MalformedAnswer(f"an answer that ended with '{reason}'")
+        raise BrokenOff(f"an answer that ended with '{reason}'")
     finish = _READ.get(reason, "stop")
     if finish != "stop":
         return finish, None

@@ -6,6 +6,7 @@ import msgspec
 
 from dwctl.dialects import openai_errors
 from dwctl.dialects.answers import (
+    Counted,
     Ended,
     Event,
     Finished,
@@ -20,7 +21,7 @@ from dwctl.dialects.answers import (
 )
 from dwctl.dialects.chat.errors import failed
 from dwctl.dialects.chat.reasoning import Details, details_of, text_of
-from dwctl.dialects.chat.response import called_of, fragment_of, made_id, read_finish, spoken, text_or_none
+from dwctl.dialects.chat.response import BrokenOff, called_of, fragment_of, made_id, read_finish, spoken, text_or_none
 from dwctl.dialects.openai_usage import read_usage
 from dwctl.dialects.streams import SseParser
 
@@ -38,6 +39,8 @@ class Parser(SseParser):
         self._started = False
         self._id: str | None = None
         self._choices: dict[int, _Choice] = {}
+        self._broken: BrokenOff | None = None
+        """How an answer ended; its usage may yet come, also in a chunk of its own."""
 
     def on(self, data: dict[str, Any]) -> list[Event]:
         counted = read_usage(data)
@@ -64,10 +67,23 @@ class Parser(SseParser):
             choice = self._choices.get(index)
             if choice is None:
                 choice = self._choices[index] = _Choice(index, self._id)
-            events += choice.take(chunk)
+            try:
+                choice.take(chunk, events)
+            except BrokenOff as fault:
+                self._broken = fault
+        if self._broken is not None and usage:
+            raise self._broken
         return events + usage
 
+    def close(self) -> None:
+        if self._broken is not None:
+            raise self._broken
+
+    def usage_of(self, data: dict[str, Any]) -> Counted | None:
+        return read_usage(data)
+
     def on_done(self) -> list[Event]:
+        self.close()
         return [*(event for choice in self._choices.values() for event in choice.close()), Ended()]
 
 
@@ -98,8 +114,8 @@ class _Choice:
         self._refused = False
         self._finished = False
 
-    def take(self, chunk: dict[str, Any]) -> list[Event]:
-        events: list[Event] = []
+    def take(self, chunk: dict[str, Any], events: list[Event]) -> None:
+        """Add what a chunk says of this choice. Raises MalformedAnswer; BrokenOff after all that the chunk says besides."""
         delta = chunk.get("delta")
         if isinstance(delta, dict):
             self._take_delta(delta, chunk.get("logprobs"), events)
@@ -110,7 +126,6 @@ class _Choice:
             self._finished = True
             events += self.close()
             events.append(Finished(finish, self._index, stop_sequence))
-        return events
 
     def close(self) -> list[Event]:
         """The end of all that has begun."""

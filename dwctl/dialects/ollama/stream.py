@@ -79,6 +79,9 @@ class Parser(LineParser):
             events.append(Ended())
         return events
 
+    def usage_of(self, data: dict[str, Any]) -> Counted | None:
+        return usage.read_usage(data)
+
     def _said(self, message: dict[str, Any], data: dict[str, Any], events: list[Event]) -> None:
         if thinking := _text(message, "thinking"):
             self._thinking = True

@@ -8,6 +8,7 @@ from typing import Any
 
 from dwctl.dialects import openai_errors
 from dwctl.dialects.answers import (
+    Counted,
     Ended,
     Event,
     Failed,
@@ -87,6 +88,10 @@ class Parser(SseParser):
     def on_done(self) -> list[Event]:
         """The terminal event, if there was one, has come before."""
         return []
+
+    def usage_of(self, data: Item) -> Counted | None:
+        response = data.get("response")
+        return read_usage(response if isinstance(response, dict) else data)
 
     def _start(self, data: Item) -> list[Event]:
         if self._started:

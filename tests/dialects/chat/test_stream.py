@@ -27,6 +27,8 @@ from dwctl.dialects.answers import (
     response_of,
 )
 from dwctl.dialects.canonical import Reasoning, Refusal, Request, Text, Tool, ToolCall
+from dwctl.dialects.openai_stream import MalformedStream
+from dwctl.dialects.streams import TranslatedStream
 from dwctl.dialects.usage import Usage
 from dwctl.errors import GatewayError
 from tests.dialects.chat.machine import Machine
@@ -62,7 +64,9 @@ START = Started("c1", "m")
 
 def parsed(*chunks: bytes) -> list[Event]:
     parser = chat.parse_stream()
-    return [event for chunk in chunks for unit in parser.split(chunk) for event in parser.take(unit)]
+    events = [event for chunk in chunks for unit in parser.split(chunk) for event in parser.take(unit)]
+    parser.close()
+    return events
 
 
 OPENAI = [
@@ -157,6 +161,27 @@ def test_a_chunk_over_several_lines_and_without_a_space() -> None:
 def test_what_is_no_chunk_is_malformed(chunk: bytes) -> None:
     with pytest.raises(MalformedAnswer):
         parsed(chunk)
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_provider_that_could_not_end_its_answer_still_says_what_was_used(beside: bool) -> None:
+    """With the last choice or in a chunk of its own; until then nothing that is said is lost."""
+    usage = {"prompt_tokens": 2, "completion_tokens": 1}
+    stream = TranslatedStream(chat.parse_stream(), chat.render_stream(Request(model="alias", messages=[]), ANSWERING), b"", 2)
+    broken = {"index": 0, "delta": {"content": "hi"}, "finish_reason": "abort"}
+    chunks = [event(broken, usage=usage)] if beside else [event(broken), delta(1, content="lo"), event(usage=usage)]
+    with pytest.raises(MalformedStream, match="an answer that ended with 'abort'"):
+        stream.feed(b"".join([*chunks, DONE]))
+    assert (stream.usage, stream.raw_usage) == (Usage(2, output=1), b'{"prompt_tokens":2,"completion_tokens":1}')
+    assert stream.written_text() == ("" if beside else "hilo")
+
+
+def test_an_answer_that_was_not_ended_is_not_whole_without_its_usage() -> None:
+    stream = TranslatedStream(chat.parse_stream(), chat.render_stream(Request(model="alias", messages=[]), ANSWERING), b"")
+    stream.feed(delta(content="hi") + finish("error"))
+    with pytest.raises(MalformedStream, match="an answer that ended with 'error'"):
+        stream.finish()
+    assert (stream.complete, stream.usage) == (False, None)
 
 
 def test_chunks_without_content_mean_nothing() -> None:
