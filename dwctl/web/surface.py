@@ -11,7 +11,7 @@ What a browser gets (docs: one table for every page)
 """
 
 from collections.abc import AsyncIterator
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import SplitResult, parse_qs, quote, urlsplit
 
 from sanic.request import Request
 from sanic.response import HTTPResponse, ResponseStream
@@ -168,7 +168,7 @@ class Pages:
         target = f"/login?next={quote(back, safe='/')}{'&ended=1' if ended else ''}"
         if "hx-request" in request.headers:
             # A part of a page, or a feed, was asked for: the page as a whole has to sign in again.
-            page = urlsplit(request.headers.get("hx-current-url", ""))
+            page = _address(request, "hx-current-url")
             back = page.path + (f"?{page.query}" if page.query else "") or back
             target = f"/login?next={quote(back, safe='/')}&ended=1"
             return self._response(context, "", 401, {"hx-redirect": target}, [])
@@ -218,9 +218,18 @@ def _fields(request: Request) -> dict[str, list[str]]:
         raise bad_request("The form is not UTF-8.") from None
 
 
+def _address(request: Request, header: str) -> SplitResult:
+    """The page that a header names; nothing at all if it is no address."""
+    try:
+        text = request.headers.get(header, "")
+        return urlsplit(text if text.isprintable() else "")
+    except ValueError:
+        return urlsplit("")
+
+
 def _page_of_form(request: Request, host: str) -> str:
     """The page on which a form was filled in, so that it can be filled in again."""
-    page = urlsplit(request.headers.get("referer", ""))
+    page = _address(request, "referer")
     if page.netloc.lower() != host.lower():
         return "/"
     query = f"{page.query}&{RESUME}=1" if page.query else f"{RESUME}=1"

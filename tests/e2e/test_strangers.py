@@ -1,4 +1,4 @@
-"""Bodies where no model is called: of strangers nothing is kept, and whatever is refused leaves the connection whole."""
+"""What strangers send where no model is called: nothing of it is kept, and neither connection nor log suffers."""
 
 import asyncio
 import contextlib
@@ -47,7 +47,7 @@ async def test_a_strangers_body_is_not_waited_for(served: Served, line: bytes, s
     request = head(line, CHUNKED) + b"10000\r\n" if chunked else head(line, length=2 * MEGABYTE - 1)
     if chunked and status == 413:
         request += b"x" * 65536
-    answer = await asyncio.to_thread(raw, served.appliance.port, request, close=False, timeout=1.5)
+    answer = await asyncio.to_thread(raw, served.appliance.port, request, close=False)
     assert answer.startswith(b"HTTP/1.1 %d " % status), answer
 
 
@@ -172,4 +172,16 @@ async def test_what_is_no_form_is_refused_and_leaves_no_traceback(served: Served
     more = (b"content-type: %s\r\n" % kind if kind else b"") + b"accept: text/html\r\nconnection: close\r\n"
     answer = await asyncio.to_thread(raw, served.appliance.port, head(b"POST /login", more, len(body)) + body)
     assert answer.startswith(b"HTTP/1.1 %d " % status), answer
+    assert "Traceback" not in served.appliance.log.read_text().removeprefix(before)
+
+
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+@pytest.mark.parametrize("address", [b"http://[", b"http://x/\xff", "http://\u2100/".encode()])
+async def test_a_page_whose_address_cannot_be_read_asks_to_sign_in(served: Served, method: bytes, address: bytes) -> None:
+    before = served.appliance.log.read_text()
+    more = b"accept: text/html\r\nhx-request: true\r\nhx-current-url: %s\r\nreferer: %s\r\nconnection: close\r\n" % (address, address)
+    for headers, status in ((more, 401), (more.replace(b"hx-request", b"x"), 303)):
+        answer = await asyncio.to_thread(raw, served.appliance.port, head(method + b" /keys/new", headers))
+        assert answer.startswith(b"HTTP/1.1 %d " % status), answer
+        assert b"/login?next=" in answer
     assert "Traceback" not in served.appliance.log.read_text().removeprefix(before)
