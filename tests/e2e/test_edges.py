@@ -551,6 +551,36 @@ async def test_a_body_that_never_comes(edge: Edge, path: str) -> None:
     assert await asyncio.to_thread(trickle) < 12
 
 
+async def test_what_a_client_says_switches_off_no_deadline(edge: Edge) -> None:
+    """Not that it wants to upgrade to what is not there, nor that the body's last chunk has come."""
+
+    def answer(connection: socket.socket) -> None:
+        time.sleep(1.3)  # the server looks after its deadlines in half of the shortest one, which is a second
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n" + json.dumps(WHOLE).encode())
+
+    edge.provider.answer = answer
+    upgrade = b"host: x\r\nupgrade: websocket\r\n"
+    call = b'{"model": "m", "messages": []}'
+    key = b"authorization: Bearer %s\r\ncontent-type: application/json\r\n" % KEY.encode()
+    requests = [
+        b"POST %s HTTP/1.1\r\n" % path + key + rest
+        for path in (b"/authentication/login", b"/login", b"/api/show", b"/nowhere")
+        for rest in (upgrade + b"content-length: 100\r\n\r\n{", CHUNKED + b"2\r\n{}\r\n0\r\n")
+    ]
+    requests.append(b"POST /v1/chat/completions HTTP/1.1\r\n%scontent-length: %d\r\n\r\n%sGET /he" % (key + upgrade, len(call), call))
+
+    def send() -> list[bytes]:
+        with contextlib.ExitStack() as stack:
+            connections = [stack.enter_context(socket.create_connection(("127.0.0.1", edge.appliance.port), timeout=9)) for _ in requests]
+            for connection, request in zip(connections, requests, strict=True):
+                connection.sendall(request)
+            return [b"".join(iter(lambda connection=connection: connection.recv(65536), b"")) for connection in connections]
+
+    answers = await asyncio.to_thread(send)
+    assert answers.pop().startswith(b"HTTP/1.1 200 ")
+    assert all(b" 408 " in answer or b" 404 " in answer for answer in answers), answers
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_credential_that_a_provider_repeats_is_neither_shown_nor_kept(
     http: aiohttp.ClientSession, edge: Edge, stream: bool
