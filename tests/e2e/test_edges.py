@@ -521,6 +521,48 @@ async def test_a_model_in_the_header_alone_reaches_the_provider(edge: Edge) -> N
     assert "content-type: application/json" in edge.provider.heads[-1].lower()
 
 
+FORM = b"content-type: multipart/form-data; boundary=b"
+FIELD = b'--b\r\nContent-Disposition: form-data; name="model"%s\r\n\r\n%s\r\n'
+
+
+async def test_the_same_in_a_form(edge: Edge) -> None:
+    edge.provider.says(b'{"text": "hi"}')
+    file = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\nRIFF\r\n--b--\r\n'
+    for body in (file, FIELD % (b"", b"both") + file):
+        answer = await asyncio.to_thread(edge.raw, FORM, b"model-override: org/a b", body=body, path="/ai/v1/audio/transcriptions")
+        assert answer.startswith(b"HTTP/1.1 200 "), answer
+        assert edge.provider.bodies[-1] == FIELD % (b"", b"m") + file
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        FIELD % (b"", b"dear"),
+        FIELD % (b"", b""),
+        FIELD % (b'; filename=""', b"dear"),
+        FIELD % (b'\r\nContent-Disposition: form-data; name="x"', b"dear"),
+        FIELD.replace(b'name="model"', b"name*=utf-8''model") % (b"", b"dear"),
+        FIELD.replace(b'name="model"', b'name*0="mod"; name*1="el"') % (b"", b"dear"),
+    ],
+)
+async def test_a_form_names_no_second_model_to_the_provider(edge: Edge, other: bytes) -> None:
+    edge.provider.says(b"{}")
+    asked = len(edge.provider.bodies)
+    body = other + FIELD % (b"", b"org/a b") + b"--b--\r\n"
+    answer = await asyncio.to_thread(edge.raw, FORM, body=body, path="/ai/v1/images/edits")
+    assert answer.startswith(b"HTTP/1.1 400 "), answer
+    assert len(edge.provider.bodies) == asked
+
+
+@pytest.mark.parametrize("boundary", [b"b" * 300, b'"\xff"', b"caf\xc3\xa9", b""])
+async def test_a_form_whose_type_cannot_be_read(edge: Edge, boundary: bytes) -> None:
+    before = edge.appliance.log.read_text()
+    answer = await asyncio.to_thread(edge.raw, FORM[:-1] + boundary, body=FIELD % (b"", b"m") + b"--b--\r\n", path="/ai/v1/images/edits")
+    assert answer.startswith(b"HTTP/1.1 400 "), answer
+    assert b"multipart/form-data; boundary=" in answer
+    assert "Traceback" not in edge.appliance.log.read_text().removeprefix(before)
+
+
 async def test_a_model_by_its_encoded_name(http: aiohttp.ClientSession, edge: Edge) -> None:
     for name in ("org/a%20b", "org%2Fa%20b"):
         async with http.get(URL(f"{edge.appliance.url}/ai/v1/models/{name}", encoded=True)) as response:
