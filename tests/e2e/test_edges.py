@@ -377,6 +377,25 @@ async def test_events_are_known_by_what_they_are(http: aiohttp.ClientSession, ed
     assert (await edge.row(headers["x-request-id"]))["charge_nano"] == 10 * 2500 + 5 * 10_000
 
 
+async def test_half_an_event_at_the_end_of_another_paths_stream_is_dropped(http: aiohttp.ClientSession, edge: Edge) -> None:
+    whole = b'data: {"type": "transcript.text.delta", "delta": "x"}\n\n'
+    for rest, outcome in ((b'data: {"type": "transcript.text.do', "interrupted"), (b'data: {"type": "transcript.text.done"}', "complete")):
+        edge.provider.says(whole + rest, "200 OK", "content-type: text/event-stream")
+        async with http.post("/ai/v1/images/generations", json={"model": "both", "prompt": "x", "stream": True}) as response:
+            answer = await response.read()
+        assert answer.startswith(whole)
+        assert (rest in answer) == (outcome == "complete"), answer
+        assert (b"upstream_malformed" in answer) == (outcome == "interrupted"), answer
+        assert (await edge.row(response.headers["x-request-id"]))["outcome"] == outcome
+
+
+@pytest.mark.parametrize("encoding", ["Identity", " ", "identity "])
+async def test_an_answer_that_says_it_is_not_compressed(http: aiohttp.ClientSession, edge: Edge, encoding: str) -> None:
+    edge.provider.says(json.dumps(WHOLE).encode(), "200 OK", "content-type: application/json", f"content-encoding: {encoding}")
+    status, _, text = await ask(http)
+    assert (status, json.loads(text)) == (200, WHOLE)
+
+
 NO_OBJECTS = [b"[]", b"null", b'"x"', b'{"id": "1", "object": "chat.completion"}']
 ODD_OBJECTS = [b'{"choices": 5}', b'{"choices": [{"message": "x"}]}']
 """As JSON these are passed on as they are; as a stream they cannot be."""
