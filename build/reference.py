@@ -247,6 +247,7 @@ place of the body's `model`, which may be missing then: for clients whose model 
 A form (`multipart/form-data`: audio, image edits) passes with another `model`, every other part byte for byte. One that some server may
 read otherwise is refused with 400. Libraries send what is taken: a plain boundary that stands nowhere else, lines that end with CRLF,
 nothing around the parts, of which there are up to 1000, names of letters, digits or any of `_.-[]`; `model` and `n` once, and not as files.
+Neither the path nor the query may name a model (400 `invalid_path`).
 
 Pages of other sites call models from a browser if `auth.security.cors` names their origins ([configuration](configuration.md)).
 

@@ -92,7 +92,7 @@ async def _attempt(exchange: "Exchange", candidate: "Candidate") -> None:
     for name, value in endpoint.headers.items():
         headers.setdefault(name, value)
     if exchange.request is not None:
-        headers.setdefault("content-type", "application/json")
+        headers["content-type"] = "application/json"  # and no charset, in which the provider would read other fields
     headers["x-request-id"] = exchange.id
     headers["accept-encoding"] = "identity"
     if not exchange.begun:

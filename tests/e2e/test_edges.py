@@ -573,6 +573,41 @@ async def test_a_form_names_no_second_model_to_the_provider(edge: Edge, other: b
     assert len(edge.provider.bodies) == asked
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/ai/v1/images/generations?model=dear",
+        "/v1/chat/completions?a=b&Model%5B%5D=dear",
+        "/v1/x?a;model",
+        "/ai/v1/engines/dear/completions",
+        "/v1/openai/Deployments/dear/chat/completions?api-version=1",
+        "/v1/%6dodels/dear:generate",
+    ],
+)
+async def test_neither_a_path_nor_a_query_names_the_model(http: aiohttp.ClientSession, edge: Edge, path: str) -> None:
+    asked = len(edge.provider.bodies)
+    async with http.post(URL(edge.appliance.url + path, encoded=True), json={"model": "org/a b"}) as response:
+        assert (response.status, code(await response.text())) == (400, "invalid_path")
+    assert len(edge.provider.bodies) == asked
+
+
+async def test_other_queries_pass(http: aiohttp.ClientSession, edge: Edge) -> None:
+    edge.provider.says(b"{}")
+    async with http.post("/ai/v1/rerank?model_version=5&x=model", json={"model": "org/a b"}) as response:
+        assert response.status == 200
+    assert edge.provider.heads[-1].startswith("POST /v1/rerank?model_version=5&x=model HTTP/1.1")
+
+
+async def test_a_provider_reads_json_in_no_other_charset(edge: Edge) -> None:
+    """In UTF-7 this would name another model."""
+    edge.provider.says(b"{}")
+    body = b'{"model": "org/a b", "+AG0-odel": "dear"}'
+    for kind in (b"application/json; charset=utf-7", b"application/x+json;charset=utf-7"):
+        answer = await asyncio.to_thread(edge.raw, b"content-type: " + kind, body=body, path="/ai/v1/images/edits")
+        assert answer.startswith(b"HTTP/1.1 200 "), answer
+        assert "\r\ncontent-type: application/json\r\n" in edge.provider.heads[-1].lower() + "\r\n"
+
+
 @pytest.mark.parametrize("boundary", [b"b" * 300, b'"\xff"', b"caf\xc3\xa9", b""])
 async def test_a_form_whose_type_cannot_be_read(edge: Edge, boundary: bytes) -> None:
     before = edge.appliance.log.read_text()
