@@ -245,6 +245,11 @@ dialect, the gateway itself says `done`; nobody is asked, and nothing is charged
 In every dialect the header `x-dwctl-tags` gives a request [tags](requests.md#tags), and the header `Model-Override` names the model in
 place of the body's `model`, which may be missing then: for clients whose model cannot be set, and for a proxy that chooses.
 
+A form (`multipart/form-data`: audio, image edits) passes with another `model`, every other part byte for byte. One that some server may
+read otherwise is refused with 400. Libraries send what is taken: a plain boundary that stands nowhere else, lines that end with CRLF,
+nothing around the parts, of which there are up to 1000, names of letters, digits or any of `_.-[]`; `model` and `n` once, and not as files.
+Neither the path nor the query may name a model (400 `invalid_path`).
+
 Pages of other sites call models from a browser if `auth.security.cors` names their origins ([configuration](configuration.md)).
 
 Each field and each kind of content is **translated**; or **dropped** with a note in the request's record, where the answer is the same

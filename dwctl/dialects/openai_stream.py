@@ -153,6 +153,8 @@ class CompletionStream:
         if self.done or not rest:
             return b""
         self._splitter.rest = b""
+        if not _is_whole(rest):
+            raise MalformedStream(b"", "half an event")
         return self._take(rest, b"")
 
     ping = sse.PING
@@ -240,6 +242,20 @@ class CompletionStream:
         if raw.startswith(b"{") and not chunk.choices and not self._keep_usage and chunk.error is None:
             return b""
         return event
+
+
+def _is_whole(rest: bytes) -> bool:
+    """Whether what no blank line ends is an event all the same: the most lenient of clients drops one that is not JSON. Lines of JSON
+    have no blank lines at all, and a comment need not come to its end."""
+    data = sse.data_of(rest)
+    lines = [data] if data is not None else [line for line in rest.splitlines() if line and not line.startswith(b":")]
+    try:
+        for line in lines:
+            if line.strip() != b"[DONE]":
+                _decode(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _joined(released: list[bytes] | bytes) -> bytes:

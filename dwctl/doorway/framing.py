@@ -15,7 +15,7 @@ from dwctl.errors import GatewayError, bad_request
 
 _HEAD = re.compile(rb"[^\r\n\0]++(?:\r\n[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[^\x00-\x08\x0a-\x1f\x7f]*+)*+")
 _LENGTH = re.compile(rb"\r\n(?:content-length:[ \t]*[0-9]+|transfer-encoding:[ \t]*chunked)[ \t]*(?:\r\n|\Z)")
-_CHUNK = re.compile(rb"\r\n[0-9A-Fa-f]+(?:;[^\r\n\0]*)?\r\n")
+_CHUNK = re.compile(rb"\r\n([0-9A-Fa-f]+)(?:;[^\r\n\0]*)?\r\n")
 """The end of what was before, and the line before a chunk."""
 _LONGEST_CHUNK_LINE = 256
 
@@ -29,6 +29,7 @@ class StrictHttp(Http):
 
     async def http1_request_header(self) -> None:
         await Http.http1_request_header(self)
+        self.upgrade_websocket = False  # there are none here, and Sanic would look at no deadline any more
         if self.request._parsed_url.path is None:  # http://host alone: whatever handles a request takes a path for granted
             self.request = None
             self.request_body = None
@@ -55,16 +56,22 @@ class StrictHttp(Http):
         return await super().read()
 
     async def _check_chunk(self) -> None:
-        """Return when the line before the next chunk is there."""
+        """Return when the line before the next chunk is there; of the last chunk, which is empty, all of it.
+
+        Sanic counts the body as read before it waits for the end of that one, and nobody would look how long it takes.
+        """
         if self.expecting_continue:
             self.expecting_continue = False
             await self._send(HTTP_CONTINUE)
         buffer = self.recv_buffer
-        while not _CHUNK.match(buffer):
+        while not (line := _CHUNK.match(buffer)):
             if buffer.find(b"\r\n", 2) >= 0 or len(buffer) > _LONGEST_CHUNK_LINE:
                 self.keep_alive = False
                 raise BadRequest("Bad chunked encoding")
             await self._receive_more()
+        if not line[1].strip(b"0"):
+            while len(buffer) < line.end() + 2:
+                await self._receive_more()
 
     def create_empty_request(self) -> None:
         self.url = None  # a target that cannot be read is not read again for the refusal

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dwctl import tokens
 from dwctl.clock import monotonic
-from dwctl.dialects import multipart, raw_request
+from dwctl.dialects import raw_request
 from dwctl.errors import INVALID, GatewayError, forbidden, not_found, unavailable
 from dwctl.gateway.aside import aside, is_large
 from dwctl.ledger import prices
@@ -185,11 +185,11 @@ async def _hold(exchange: "Exchange", principal: "Principal", model: "ModelEntry
         return
     output_bound = _output_limit(exchange, model) if exchange.operation != "embeddings" else 0
     if request is None:
-        content_type = exchange.headers["content-type"]
-        form_bound = await aside(exchange, multipart.input_bound, exchange.body, content_type)
-        wanted = await aside(exchange, multipart.find_field, exchange.body, content_type, "n")
+        assert exchange.form is not None
+        form_bound = exchange.form.input_bound()
+        wanted = exchange.form.text("n")
         if wanted is not None:
-            if (choices := raw_request.digits(wanted.value)) is None:
+            if (choices := raw_request.digits(wanted)) is None:
                 raise raw_request.no_number("n")
             output_bound *= max(1, choices)
         exchange.hold = balances.take(principal.account_id, prices.hold(price, form_bound, output_bound))

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def decide(exchange: "Exchange") -> None:
-    """Order the candidates. Raises GatewayError 400 for a path that no provider may be sent."""
+    """Order the candidates. Raises GatewayError 400 for a path or query that no provider may be sent."""
     assert exchange.model is not None
     exchange.candidates = exchange.model.candidates
     try:

@@ -4,7 +4,7 @@ import re
 from typing import TYPE_CHECKING
 
 from dwctl.clock import MICROSECONDS, monotonic
-from dwctl.dialects import fields, foreign_thoughts, multipart, raw_request, surfaces
+from dwctl.dialects import fields, foreign_thoughts, raw_request, surfaces
 from dwctl.dialects.reading import refused
 from dwctl.errors import GatewayError
 from dwctl.gateway.admit import check_rates, enter, take_rates
@@ -77,8 +77,8 @@ def _outgoing(exchange: "Exchange", candidate: "Candidate") -> tuple[str, str, b
             )
         asks_usage = request.stream and request.dialect == "openai-chat" and exchange.operation in ("chat", "text_completion")
         body = raw_request.outgoing(request, candidate.model_json, ask_usage=asks_usage, max_tokens=exchange.strict_max_tokens)
-    elif exchange.form_model is not None:
-        body = multipart.with_value(body, exchange.form_model, candidate.model_name)
+    elif exchange.form is not None:
+        body = exchange.form.with_text("model", candidate.model_name)
     return exchange.path, exchange.query, body, _OF_ANTHROPIC if dialect == "anthropic" else _OF_DIALECT
 
 
@@ -92,7 +92,7 @@ async def _attempt(exchange: "Exchange", candidate: "Candidate") -> None:
     for name, value in endpoint.headers.items():
         headers.setdefault(name, value)
     if exchange.request is not None:
-        headers.setdefault("content-type", "application/json")
+        headers["content-type"] = "application/json"  # and no charset, in which the provider would read other fields
     headers["x-request-id"] = exchange.id
     headers["accept-encoding"] = "identity"
     if not exchange.begun:

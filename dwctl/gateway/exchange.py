@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from dwctl.accounts.principals import Principal
     from dwctl.dialects.answers import Response
     from dwctl.dialects.canonical import Request
-    from dwctl.dialects.multipart import FormField
+    from dwctl.dialects.multipart import Form
     from dwctl.dialects.openai_stream import CompletionStream
     from dwctl.dialects.raw_request import ModelRequest
     from dwctl.dialects.streams import TranslatedStream, WatchedStream
@@ -69,7 +69,7 @@ class Exchange:
         "explanation",
         "finish_reason",
         "first_byte_at",
-        "form_model",
+        "form",
         "gateway",
         "headers",
         "hold",
@@ -162,8 +162,8 @@ class Exchange:
         """The request as every dialect could say it; read when a provider speaks another dialect than the client."""
         self.translation: Translation | EmbedTranslation | None = None
         """None where the provider's answer is passed on as it comes."""
-        self.form_model: FormField | None = None
-        """Where a multipart body names the model."""
+        self.form: Form | None = None
+        """The body, if it is multipart."""
         self.alias: str | None = None
         self.tags: tuple[str, ...] = ()
         self.model: ModelEntry | None = None

@@ -80,8 +80,9 @@ async def receive(exchange: "Exchange") -> None:
         raise bad_request("The Model-Override header is not valid text.", param="model")
     try:
         if is_form:
-            exchange.form_model = multipart.find_field(exchange.body, content_type, "model")
-            exchange.alias = override or (exchange.form_model.value if exchange.form_model is not None else None)
+            exchange.form = await aside(exchange, multipart.parse, exchange.body, content_type)
+            named = exchange.form.text("model")
+            exchange.alias = override or named
             if not exchange.alias:
                 raise openai_errors.no_model()
         else:

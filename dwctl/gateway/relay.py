@@ -46,7 +46,7 @@ async def relay(exchange: "Exchange") -> None:
     assert upstream is not None
     exchange.status = upstream.status
     content_type = upstream.headers.get("content-type", "").lower()
-    if upstream.headers.get("content-encoding", "identity") != "identity":
+    if upstream.headers.get("content-encoding", "").strip().lower() not in ("", "identity"):
         raise GatewayError(
             502, "internal_error", "upstream_protocol_error", "The model's provider sent a compressed answer, which it was asked not to do."
         )

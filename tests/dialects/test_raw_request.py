@@ -6,9 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dwctl.dialects import multipart
-from dwctl.dialects.multipart import find_field, with_value
-from dwctl.dialects.raw_request import TOKENS_PER_MEDIA_PART, input_bound, input_text, outgoing, parse, prompts
+from dwctl.dialects.raw_request import input_bound, input_text, outgoing, parse, prompts
 from dwctl.errors import GatewayError
 
 NOT_THE_CLIENTS = {"id", "completion_id", "completionId", "response_id", "responseId", "stream_options", "n", "N"}
@@ -318,35 +316,6 @@ def test_settings_are_no_text() -> None:
 
 def test_what_cannot_be_decoded_hides_nothing() -> None:
     assert "hidden words" in input_text(parse(b'{"model":"a","messages":[{"content":"hidden words","odd":"\xff"}]}'))[0]
-
-
-def test_a_form_is_bounded_by_its_text_and_its_files() -> None:
-    part = b'--B\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n'
-    file = b'--B\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n' + bytes(100_000) + b"\r\n"
-    body = part % (b"model", b"sim") + part % (b"prompt", b"x" * 5000) + file + file + b"--B--\r\n"
-    assert multipart.input_bound(body, "multipart/form-data; boundary=B") == 3 + 5000 + 2 * TOKENS_PER_MEDIA_PART
-
-
-def test_model_of_a_form() -> None:
-    file = b'--B\r\nContent-Disposition: form-data; name="file"; filename="model"\r\n\r\nabc\r\n'
-    body = file + b'--B\r\nContent-Disposition: form-data; name="model"\r\n\r\nwhisper\r\n--B--\r\n'
-    field = find_field(body, "multipart/form-data; boundary=B", "model")
-    assert field is not None
-    assert field.value == "whisper"
-    assert with_value(body, field, "sim") == body.replace(b"whisper", b"sim")
-    assert find_field(body, "multipart/form-data; boundary=B", "nothing") is None
-    with pytest.raises(GatewayError):
-        find_field(b"garbage", "multipart/form-data; boundary=B", "model")
-    with pytest.raises(GatewayError):
-        find_field(body, "multipart/form-data", "model")
-
-
-def test_a_field_that_decides_stands_once_in_a_form() -> None:
-    """Of two some servers take the first and others the last."""
-    part = b'--B\r\nContent-Disposition: form-data; name="model"\r\n\r\n%b\r\n'
-    with pytest.raises(GatewayError, match="'model' more than once") as refusal:
-        find_field(part % b"cheap" + part % b"dear" + b"--B--\r\n", "multipart/form-data; boundary=B", "model")
-    assert refusal.value.param == "model"
 
 
 def test_what_is_not_utf_8_is_the_providers_to_refuse() -> None:

@@ -229,3 +229,21 @@ def test_a_missing_choice_keeps_a_stream_from_being_whole() -> None:
 def test_events_of_other_paths_need_not_be_json() -> None:
     event = b"event: audio\ndata: bytes, not JSON\n\n"
     assert CompletionStream(keep_usage=True, lenient=True).feed(event) == event
+
+
+@pytest.mark.parametrize("lenient", [False, True])
+@pytest.mark.parametrize(
+    "rest", [b'data: {"ty', b"data: some te", b"data: [DON", b"data:", b"dat", b"event: a", b"id: 5\n", b'{"a": 1}\n{"b']
+)
+def test_half_an_event_at_the_end_is_not_released(rest: bytes, lenient: bool) -> None:
+    stream = CompletionStream(keep_usage=True, lenient=lenient)
+    assert stream.feed(b"data: {}\n\n" + rest) == b"data: {}\n\n"
+    with pytest.raises(MalformedStream) as fault:
+        stream.finish()
+    assert fault.value.args[0] == b""
+
+
+@pytest.mark.parametrize("rest", [b'event: a\ndata: {"a": 1}', b"data: [1]\n", b"data: [DONE]", b": pi", b"\n", b'{"a": 1}\n{"b": 2}'])
+def test_a_whole_event_at_the_end_needs_no_blank_line(rest: bytes) -> None:
+    stream = CompletionStream(keep_usage=True, lenient=True)
+    assert relay(stream, [b"data: {}\n\n" + rest]) == b"data: {}\n\n" + rest

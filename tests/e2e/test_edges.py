@@ -377,6 +377,25 @@ async def test_events_are_known_by_what_they_are(http: aiohttp.ClientSession, ed
     assert (await edge.row(headers["x-request-id"]))["charge_nano"] == 10 * 2500 + 5 * 10_000
 
 
+async def test_half_an_event_at_the_end_of_another_paths_stream_is_dropped(http: aiohttp.ClientSession, edge: Edge) -> None:
+    whole = b'data: {"type": "transcript.text.delta", "delta": "x"}\n\n'
+    for rest, outcome in ((b'data: {"type": "transcript.text.do', "interrupted"), (b'data: {"type": "transcript.text.done"}', "complete")):
+        edge.provider.says(whole + rest, "200 OK", "content-type: text/event-stream")
+        async with http.post("/ai/v1/images/generations", json={"model": "both", "prompt": "x", "stream": True}) as response:
+            answer = await response.read()
+        assert answer.startswith(whole)
+        assert (rest in answer) == (outcome == "complete"), answer
+        assert (b"upstream_malformed" in answer) == (outcome == "interrupted"), answer
+        assert (await edge.row(response.headers["x-request-id"]))["outcome"] == outcome
+
+
+@pytest.mark.parametrize("encoding", ["Identity", " ", "identity "])
+async def test_an_answer_that_says_it_is_not_compressed(http: aiohttp.ClientSession, edge: Edge, encoding: str) -> None:
+    edge.provider.says(json.dumps(WHOLE).encode(), "200 OK", "content-type: application/json", f"content-encoding: {encoding}")
+    status, _, text = await ask(http)
+    assert (status, json.loads(text)) == (200, WHOLE)
+
+
 NO_OBJECTS = [b"[]", b"null", b'"x"', b'{"id": "1", "object": "chat.completion"}']
 ODD_OBJECTS = [b'{"choices": 5}', b'{"choices": [{"message": "x"}]}']
 """As JSON these are passed on as they are; as a stream they cannot be."""
@@ -521,6 +540,83 @@ async def test_a_model_in_the_header_alone_reaches_the_provider(edge: Edge) -> N
     assert "content-type: application/json" in edge.provider.heads[-1].lower()
 
 
+FORM = b"content-type: multipart/form-data; boundary=b"
+FIELD = b'--b\r\nContent-Disposition: form-data; name="model"%s\r\n\r\n%s\r\n'
+
+
+async def test_the_same_in_a_form(edge: Edge) -> None:
+    edge.provider.says(b'{"text": "hi"}')
+    file = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\nRIFF\r\n--b--\r\n'
+    for body in (file, FIELD % (b"", b"both") + file):
+        answer = await asyncio.to_thread(edge.raw, FORM, b"model-override: org/a b", body=body, path="/ai/v1/audio/transcriptions")
+        assert answer.startswith(b"HTTP/1.1 200 "), answer
+        assert edge.provider.bodies[-1] == FIELD % (b"", b"m") + file
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        FIELD % (b"", b"dear"),
+        FIELD % (b"", b""),
+        FIELD % (b'; filename=""', b"dear"),
+        FIELD % (b'\r\nContent-Disposition: form-data; name="x"', b"dear"),
+        FIELD.replace(b'name="model"', b"name*=utf-8''model") % (b"", b"dear"),
+        FIELD.replace(b'name="model"', b'name*0="mod"; name*1="el"') % (b"", b"dear"),
+    ],
+)
+async def test_a_form_names_no_second_model_to_the_provider(edge: Edge, other: bytes) -> None:
+    edge.provider.says(b"{}")
+    asked = len(edge.provider.bodies)
+    body = other + FIELD % (b"", b"org/a b") + b"--b--\r\n"
+    answer = await asyncio.to_thread(edge.raw, FORM, body=body, path="/ai/v1/images/edits")
+    assert answer.startswith(b"HTTP/1.1 400 "), answer
+    assert len(edge.provider.bodies) == asked
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/ai/v1/images/generations?model=dear",
+        "/v1/chat/completions?a=b&Model%5B%5D=dear",
+        "/v1/x?a;model",
+        "/ai/v1/engines/dear/completions",
+        "/v1/openai/Deployments/dear/chat/completions?api-version=1",
+        "/v1/%6dodels/dear:generate",
+    ],
+)
+async def test_neither_a_path_nor_a_query_names_the_model(http: aiohttp.ClientSession, edge: Edge, path: str) -> None:
+    asked = len(edge.provider.bodies)
+    async with http.post(URL(edge.appliance.url + path, encoded=True), json={"model": "org/a b"}) as response:
+        assert (response.status, code(await response.text())) == (400, "invalid_path")
+    assert len(edge.provider.bodies) == asked
+
+
+async def test_other_queries_pass(http: aiohttp.ClientSession, edge: Edge) -> None:
+    edge.provider.says(b"{}")
+    async with http.post("/ai/v1/rerank?model_version=5&x=model", json={"model": "org/a b"}) as response:
+        assert response.status == 200
+    assert edge.provider.heads[-1].startswith("POST /v1/rerank?model_version=5&x=model HTTP/1.1")
+
+
+async def test_a_provider_reads_json_in_no_other_charset(edge: Edge) -> None:
+    """In UTF-7 this would name another model."""
+    edge.provider.says(b"{}")
+    body = b'{"model": "org/a b", "+AG0-odel": "dear"}'
+    for kind in (b"application/json; charset=utf-7", b"application/x+json;charset=utf-7"):
+        answer = await asyncio.to_thread(edge.raw, b"content-type: " + kind, body=body, path="/ai/v1/images/edits")
+        assert answer.startswith(b"HTTP/1.1 200 "), answer
+        assert "\r\ncontent-type: application/json\r\n" in edge.provider.heads[-1].lower() + "\r\n"
+
+
+@pytest.mark.parametrize("boundary", [b"b" * 300, b'"\xff"', b"caf\xc3\xa9", b""])
+async def test_a_form_whose_type_cannot_be_read(edge: Edge, boundary: bytes) -> None:
+    before = edge.appliance.log.read_text()
+    answer = await asyncio.to_thread(edge.raw, FORM[:-1] + boundary, body=FIELD % (b"", b"m") + b"--b--\r\n", path="/ai/v1/images/edits")
+    assert answer.startswith(b"HTTP/1.1 400 "), answer
+    assert b"multipart/form-data; boundary=" in answer
+    assert "Traceback" not in edge.appliance.log.read_text().removeprefix(before)
+
+
 async def test_a_model_by_its_encoded_name(http: aiohttp.ClientSession, edge: Edge) -> None:
     for name in ("org/a%20b", "org%2Fa%20b"):
         async with http.get(URL(f"{edge.appliance.url}/ai/v1/models/{name}", encoded=True)) as response:
@@ -549,6 +645,36 @@ async def test_a_body_that_never_comes(edge: Edge, path: str) -> None:
             return time.monotonic() - started
 
     assert await asyncio.to_thread(trickle) < 12
+
+
+async def test_what_a_client_says_switches_off_no_deadline(edge: Edge) -> None:
+    """Not that it wants to upgrade to what is not there, nor that the body's last chunk has come."""
+
+    def answer(connection: socket.socket) -> None:
+        time.sleep(1.3)  # the server looks after its deadlines in half of the shortest one, which is a second
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n" + json.dumps(WHOLE).encode())
+
+    edge.provider.answer = answer
+    upgrade = b"host: x\r\nupgrade: websocket\r\n"
+    call = b'{"model": "m", "messages": []}'
+    key = b"authorization: Bearer %s\r\ncontent-type: application/json\r\n" % KEY.encode()
+    requests = [
+        b"POST %s HTTP/1.1\r\n" % path + key + rest
+        for path in (b"/authentication/login", b"/login", b"/api/show", b"/nowhere")
+        for rest in (upgrade + b"content-length: 100\r\n\r\n{", CHUNKED + b"2\r\n{}\r\n0\r\n")
+    ]
+    requests.append(b"POST /v1/chat/completions HTTP/1.1\r\n%scontent-length: %d\r\n\r\n%sGET /he" % (key + upgrade, len(call), call))
+
+    def send() -> list[bytes]:
+        with contextlib.ExitStack() as stack:
+            connections = [stack.enter_context(socket.create_connection(("127.0.0.1", edge.appliance.port), timeout=9)) for _ in requests]
+            for connection, request in zip(connections, requests, strict=True):
+                connection.sendall(request)
+            return [b"".join(iter(lambda connection=connection: connection.recv(65536), b"")) for connection in connections]
+
+    answers = await asyncio.to_thread(send)
+    assert answers.pop().startswith(b"HTTP/1.1 200 ")
+    assert all(b" 408 " in answer or b" 404 " in answer for answer in answers), answers
 
 
 @pytest.mark.parametrize("stream", [False, True])
