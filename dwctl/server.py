@@ -245,7 +245,7 @@ def build_app(config: Config, services: Services, gateway: Gateway, state: healt
         RESPONSE_TIMEOUT=float("inf"),
         KEEP_ALIVE_TIMEOUT=120,
         CLIENT_WRITE_TIMEOUT=config.timeouts.client_write,
-        REQUEST_MAX_SIZE=doorway.MOST_DROPPED,
+        REQUEST_MAX_SIZE=2**40,  # whoever reads a body knows its own limit
         REQUEST_MAX_HEADER_SIZE=16_384,
         FALLBACK_ERROR_FORMAT="json",
         AUTO_EXTEND=False,

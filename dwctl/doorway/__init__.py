@@ -7,7 +7,7 @@ same door. Handlers that are added with ``add_route`` state theirs with ``declar
 """
 
 from dwctl.doorway.answers import SECURITY_HEADERS, Answer, respond_error
-from dwctl.doorway.bodies import MOST_DROPPED, LeanRequest, read_body, streamed, take_body
+from dwctl.doorway.bodies import LeanRequest, read_body, streamed, take_body
 from dwctl.doorway.context import Context, PageQuery, parse_uuid
 from dwctl.doorway.cors import CrossOrigin
 from dwctl.doorway.decode import decode_body, decode_query
@@ -21,7 +21,6 @@ from dwctl.doorway.protocol import PatientProtocol
 from dwctl.doorway.routes import Route, route, template_of
 
 __all__ = [
-    "MOST_DROPPED",
     "SECURITY_HEADERS",
     "Answer",
     "Authenticated",

@@ -1,8 +1,7 @@
 """Bodies as they arrive: of nobody more than its receiver can use, and of whoever must say who they are nothing before that is known.
 
-Handlers that use a body are ``streamed``, and read it themselves. What is left of it after the answer Sanic takes and drops, up to
-``MOST_DROPPED`` bytes and for as long as a request may take to arrive, so that a client that is still sending gets to read the answer;
-then it ends the connection.
+Handlers that use a body are ``streamed``, and read it themselves. What is left of it after the answer is taken and dropped within bounds
+(``dwctl.doorway.framing``), so that a client that is still sending gets to read the answer.
 """
 
 import asyncio
@@ -14,7 +13,6 @@ from sanic.exceptions import BadRequest
 
 from dwctl.errors import INVALID, GatewayError, bad_request, body_overdue
 
-MOST_DROPPED = 64 * 1024 * 1024
 _MAX_BYTES = 1024 * 1024
 """Nothing that is administered comes near it, and decoding more would keep model calls waiting."""
 _MAX_PUBLIC_BYTES = 16 * 1024

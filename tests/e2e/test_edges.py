@@ -623,7 +623,7 @@ async def test_a_model_by_its_encoded_name(http: aiohttp.ClientSession, edge: Ed
             assert (response.status, (await response.json()).get("id")) == (200, "org/a b")
 
 
-@pytest.mark.parametrize("path", ["/authentication/login", "/ai/v1/models", "/nowhere"])
+@pytest.mark.parametrize("path", ["/authentication/login", "/ai/v1/models", "/ai/v1/chat/completions", "/nowhere"])
 async def test_a_body_that_never_comes(edge: Edge, path: str) -> None:
     """Also where no model is called: a sender that trickles is not waited for."""
 

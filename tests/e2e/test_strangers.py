@@ -98,6 +98,24 @@ async def test_what_comes_after_a_body_that_nobody_wants_is_the_next_request(
     assert "body not consumed" not in served.appliance.log.read_text().removeprefix(before)
 
 
+@pytest.mark.parametrize("line", [b"POST /ai/v1/chat/completions", b"POST /login", b"POST /nowhere", b"GET /healthz"])
+async def test_whoever_announces_very_much_is_not_cut_off_before_the_answer_is_read(served: Served, line: bytes) -> None:
+    def sent() -> int:
+        """Megabytes that were taken of a gigabyte, by the time the connection has ended."""
+        with socket.create_connection(("127.0.0.1", served.appliance.port), timeout=10) as connection:
+            connection.sendall(head(line, FORM, 1024 * MEGABYTE))
+            if not line.startswith(b"GET"):
+                assert connection.recv(65536).startswith(b"HTTP/1.1 4")
+            for number in range(1024):
+                try:
+                    connection.sendall(b"x" * MEGABYTE)
+                except OSError:
+                    return number
+        return 1024
+
+    assert 60 < await asyncio.to_thread(sent) < 200
+
+
 async def test_whoever_is_known_may_send_a_megabyte_and_is_told_so_in_their_dialect(served: Served) -> None:
     async def pieces() -> AsyncIterator[bytes]:
         for _ in range(20):
