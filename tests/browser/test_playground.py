@@ -283,7 +283,7 @@ def test_a_long_conversation_is_rendered_as_far_as_a_page_allows(talking: Site, 
         """The page that shows the conversation again beside a mistake."""
         history = json.dumps([{"prompt": "x", "answers": answers}] * turns)
         fields = {"_csrf": token, "model": "free", "prompt": "x", "temperature": "9", "history": history}
-        return member.page.request.post(f"{talking.url}/playground", multipart=fields).text()
+        return member.page.request.post(f"{talking.url}/playground", form=fields).text()
 
     table = "a|" * 60 + "\n" + "-|" * 60 + "\n" + "|\n" * 100
     page = shown(40, [table])
