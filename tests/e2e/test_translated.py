@@ -7,7 +7,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -463,6 +463,43 @@ async def test_usage_beside_what_breaks_a_stream_off_costs_the_same_for_every_cl
     rows = {how: await stage.row(request_id) for how, request_id in asked.items()}
     found = {how: (row["estimated"], row["charge_nano"], row["raw_usage"] is not None) for how, row in rows.items()}
     assert found == dict.fromkeys(rows, (0, 10 * 2500 + 5 * 10_000, True))
+
+
+@pytest.mark.parametrize("client", ["anthropic", "openai-responses", "ollama"])
+@pytest.mark.parametrize(
+    ("provider", "kept"),
+    [
+        ("openai-chat", lambda unit: b"[DONE]" not in unit),
+        ("anthropic", lambda unit: b"message_delta" not in unit),
+    ],
+    ids=["without its last word", "without a count at the end"],
+)
+async def test_a_stream_that_nobody_asked_for_is_read_as_one_that_somebody_did(
+    stage: Stage, client: DialectName, provider: DialectName, kept: Callable[[bytes], bool]
+) -> None:
+    if client == provider:
+        client = "openai-chat"
+    rows = []
+    for stream in (True, False):
+        stage.provider.says(b"".join(filter(kept, wire.stream(provider))), "200 OK", stream_type(provider))
+        status, headers, _ = await stage.ask(client, provider, stream)
+        assert status == 200
+        row = await stage.row(headers["x-request-id"])
+        rows.append([row[column] for column in ("outcome", "uncached_input", "output", "estimated", "charge_nano", "raw_usage")])
+    assert rows[0] == rows[1]
+    assert rows[0][:2] == ["complete", 10]
+    assert rows[0][-1] is not None
+
+
+@MODES
+async def test_what_a_chat_provider_says_after_it_has_failed_is_its_error(stage: Stage, stream: bool) -> None:
+    ended = {"choices": [{"index": 0, "delta": {}, "finish_reason": "error"}]}
+    said = {"error": {"message": "overloaded", "code": 429}}
+    stage.provider.says(wire.sse(ended) + wire.sse(said), "200 OK", stream_type("openai-chat"))
+    _, headers, _ = await stage.ask("anthropic", "openai-chat", stream)
+    row = await stage.row(headers["x-request-id"])
+    assert "overloaded" in row["explanation"]
+    assert (row["outcome"], row["error_code"]) == ("failed", "rate_limit")
 
 
 @MODES
