@@ -22,7 +22,8 @@ from dwctl.telemetry import metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 MADE = "<!-- Made from the code by `make docs`; edit build/reference.py or the code instead. -->\n"
-INFERENCE = ("gateway", "dialects", "ledger.facade", "ledger.balances", "routing", "outbound", "api.inference", "server")
+INFERENCE = ("gateway", "dialects", "ledger.facade", "ledger.balances", "routing", "outbound", "api.inference", "server", "doorway.bodies")
+SHARED = ("server", "doorway.bodies")
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -184,7 +185,7 @@ whose bodies are not kept the explanation gives only the size.
 """
     found = raised()
     inference = [error for error in found if error.room.startswith(INFERENCE)]
-    administration = [error for error in found if not error.room.startswith(INFERENCE)]
+    administration = [error for error in found if error.room.startswith(SHARED) or not error.room.startswith(INFERENCE)]
     columns = ["Status", "Code", "Message"]
     return MADE + head + _table(columns, _error_rows(inference)) + "\n## Administration\n\n" + _table(columns, _error_rows(administration))
 

@@ -72,6 +72,10 @@ def not_found(message: str, *, code: str = "not_found", param: str | None = None
     return GatewayError(404, INVALID, code, message, param=param)
 
 
+def body_overdue() -> GatewayError:
+    return GatewayError(408, INVALID, "request_timeout", "The request body did not arrive in time. Please send it without pauses.")
+
+
 def conflict(message: str, *, param: str | None = None, **fields: Any) -> GatewayError:
     return GatewayError(409, INVALID, "conflict", message, param=param, fields=fields)
 

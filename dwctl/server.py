@@ -237,7 +237,7 @@ async def close_services(services: Services, seconds: float) -> None:
 def build_app(config: Config, services: Services, gateway: Gateway, state: health.State) -> Sanic:
     """The Sanic application with every route. Raises ConfigurationError for a route without a policy."""
     Sanic._app_registry.clear()
-    app = Sanic("dwctl", error_handler=Errors(config), configure_logging=False)
+    app = Sanic("dwctl", request_class=doorway.LeanRequest, error_handler=Errors(config), configure_logging=False)
     app.config.update(
         ACCESS_LOG=False,
         MOTD=False,
@@ -245,7 +245,7 @@ def build_app(config: Config, services: Services, gateway: Gateway, state: healt
         RESPONSE_TIMEOUT=float("inf"),
         KEEP_ALIVE_TIMEOUT=120,
         CLIENT_WRITE_TIMEOUT=config.timeouts.client_write,
-        REQUEST_MAX_SIZE=max(config.limits.requests.max_body_size, 1024 * 1024) if config.limits.requests.max_body_size else 2**40,
+        REQUEST_MAX_SIZE=doorway.MOST_DROPPED,
         REQUEST_MAX_HEADER_SIZE=16_384,
         FALLBACK_ERROR_FORMAT="json",
         AUTO_EXTEND=False,

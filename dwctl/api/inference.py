@@ -4,14 +4,13 @@ gateway.
 These are plain Sanic handlers with streamed bodies, outside the doorway's wrapper: every model call passes here.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
 import msgspec
 from sanic import Sanic
-from sanic.exceptions import BadRequest, PayloadTooLarge
 from sanic.request import Request
 from sanic.response import HTTPResponse
 
@@ -31,6 +30,9 @@ from dwctl.doorway import (
     add_preflights,
     add_route,
     declare,
+    read_body,
+    streamed,
+    take_body,
     template_of,
 )
 from dwctl.errors import GatewayError, bad_request, not_found
@@ -47,58 +49,6 @@ ROOTS = ("/ai/v1", "/v1")
 OLLAMA_ROOTS = ("/ai", "")
 _UNREADABLE = "(unreadable)"
 """In the place of a path, where the head of a request is not HTTP or did not come to its end."""
-_NEVER_PAUSED_BYTES = 32 * 1024
-"""A body up to this size does not fill Sanic's buffer (64 kB, head included)."""
-_DRAIN_SECONDS = 10
-_DRAIN_BYTES = 64 * 1024 * 1024
-
-
-def _too_large(limit: int) -> GatewayError:
-    return GatewayError(
-        413, "invalid_request_error", "payload_too_large", f"Request body too large: the maximum allowed size is {limit} bytes."
-    )
-
-
-def _body_reader(request: Request) -> Callable[[int], Awaitable[bytes]]:
-    async def read(limit: int) -> bytes:
-        stream: Any = request.stream
-        if stream is None or not stream.request_body:
-            return b""
-        if limit and stream.request_bytes > limit:
-            raise _too_large(limit)
-        chunks: list[bytes] = []
-        size = 0
-        try:
-            while stream.request_body:
-                chunk = await stream.read()
-                if chunk:
-                    chunks.append(chunk)
-                    size += len(chunk)
-                    if limit and size > limit:
-                        raise _too_large(limit)
-        except BadRequest:
-            raise bad_request("The request body is not framed as HTTP asks for.") from None
-        transport: Any = request.transport
-        if size > _NEVER_PAUSED_BYTES and transport is not None and not transport.is_closing():
-            # Sanic pauses a connection that has much to be read, and only one that is read tells that the client has left.
-            transport.resume_reading()
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-    return read
-
-
-async def _drain(request: Request) -> None:
-    """Take what the client is still sending, within bounds, so that it gets to read the refusal."""
-    stream: Any = request.stream
-    try:
-        async with asyncio.timeout(_DRAIN_SECONDS):
-            size = 0
-            while stream.request_body and size < _DRAIN_BYTES:
-                size += len(await stream.read() or b"")
-    except (TimeoutError, BadRequest, PayloadTooLarge):
-        pass
-    if stream.request_body:
-        stream.protocol.close()
 
 
 def register(app: Sanic, gateway: Gateway, proxies: TrustedProxies) -> None:
@@ -127,7 +77,7 @@ def register(app: Sanic, gateway: Gateway, proxies: TrustedProxies) -> None:
                 exchange = Exchange(
                     gateway,
                     open_sink(request),
-                    _body_reader(request),
+                    partial(read_body, request),
                     path=url.path[prefix:].decode("latin-1"),
                     query=url.query.decode("latin-1") if url.query else "",
                     headers=request.headers,
@@ -138,11 +88,8 @@ def register(app: Sanic, gateway: Gateway, proxies: TrustedProxies) -> None:
                     await exchange.run()
                 finally:
                     metrics.ended(exchange.status, monotonic() - exchange.started_at)
-                if request.stream is not None and request.stream.request_body:
-                    await _drain(request)
 
-            call_model.is_stream = True  # type: ignore[attr-defined]
-            return call_model
+            return streamed(call_model)
 
         return make
 
@@ -180,14 +127,19 @@ def register(app: Sanic, gateway: Gateway, proxies: TrustedProxies) -> None:
 
     app.ctx.refuse_inference = refuse
 
-    def answers(answer: Callable[[Request], Any]) -> Callable[[RouteMetrics], Handler]:
-        """Handlers of what is answered without a model: with JSON, or with nothing to those who only ask whether it is there."""
+    def answers(answer: Callable[[Request, list[ModelEntry]], Any], *, public: bool = False) -> Callable[[RouteMetrics], Handler]:
+        """Handlers of what is answered without a model: with JSON, or with nothing to those who only ask whether it is there. ``answer``
+        gets the models that the caller may see; if ``public``, anybody may ask, and sees none."""
 
         def make(metrics: RouteMetrics) -> Handler:
             async def handle(request: Request, **_: str) -> HTTPResponse:
                 with metrics.measured() as measured:
                     try:
-                        body = answer(request)
+                        models = [] if public else visible(request)
+                        await take_body(request, public=public, seconds=gateway.config.timeouts.request_read)
+                        if request.body and not public:
+                            models = visible(request)
+                        body = answer(request, models)
                     except GatewayError as error:
                         measured.status = error.status
                         return refuse(request, error, measured.started_at)
@@ -200,7 +152,7 @@ def register(app: Sanic, gateway: Gateway, proxies: TrustedProxies) -> None:
                 raw, content_type = (b"", "text/plain") if body is None else (msgspec.json.encode(body), "application/json")
                 return cross_origin.mark(request, HTTPResponse(raw, 200, _own_headers(request, id_), content_type))
 
-            return handle
+            return streamed(handle)
 
         return make
 
@@ -215,10 +167,6 @@ def register(app: Sanic, gateway: Gateway, proxies: TrustedProxies) -> None:
             ) from None
         check_key(principal, now_us())
         return [model for model in gateway.snapshot.listing if accessible(principal, model)]
-
-    def questions(answer: Callable[[Request, list[ModelEntry]], dict[str, Any]]) -> Callable[[RouteMetrics], Handler]:
-        """Handlers of a question about the models that the caller may see."""
-        return answers(lambda request: answer(request, visible(request)))
 
     def list_models(request: Request, models: list[ModelEntry]) -> dict[str, Any]:
         query = {name: values[0] for name, values in request.args.items()}
@@ -257,19 +205,19 @@ def register(app: Sanic, gateway: Gateway, proxies: TrustedProxies) -> None:
     for root in ROOTS:
         for path in (*surfaces.PATHS, "/<path:path>"):
             add(calls(root), "POST", root + path)
-        add(questions(list_models), "GET", root + "/models")
-        add(questions(get_model), "GET", root + "/models/<model_id:path>")
+        add(answers(list_models), "GET", root + "/models")
+        add(answers(get_model), "GET", root + "/models/<model_id:path>")
         for method in ("GET", "DELETE"):
-            add(questions(get_response), method, root + "/responses/<response_id:path>")
+            add(answers(get_response), method, root + "/responses/<response_id:path>")
     for root in OLLAMA_ROOTS:
         for path in surfaces.OLLAMA_PATHS:
             add(calls(root), "POST", root + path)
-        add(questions(list_ollama), "GET", root + "/api/tags")
-        add(questions(show_ollama), "POST", root + "/api/show")
-        add(answers(lambda _: listing.ollama_version()), "GET", root + "/api/version", Public())
+        add(answers(list_ollama), "GET", root + "/api/tags")
+        add(answers(show_ollama), "POST", root + "/api/show")
+        add(answers(lambda *_: listing.ollama_version(), public=True), "GET", root + "/api/version", Public())
     # Some clients ask whether their base URL is there before they say anything.
     for root in ("/ai", *ROOTS):
-        add(answers(lambda _: None), "HEAD", root, Public())
+        add(answers(lambda *_: None, public=True), "HEAD", root, Public())
     if cross_origin.enabled:
         add_preflights(app, cross_origin.preflight_of_call, paths)
 

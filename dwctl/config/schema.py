@@ -166,7 +166,9 @@ class Auth(Section, frozen=True):
 
 
 class RequestLimits(Section, frozen=True):
-    max_body_size: Annotated[int, meaning("Largest request body; `0`: no limit.", "size", ge=0)] = 10 * 1024 * 1024
+    max_body_size: Annotated[
+        int, meaning("Largest body of a model call; `0`: no limit. Other requests may have 1 MiB, of strangers 16 KiB.", "size", ge=0)
+    ] = 10 * 1024 * 1024
 
 
 class Limits(Section, frozen=True):

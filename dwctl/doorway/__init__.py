@@ -7,6 +7,7 @@ same door. Handlers that are added with ``add_route`` state theirs with ``declar
 """
 
 from dwctl.doorway.answers import SECURITY_HEADERS, Answer, respond_error
+from dwctl.doorway.bodies import MOST_DROPPED, LeanRequest, read_body, streamed, take_body
 from dwctl.doorway.context import Context, PageQuery, parse_uuid
 from dwctl.doorway.cors import CrossOrigin
 from dwctl.doorway.decode import decode_body, decode_query
@@ -20,6 +21,7 @@ from dwctl.doorway.protocol import PatientProtocol
 from dwctl.doorway.routes import Route, route, template_of
 
 __all__ = [
+    "MOST_DROPPED",
     "SECURITY_HEADERS",
     "Answer",
     "Authenticated",
@@ -27,6 +29,7 @@ __all__ = [
     "CrossOrigin",
     "InferenceKey",
     "Keys",
+    "LeanRequest",
     "Message",
     "MetricsReader",
     "Needs",
@@ -48,11 +51,14 @@ __all__ = [
     "parse_uuid",
     "passed_on",
     "policy_of",
+    "read_body",
     "respond_error",
     "route",
     "route_table",
     "session_cookie",
     "session_cookie_name",
+    "streamed",
+    "take_body",
     "template_of",
     "verify",
 ]

@@ -16,17 +16,10 @@ from dwctl.texts import UNSTORABLE
 _AT = re.compile(r" - at `([^`]*)`$")
 _FIELD = re.compile(r"`([^`]+)`")
 _MAX_DEPTH = 64
-_MAX_BYTES = 1024 * 1024
-"""Nothing that is administered comes near it, and decoding more would keep model calls waiting."""
-_MAX_PUBLIC_BYTES = 16 * 1024
-"""From somebody unknown, whom nothing has slowed down yet."""
 
 
-def decode_body(request: Request, type_: Any, *, public: bool = False) -> Any:
-    """The JSON body as ``type_``, of somebody unknown if ``public``. Raises GatewayError 400, 413, 415 or 422."""
-    most = _MAX_PUBLIC_BYTES if public else _MAX_BYTES
-    if len(request.body) > most:
-        raise GatewayError(413, INVALID, "payload_too_large", f"The body is larger than {most} bytes")
+def decode_body(request: Request, type_: Any) -> Any:
+    """The JSON body as ``type_``. Raises GatewayError 400, 415 or 422."""
     media_type = request.headers.get("content-type", "").split(";", 1)[0].strip().lower()
     if media_type != "application/json" and not (media_type.startswith("application/") and media_type.endswith("+json")):
         raise GatewayError(415, INVALID, "unsupported_media_type", "Expected request with `Content-Type: application/json`")

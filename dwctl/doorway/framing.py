@@ -24,11 +24,16 @@ class StrictHttp(Http):
     """Sanic's connection, which looks again at what Sanic has taken for a request. Raises GatewayError 400 and BadRequest."""
 
     __slots__ = ()
+    request: Any
     request_body: Any
 
     async def http1_request_header(self) -> None:
         await Http.http1_request_header(self)
         self.upgrade_websocket = False  # there are none here, and Sanic would look at no deadline any more
+        if self.request._parsed_url.path is None:  # http://host alone: whatever handles a request takes a path for granted
+            self.request = None
+            self.request_body = None
+            raise bad_request("The request's target has no path.")
         head = self.request.head
         if not _HEAD.fullmatch(head):
             raise self._faulty("A header's name is not a token, or its value holds a control character.")

@@ -17,6 +17,7 @@ from sanic.response import HTTPResponse, ResponseStream
 from tortoise.exceptions import IntegrityError
 
 from dwctl.accounts.policy import require, require_for
+from dwctl.doorway.bodies import streamed, take_body
 from dwctl.doorway.context import Context, Parts
 from dwctl.doorway.cors import CrossOrigin
 from dwctl.doorway.cross_site import refuse_cross_site
@@ -129,11 +130,16 @@ def _name(method: str, path: str) -> str:
 
 def _handler(keeper: Doorkeeper, route: Route, surface: Surface) -> Any:
     log_requests = keeper.services.config.log.requests
+    request_read = keeper.services.config.timeouts.request_read
+    public = isinstance(route.policy, Public)
     metrics = RouteMetrics(route.method, route.template)
 
     async def answer(context: Context) -> HTTPResponse | ResponseStream:
         try:
             await keeper.admit(route, context, surface)
+            await take_body(context.request, public=public, seconds=request_read)
+            if context.request.body:
+                await keeper.admit(route, context, surface)  # what they may by now: a body can take its time
             return await surface.serve(route, context)
         except GatewayError as raised:
             error = raised
@@ -161,7 +167,7 @@ def _handler(keeper: Doorkeeper, route: Route, surface: Surface) -> Any:
             _log.info("request", method=route.method, path=request.path, status=response.status, client_ip=context.peer.ip)
         return response
 
-    return handle
+    return streamed(handle)
 
 
 def _note_refusal(route: Route, context: Context, error: GatewayError) -> None:

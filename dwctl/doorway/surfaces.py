@@ -8,7 +8,7 @@ from dwctl.doorway.answers import respond, respond_error
 from dwctl.doorway.context import Context
 from dwctl.doorway.decode import decode_body, decode_query
 from dwctl.doorway.identity import Keys
-from dwctl.doorway.policies import Authenticated, Public
+from dwctl.doorway.policies import Authenticated
 from dwctl.doorway.routes import Route
 from dwctl.errors import GatewayError, forbidden
 
@@ -53,7 +53,7 @@ class Api:
         if route.query is not None:
             context.query = decode_query(context.request, route.query)
         if route.body is not None:
-            context.body = decode_body(context.request, route.body, public=isinstance(route.policy, Public))
+            context.body = decode_body(context.request, route.body)
         return respond(await route.handler(context), route.status)
 
     async def refuse(self, context: Context, error: GatewayError) -> HTTPResponse:

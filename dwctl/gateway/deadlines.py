@@ -8,7 +8,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from dwctl.clock import monotonic
-from dwctl.errors import GatewayError, unavailable
+from dwctl.errors import GatewayError, body_overdue, unavailable
 
 if TYPE_CHECKING:
     from dwctl.gateway.exchange import Exchange
@@ -53,9 +53,7 @@ def overstayed(phase: str) -> GatewayError:
     """The error of a phase that took too long."""
     match phase:
         case "request_read":
-            return GatewayError(
-                408, "invalid_request_error", "request_timeout", "The request body did not arrive in time. Please send it without pauses."
-            )
+            return body_overdue()
         case "connect_timeout":
             return _timeout("upstream_connect_timeout", "The model's provider did not accept a connection in time. Please try again.")
         case "first_byte":

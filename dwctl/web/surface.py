@@ -11,14 +11,14 @@ What a browser gets (docs: one table for every page)
 """
 
 from collections.abc import AsyncIterator
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, parse_qs, quote, urlsplit
 
 from sanic.request import Request
 from sanic.response import HTTPResponse, ResponseStream
 
 from dwctl.clock import now_us
 from dwctl.doorway import Keys, Message, Route, feed, respond_error, session_cookie_name
-from dwctl.errors import GatewayError, forbidden
+from dwctl.errors import INVALID, GatewayError, bad_request, forbidden
 from dwctl.web.context import Context
 from dwctl.web.forms import decode_fields, state_of
 from dwctl.web.navigation import roles_named
@@ -29,7 +29,6 @@ from dwctl.web.signing import TOKEN_FIELD, TOKEN_HEADER, Flash, Keepsakes, Signe
 _SHOWN_AGAIN = {400: 422, 401: 422, 403: 403, 404: 422, 409: 409, 412: 409, 422: 422, 429: 429}
 """Refusals that are answered by the form itself: status of the error -> status of the page."""
 _API = ("/admin/api/", "/ai/", "/v1/", "/api/", "/authentication/", "/internal/", "/static/")
-_MOST_BYTES = 1024 * 1024
 PASSWORD_PAGE = "/password"
 
 POLICY = (
@@ -169,7 +168,7 @@ class Pages:
         target = f"/login?next={quote(back, safe='/')}{'&ended=1' if ended else ''}"
         if "hx-request" in request.headers:
             # A part of a page, or a feed, was asked for: the page as a whole has to sign in again.
-            page = urlsplit(request.headers.get("hx-current-url", ""))
+            page = _address(request, "hx-current-url")
             back = page.path + (f"?{page.query}" if page.query else "") or back
             target = f"/login?next={quote(back, safe='/')}&ended=1"
             return self._response(context, "", 401, {"hx-redirect": target}, [])
@@ -208,15 +207,29 @@ def asked_block(request: Request) -> str | None:
 
 
 def _fields(request: Request) -> dict[str, list[str]]:
-    if len(request.body) > _MOST_BYTES:
-        raise GatewayError(413, "invalid_request_error", "payload_too_large", f"The form is larger than {_MOST_BYTES} bytes")
-    form = request.get_form(keep_blank_values=True)
-    return {name: [str(item) for item in given] for name, given in (form or {}).items()}
+    """The fields of a form. Raises GatewayError 400 and 415."""
+    if not request.body:
+        return {}
+    if request.headers.get("content-type", "").split(";", 1)[0].strip().lower() != "application/x-www-form-urlencoded":
+        raise GatewayError(415, INVALID, "unsupported_media_type", "Send the form as application/x-www-form-urlencoded.")
+    try:
+        return parse_qs(request.body.decode(), keep_blank_values=True)
+    except ValueError:
+        raise bad_request("The form is not UTF-8.") from None
+
+
+def _address(request: Request, header: str) -> SplitResult:
+    """The page that a header names; nothing at all if it is no address."""
+    try:
+        text = request.headers.get(header, "")
+        return urlsplit(text if text.isprintable() else "")
+    except ValueError:
+        return urlsplit("")
 
 
 def _page_of_form(request: Request, host: str) -> str:
     """The page on which a form was filled in, so that it can be filled in again."""
-    page = urlsplit(request.headers.get("referer", ""))
+    page = _address(request, "referer")
     if page.netloc.lower() != host.lower():
         return "/"
     query = f"{page.query}&{RESUME}=1" if page.query else f"{RESUME}=1"
