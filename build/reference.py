@@ -15,7 +15,7 @@ import click
 from build.raised_errors import Raised, raised
 from dwctl import config, money
 from dwctl.cli import program
-from dwctl.dialects import fields
+from dwctl.dialects import fields, raw_request
 from dwctl.dialects.names import DIALECTS, DialectName
 from dwctl.simulator.behaviour import BASES, LISTED, OPTIONS
 from dwctl.telemetry import metrics
@@ -248,7 +248,9 @@ place of the body's `model`, which may be missing then: for clients whose model 
 A form (`multipart/form-data`: audio, image edits) passes with another `model`, every other part byte for byte. One that some server may
 read otherwise is refused with 400. Libraries send what is taken: a plain boundary that stands nowhere else, lines that end with CRLF,
 nothing around the parts, of which there are up to 1000, names of letters, digits or any of `_.-[]`; `model` and `n` once, and not as files.
-Neither the path nor the query may name a model (400 `invalid_path`).
+
+Neither the path nor the query may name a model (400 `invalid_path`). Any other query is passed on (`?beta=true`), unless it has a name
+that the body decides by, such as `stream`.
 
 Pages of other sites call models from a browser if `auth.security.cors` names their origins ([configuration](configuration.md)).
 
@@ -279,10 +281,18 @@ a provider *of another dialect* than the client's.
     for dialect, others in fields.OTHERS.items():
         out.write(f"\n## Fields of {_DIALECT_WORDS[dialect]} alone\n\n")
         out.write(_table(["Field", "Fate", "Why"], [[f"`{path}`", fate, reason] for path, (fate, reason) in others.items()]))
+    further = ", ".join(f"`{name}`" for name in sorted(raw_request.FURTHER_MODELS))
     out.write(
         "\nEvery other field is dropped with a note. Where client and provider speak the same dialect all pass untouched, also those by"
-        " which some servers schedule (`priority`, `nvext`). Two are excepted: `background: true` is refused there, too, and ids are not a"
-        " client's to give, so that `id`, `completion_id`, `completionId`, `response_id` and `responseId` are left out.\n"
+        " which some servers schedule (`priority`, `nvext`). These are excepted:\n\n"
+        "- `background: true` is refused there, too.\n"
+        f"- {further} are refused on every path, and in forms: a request is answered by the one model that"
+        " `model` names, whose access and price were looked at.\n"
+        "- `stream`, and `background` of Responses, are true, false or null, and numbers of answers (`n`, `best_of`) whole: some servers"
+        ' read `1` or `"yes"` as true, and others do not.\n'
+        "- Ids are not a client's to give, so that `id`, `completion_id`, `completionId`, `response_id` and `responseId` are left out.\n\n"
+        "JSON is sent on as `Content-Type: application/json`, without a `charset`; an `Idempotency-Key` as a hash of account and key, so"
+        " that the same key of two accounts is not the same to the provider.\n"
     )
     return out.getvalue()
 

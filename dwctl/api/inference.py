@@ -260,7 +260,7 @@ def _is_anthropic(request: Request) -> bool:
 
 def _own_headers(request: Request, id_: str) -> dict[str, str]:
     """The headers that every answer has."""
-    headers = {"x-content-type-options": "nosniff", "x-request-id": id_}
+    headers = {"x-content-type-options": "nosniff", "cache-control": "no-store", "x-request-id": id_}
     if _codec(request) is anthropic:
         headers["request-id"] = f"req_{id_}"
     return headers

@@ -179,7 +179,8 @@ OPERATIONS: tuple[Operation, ...] = (
         summary="Any other path of a provider",
         description=(
             "Passed to the endpoint of `model` at the same path: images, audio (multipart with a field `model`), rerank. A model whose"
-            " prices cover nothing on such a path is refused with 400 `unpriced_path`."
+            " prices cover nothing on such a path is refused with 400 `unpriced_path`; a path that itself names a model (`/engines/...`),"
+            " or has something before one of the paths above, with 400 `invalid_path`."
         ),
         calls=True,
         takes=(_JSON, "multipart/form-data"),

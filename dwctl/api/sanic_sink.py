@@ -13,7 +13,7 @@ from sanic.http.constants import Stage
 from sanic.request import Request
 from sanic.response import BaseHTTPResponse
 
-_ALWAYS = "x-content-type-options: nosniff\r\n"
+_ALWAYS = "x-content-type-options: nosniff\r\ncache-control: no-store\r\n"
 _BEGINNINGS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n{_ALWAYS}" for status in HTTPStatus}
 
 

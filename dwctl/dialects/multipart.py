@@ -7,7 +7,7 @@ what it may use, and what it pays. So what cannot be read in one way alone is re
 import re
 from typing import NamedTuple
 
-from dwctl.dialects.raw_request import TOKENS_PER_MEDIA_PART
+from dwctl.dialects.raw_request import TOKENS_PER_MEDIA_PART, check_form_field
 from dwctl.errors import GatewayError, bad_request
 
 _CHARSET = r'(?:[ \t]*;[ \t]*charset="?(?:utf-?8|us-ascii|iso-8859-1)"?)?'
@@ -96,6 +96,7 @@ def parse(body: bytes, content_type: str) -> Form:
         if at < 0 or body[at - 2 : at] != b"\r\n" or (head := _HEAD.match(body, begin, min(at - 2, begin + _LONGEST_HEAD))) is None:
             raise _unreadable("A part lacks its headers or its end, or the boundary stands in it. Lines end with CRLF.")
         parts.append(_Part(*_name_and_filename(head[0]), begin, head.end(), at - 2))
+        check_form_field(parts[-1].name.decode())
         if len(parts) > _MOST_PARTS:
             raise _unreadable(f"It has more than {_MOST_PARTS} parts.")
     if body[begin + 2 :].strip():

@@ -2,12 +2,13 @@
 
 The top level is decoded into raw values; ``model`` and, for streams of chat chunks, ``stream_options.include_usage`` are replaced and
 the rest is joined as it came, spelling of numbers and escapes included. A foreign body is never refused for a field that is not known here;
-it is for a number of answers that cannot be read, since each of them costs.
+it is for a further model, and for what servers may read differently and is decided by: whether events are wanted, how many answers.
 """
 
 import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote_plus
 
 import msgspec
 
@@ -62,6 +63,13 @@ _MOST = 2**40
 """More tokens than any answer has that can be counted: a number above it says no more."""
 _DECIDING = frozenset({"model", "stream", "stream_options", "options", "background", *_CHOICES}.union(*_LIMITS.values()))
 """The fields that the gateway decides by. In another case they would say something to some providers, and nothing here."""
+FURTHER_MODELS = frozenset(
+    {"models", "fallbacks", "fallback_models", "context_window_fallbacks", "context_window_fallback_dict", "content_policy_fallbacks"}
+)
+"""Where routers, OpenRouter and LiteLLM among them, take models that may answer in the place of the one whose access and price count."""
+_BETWEEN_PARAMETERS = re.compile("[&;]")
+_WORD = re.compile(r"\W*(\w+)(?![\w-])")
+"""What some servers make of a name: ``model`` of ``model[]`` and of ``model.x``, but not of ``model-version``."""
 
 
 class ModelRequest:
@@ -80,7 +88,9 @@ class ModelRequest:
         self.body = body
         self.model = model
         self.dialect = dialect
-        self.stream = bytes(fields["stream"]) == b"true" if "stream" in fields else dialect == "ollama"
+        self.stream = flag(fields, "stream", default=dialect == "ollama")
+        if not FURTHER_MODELS.isdisjoint(map(str.casefold, fields)):
+            _check_further_models(fields)
         self.wants_usage = False
         if self.stream and (options := fields.get("stream_options")) is not None:
             decoded = _lenient(options)
@@ -116,6 +126,49 @@ def _lenient(raw: msgspec.Raw) -> Any:
 
 def _is_null(raw: msgspec.Raw) -> bool:
     return bytes(raw) == b"null"
+
+
+def flag(fields: Mapping[str, msgspec.Raw], name: str, *, default: bool = False) -> bool:
+    """What a field says, of which null says nothing. Raises GatewayError 400 for what is true to some servers, and not to others."""
+    said = bytes(fields.get(name, b"null"))
+    if said == b"null":
+        return default
+    if said not in (b"true", b"false"):
+        raise wrong_value(name, "true or false")
+    return said == b"true"
+
+
+def _check_further_models(fields: Mapping[str, msgspec.Raw]) -> None:
+    for name, raw in fields.items():
+        if name.casefold() in FURTHER_MODELS and not _is_null(raw):
+            raise _further_model(name)
+
+
+def check_form_field(name: str) -> None:
+    """Raises GatewayError 400 for a field that names further models."""
+    if _word(name) in FURTHER_MODELS:
+        raise _further_model(name)
+
+
+def _further_model(name: str) -> GatewayError:
+    return bad_request(
+        f"'{name}' is not supported: a request is answered by the one model that 'model' names. Leave it out, and ask for another model by"
+        " its name.",
+        code="unsupported_parameter",
+        param=name,
+    )
+
+
+def check_query(query: str) -> None:
+    """Raises ValueError for a query that says what is decided by the body: some servers go by the query first."""
+    for parameter in _BETWEEN_PARAMETERS.split(query):
+        if (name := _word(unquote_plus(parameter.partition("=")[0]))) in _DECIDING or name in FURTHER_MODELS:
+            raise ValueError(f"its query has '{name}', which belongs in the body")
+
+
+def _word(name: str) -> str:
+    found = _WORD.match(name)
+    return found[1].casefold() if found is not None else ""
 
 
 def _integer(raw: msgspec.Raw) -> int | None:

@@ -15,8 +15,8 @@ from dwctl.dialects.ollama import generate
 class Surface(NamedTuple):
     """One path of the inference API. ``operation``: what GenAI conventions call it; ``other`` for all that is not priced by tokens.
 
-    ``codec`` reads its requests for text, and writes its errors; ``embeds`` reads those for embeddings. ``exact``: the path is spelt as it
-    is documented.
+    ``codec`` reads its requests for text, and writes its errors; ``embeds`` reads those for embeddings. ``exact``: the path is one of
+    these, spelt as it is documented.
     """
 
     dialect: DialectName
@@ -38,7 +38,11 @@ _SURFACES: dict[str, Surface] = {
     "/api/embed": Surface("ollama", "embeddings", ollama, ollama_embeddings),
     "/api/embeddings": Surface("ollama", "embeddings", ollama, ollama_prompt),
 }
-_OTHER = Surface("openai-chat", "other", chat)
+_OTHER = Surface("openai-chat", "other", chat, exact=False)
+_BEFORE = frozenset({"", "/v1", "/fim", "/v1/fim"})
+"""What may stand before the end that a surface is known by: a version once more, and what Mistral has before ``/completions``."""
+_NAMING = frozenset({"engines", "deployments", "models", "model"})
+"""The segment of a path after one of these is a model's name to some servers."""
 
 PATHS = tuple(path for path in _SURFACES if not path.startswith("/api/"))
 """Below the OpenAI-like roots."""
@@ -64,11 +68,26 @@ def surface_of(path: str) -> Surface:
     """
     surface = _SURFACES.get(path)
     if surface is None:
-        plain = unquote(path).rstrip("/").lower()
+        plain = _plain(path)
         surface = next((known._replace(exact=False) for end, known in _SURFACES.items() if plain.endswith(end)), _OTHER)
         if surface.operation == "count_tokens":  # costs nothing, so that only the path itself can be meant
             surface = surface._replace(operation="other")
     return surface
+
+
+def check_path(path: str) -> None:
+    """Raises ValueError for a path by which a server may go to another model than the one that the request names."""
+    plain = _plain(path)
+    end = next((known for known in _SURFACES if plain.endswith(known)), None)
+    if end is not None and plain.removesuffix(end) not in _BEFORE:
+        raise ValueError(f"nothing may stand before {end}")
+    segments = plain.split("/")
+    if any(segment in _NAMING for segment in segments[:-1]):
+        raise ValueError("it names a model; that is for the body, or the header Model-Override")
+
+
+def _plain(path: str) -> str:
+    return unquote(path).rstrip("/").casefold()
 
 
 def native(surface: Surface, provider: DialectName) -> bool:

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from dwctl.clock import monotonic
+from dwctl.dialects import raw_request, surfaces
 from dwctl.errors import bad_request
 
 if TYPE_CHECKING:
@@ -14,6 +15,10 @@ def decide(exchange: "Exchange") -> None:
     assert exchange.model is not None
     exchange.candidates = exchange.model.candidates
     try:
+        if exchange.query:
+            raw_request.check_query(exchange.query)
+        if not exchange.surface.exact:
+            surfaces.check_path(exchange.path)
         for candidate in exchange.candidates:
             candidate.endpoint.url(exchange.path, exchange.query)
     except ValueError as error:

@@ -1,5 +1,6 @@
 """Fourth stage: ask the candidates, in order, until one answers."""
 
+import hashlib
 import re
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 _FORWARDED = ("user-agent", "traceparent", "tracestate")
 """Request headers that any provider may see; an endpoint can add names of its own."""
-_OF_DIALECT = ("accept", "content-type", "openai-beta", "anthropic-beta", "idempotency-key", *_FORWARDED)
+_IDEMPOTENCY = "idempotency-key"
+_OF_DIALECT = ("accept", "openai-beta", "anthropic-beta", _IDEMPOTENCY, *_FORWARDED)
 """And those that mean something only to a provider that speaks as the client does; of Anthropic's there is one more."""
 _OF_ANTHROPIC = (*_OF_DIALECT, "anthropic-version")
 
@@ -67,7 +69,7 @@ def _outgoing(exchange: "Exchange", candidate: "Candidate") -> tuple[str, str, b
         path, body = translated(exchange, candidate)
         return path, "", body, _FORWARDED
     if request is not None:
-        if request.dialect == fields.RESPONSES and bytes(request.fields.get("background", b"")) == b"true":
+        if request.dialect == fields.RESPONSES and raw_request.flag(request.fields, "background"):
             # The answer would be that there is none yet, and nobody here could be asked for it later.
             raise refused("background", fields.OTHERS[fields.RESPONSES]["background"][1])
         request, left_out = foreign_thoughts.without(request)
@@ -91,8 +93,10 @@ async def _attempt(exchange: "Exchange", candidate: "Candidate") -> None:
             headers.setdefault(name, value)
     for name, value in endpoint.headers.items():
         headers.setdefault(name, value)
-    if exchange.request is not None:
-        headers["content-type"] = "application/json"  # and no charset, in which the provider would read other fields
+    # Not the client's own for JSON: a server that decodes by its charset would read something else than was decided by.
+    headers["content-type"] = "application/json" if exchange.request is not None else exchange.headers["content-type"]
+    if (key := headers.get(_IDEMPOTENCY)) is not None:
+        headers[_IDEMPOTENCY] = _of_account(exchange, key)
     headers["x-request-id"] = exchange.id
     headers["accept-encoding"] = "identity"
     if not exchange.begun:
@@ -131,6 +135,12 @@ async def _attempt(exchange: "Exchange", candidate: "Candidate") -> None:
         )
     exchange.phase, exchange.phase_since = "idle", exchange.answered_at
     exchange.phase_limit = endpoint.idle_timeout
+
+
+def _of_account(exchange: "Exchange", key: str) -> str:
+    """An account's own form of a key: to a provider all accounts are one, and would be given each other's answers."""
+    assert exchange.principal is not None
+    return hashlib.sha256(f"{exchange.principal.account_id}:{key}".encode()).hexdigest()
 
 
 def _can_be_sent(value: str) -> bool:

@@ -56,6 +56,7 @@ class Exchange:
         "answer",
         "answered_at",
         "attempts",
+        "beforehand",
         "begun",
         "body",
         "candidate",
@@ -187,6 +188,8 @@ class Exchange:
         self.response: Response | None = None
         """What that says, where it had to be read."""
         self.usage: Usage | None = None
+        self.beforehand: Usage | None = None
+        """What the provider had reported before it began to write: its input, and hardly any of its output."""
         self.raw_usage: bytes | None = None
         self.response_model: str | None = None
         self.finish_reason: str | None = None

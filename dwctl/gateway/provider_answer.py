@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from dwctl.gateway.exchange import Exchange
 
-_SHOWN = ("content-type", "cache-control", "content-disposition")
+_SHOWN = ("content-type", "content-disposition")
 """Response headers of a provider that a client may see."""
 _OVERLOADED = 529
 _TRY_AGAIN = (429, 503, _OVERLOADED)
@@ -46,7 +46,7 @@ def headers_of(exchange: "Exchange", upstream_headers: "Mapping[str, str]") -> d
 
 def stream_headers(exchange: "Exchange") -> dict[str, str]:
     stream_type = exchange.surface.codec.STREAM_TYPE
-    return {**exchange.own_headers(), "content-type": stream_type, "cache-control": "no-cache", "x-accel-buffering": "no"}
+    return {**exchange.own_headers(), "content-type": stream_type, "x-accel-buffering": "no"}
 
 
 def learn(exchange: "Exchange", counted: Counted | None) -> None:

@@ -6,7 +6,19 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from dwctl.dialects import chat, openai_stream
-from dwctl.dialects.answers import LOADS, Counted, Ended, Event, Failed, MalformedAnswer, Response, Started, events_of, response_of
+from dwctl.dialects.answers import (
+    LOADS,
+    Counted,
+    Ended,
+    Event,
+    Failed,
+    Finished,
+    MalformedAnswer,
+    Response,
+    Started,
+    events_of,
+    response_of,
+)
 from dwctl.dialects.chat.response import text_or_none
 from dwctl.dialects.codec import Codec
 from dwctl.dialects.json_text import encode, objects
@@ -92,7 +104,7 @@ async def _embeddings(exchange: "Exchange", upstream: "OutboundResponse") -> Non
 
 async def relay_collected(exchange: "Exchange", upstream: "OutboundResponse") -> None:
     """A stream that the client did not ask for, as the one answer that it wanted."""
-    parser = provider_of(exchange).parse_stream()
+    parser, request = provider_of(exchange).parse_stream(), exchange.request
     answer = await upstream.read(_MAX_JSON, exchange.heard)
     events: list[Event] = []
     try:
@@ -102,12 +114,13 @@ async def relay_collected(exchange: "Exchange", upstream: "OutboundResponse") ->
                 match event:
                     case Counted():
                         learn(exchange, event)
-                    case Started(usage=Usage() as beforehand, raw_usage=bytes() as raw):
-                        learn(exchange, Counted(beforehand, raw))
-        parser.close()
+                    case Started(usage=Usage() as beforehand):
+                        exchange.beforehand, exchange.raw_usage = beforehand, event.raw_usage
         if (failure := next((event for event in events if isinstance(event, Failed)), None)) is not None:
             raise failed(exchange, answer, failure)
-        if not any(isinstance(event, Ended) for event in events):
+        parser.close()
+        finished = {event.choice for event in events if isinstance(event, Finished)}
+        if not any(isinstance(event, Ended) for event in events) and len(finished) < (request.choices if request is not None else 1):
             raise MalformedAnswer("a stream without an end")
         response = response_of(events)
     except MalformedAnswer as fault:
@@ -130,7 +143,7 @@ async def _answer(exchange: "Exchange", upstream: "OutboundResponse") -> None:
 async def _understood(exchange: "Exchange", upstream: "OutboundResponse", answer: bytes, response: Response) -> None:
     translation, request, codec = translation_of(exchange), exchange.request, exchange.surface.codec
     exchange.response, exchange.response_model = response, response.model
-    exchange.usage, exchange.raw_usage = response.usage, response.raw_usage
+    exchange.usage, exchange.raw_usage = response.usage, response.raw_usage or exchange.raw_usage
     if response.choices:
         exchange.finish_reason = response.choices[-1].finish
     headers = exchange.own_headers()

@@ -61,7 +61,7 @@ def _record(exchange: "Exchange") -> None:
     if stream is not None:
         exchange.response_model = stream.model
         exchange.finish_reason = stream.finish_reason
-        exchange.raw_usage, exchange.usage = stream.raw_usage, stream.usage
+        exchange.raw_usage, exchange.usage, exchange.beforehand = stream.raw_usage, stream.usage, stream.beforehand
     if exchange.outcome == "failed":
         exchange.usage = _reported(exchange)
     if exchange.operation == "embeddings" and exchange.usage is not None and exchange.usage.output:
@@ -191,7 +191,7 @@ def _is_billed(exchange: "Exchange") -> bool:
 
 def _reported(exchange: "Exchange") -> Usage | None:
     """What the provider said it used, if only before it began to write."""
-    return exchange.usage or (exchange.stream.beforehand if exchange.stream is not None else None)
+    return exchange.usage or exchange.beforehand
 
 
 def _went_on(exchange: "Exchange") -> bool:
@@ -211,7 +211,7 @@ def _counted(exchange: "Exchange") -> Usage:
 def _estimate(exchange: "Exchange") -> Usage:
     """Count what the provider read and wrote, as far as it did not say."""
     tokenizer = exchange.model.tokenizer if exchange.model is not None else None
-    told = _reported(exchange) if exchange.stream is not None else None
+    told = _reported(exchange)
     read = written = 0
     if told is None or not told.input:  # some say zero until they know
         read = exchange.input_estimate if exchange.input_estimate is not None else estimate_input(exchange)

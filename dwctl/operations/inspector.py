@@ -152,6 +152,8 @@ def _not_charged(detail: RequestDetail) -> str:
         return "dwctl answered it without a provider."
     if outcome == "complete" and detail.finish_reason in LOADS:
         return "The provider loaded or unloaded the model, and was asked nothing."
+    if detail.operation == "count_tokens":
+        return "Counting tokens costs nothing."
     if outcome == "complete" or detail.total_tokens:
         return f"{_UNPRICED.capitalize()}."
     if outcome == "failed":

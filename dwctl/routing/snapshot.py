@@ -1,9 +1,7 @@
 """The catalog as the hot path sees it: compiled whole from the rows, never changed afterwards."""
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import unquote, unquote_plus
 
 import msgspec
 from aiohttp import ClientTimeout
@@ -22,9 +20,6 @@ from dwctl.store.tables import DeployedModel, Endpoint, ModelGroup, Tariff
 from dwctl.telemetry.alarms import alarm
 
 _CACHED_URLS = 64
-_OF_A_MODEL = re.compile(r"/(?:models|engines|deployments)/[^/]", re.IGNORECASE)
-"""Paths as some providers have them."""
-_MODEL = re.compile(r"\W*model(?:[^\w-].*)?", re.IGNORECASE)
 
 
 @dataclass(slots=True, eq=False)
@@ -52,13 +47,11 @@ class EndpointEntry:
     _urls: dict[str, URL] = field(default_factory=dict)
 
     def url(self, path: str, query: str) -> URL:
-        """The provider's URL for a client's path. Raises ValueError for a path that could leave the base, or names a model."""
+        """The provider's URL for a client's path. Raises ValueError for a path that could leave the base."""
         if query:
-            _check_names_no_model(path, query)
             return join(self.base, path, query)
         url = self._urls.get(path)
         if url is None:
-            _check_names_no_model(path, "")
             url = join(self.base, path)
             if len(self._urls) < _CACHED_URLS:
                 self._urls[path] = url
@@ -67,13 +60,6 @@ class EndpointEntry:
     def auth(self) -> dict[str, str]:
         """The header that carries the endpoint's credential; empty without one."""
         return {} if self.credential is None else {self.auth_header: self.auth_prefix + self.credential.reveal()}
-
-
-def _check_names_no_model(path: str, query: str) -> None:
-    """What the body names is what a client may use, and pays; a provider that looks here would take another. Raises ValueError."""
-    names = [unquote_plus(parameter.partition("=")[0]) for parameter in re.split("[&;]", query)]
-    if _OF_A_MODEL.search(unquote(path)) or any(map(_MODEL.fullmatch, names)):
-        raise ValueError("it names a model; that is for the body, or the header Model-Override")
 
 
 @dataclass(slots=True, frozen=True, eq=False)

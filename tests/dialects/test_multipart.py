@@ -31,6 +31,13 @@ def test_another_model_in_its_place() -> None:
     assert form.with_text("model", "dear") == FILE + field(b"model", b"dear") + END
 
 
+@pytest.mark.parametrize("name", [b"models", b"Fallbacks", b"models[]", b"fallback_models[0]"])
+def test_a_further_model_is_refused(name: bytes) -> None:
+    with pytest.raises(GatewayError, match="by the one model that 'model' names") as refusal:
+        parse(MODEL + field(name, b"dear") + END, TYPE)
+    assert refusal.value.param == name.decode()
+
+
 def test_nothing_is_left_of_how_the_model_was_sent() -> None:
     """A length that is no longer true, or an encoding."""
     model = part(b"content-disposition: form-data; name=model\r\nContent-Length: 5\r\nContent-Transfer-Encoding: base64", b"cheap")
@@ -121,7 +128,7 @@ def test_a_field_that_decides_alone_in_another_spelling(name: bytes) -> None:
         parse(field(name) + END, TYPE).text("model")
 
 
-@pytest.mark.parametrize("name", [b"model_name", b"models", b"model-id", b"submodel", b"user[model]", b"x.model"])
+@pytest.mark.parametrize("name", [b"model_name", b"models_of", b"model-id", b"submodel", b"user[model]", b"x.model"])
 def test_other_fields_are_others(name: bytes) -> None:
     assert parse(field(name) + MODEL + END, TYPE).text("model") == "cheap"
 

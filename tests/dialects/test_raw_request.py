@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dwctl.dialects.raw_request import input_bound, input_text, outgoing, parse, prompts
+from dwctl.dialects.names import DIALECTS, DialectName
+from dwctl.dialects.raw_request import FURTHER_MODELS, check_query, input_bound, input_text, outgoing, parse, prompts
 from dwctl.errors import GatewayError
 
 NOT_THE_CLIENTS = {"id", "completion_id", "completionId", "response_id", "responseId", "stream_options", "n", "N"}
@@ -163,6 +164,46 @@ def test_a_number_of_answers_that_cannot_be_read_is_refused(name: str, odd: byte
     with pytest.raises(GatewayError, match=f"'{name}': expected a whole number") as refusal:
         parse(b'{"model":"a","%b":%b}' % (name.encode(), odd))
     assert (refusal.value.status, refusal.value.param) == (400, name)
+
+
+@pytest.mark.parametrize("odd", [b"1", b"0", b"1.0", b'"true"', b'"false"', b'"yes"', b'"1"', b'""', b"[]", b"{}", b'"\xff"'])
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_stream_that_only_some_servers_would_send_is_refused(dialect: DialectName, odd: bytes) -> None:
+    with pytest.raises(GatewayError, match="'stream': expected true or false") as refusal:
+        parse(b'{"model":"a","stream":%b}' % odd, None, dialect)
+    assert (refusal.value.status, refusal.value.param) == (400, "stream")
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_null_says_nothing_of_a_stream(dialect: DialectName) -> None:
+    assert parse(b'{"model":"a","stream": null}', None, dialect).stream == parse(b'{"model":"a"}', None, dialect).stream
+    assert [parse(b'{"model":"a","stream":%b }' % said, None, dialect).stream for said in (b"true", b"false")] == [True, False]
+
+
+@pytest.mark.parametrize("name", [*sorted(FURTHER_MODELS), "Models", "FALLBACKS", "fallback_model\u017f", "fallbac\u212as"])
+@pytest.mark.parametrize("value", [["best"], "best", {}, []])
+def test_a_further_model_is_refused(name: str, value: object) -> None:
+    for override in (None, "b"):
+        with pytest.raises(GatewayError, match="by the one model that 'model' names") as refusal:
+            parse(json.dumps({"model": "a", name: value}).encode(), override)
+        assert (refusal.value.status, refusal.value.param) == (400, name)
+
+
+def test_no_further_model_is_one_model() -> None:
+    body = b'{"model":"a","models":null,"fallback":["x"],"provider":{"allow_fallbacks":false}}'
+    assert outgoing(parse(body), b'"a"', ask_usage=False) == body
+
+
+@pytest.mark.parametrize(
+    "query", ["model=best", "x=1&MODEL=best", "x=1;mode%6C=best", "models[]=best", "+stream=1", "n", "fallbacks=best", "%c5%bftream=1"]
+)
+def test_a_query_that_would_decide_is_refused(query: str) -> None:
+    with pytest.raises(ValueError, match=r"its query has '(model|models|stream|n|fallbacks)', which belongs in the body"):
+        check_query(query)
+
+
+def test_any_other_query_passes() -> None:
+    check_query("beta=true&api-version=2025-04-01&mode=l&model_version=5&model-version=5&x=model=best&&")
 
 
 @pytest.mark.parametrize(

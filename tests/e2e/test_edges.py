@@ -16,10 +16,12 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from tests.appliance import KEY, PRICE, Appliance, model, running, setup, until
+from tests.appliance import KEY, PRICE, USER, Appliance, model, running, setup, until
 from tests.e2e.test_gateway import raw, row_of
 
 HEADERS = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
+SECOND_KEY = "sk-test-" + "s" * 35
+OTHERS_KEY = "sk-test-" + "o" * 35
 USAGE = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
 CHOICE = {"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}
 WHOLE: dict[str, Any] = {"id": "1", "object": "chat.completion", "model": "m", "usage": USAGE, "choices": [CHOICE]}
@@ -104,6 +106,12 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
         ]
         document = setup(url, [entry | {"endpoint": "scripted"} for entry in models])
         document["endpoints"].append({"name": "scripted", "url": provider.url, "api_key": "provider-key"})
+        document["users"].append({"email": "other@example.com"})
+        document["keys"] += [
+            {"user": "other@example.com", "name": "test", "secret": OTHERS_KEY},
+            {"user": USER, "name": "second", "secret": SECOND_KEY},
+        ]
+        document["grants"].append({"user": "other@example.com", "amount": "10", "source_id": "other-credit"})
         return document
 
     settings = {"timeouts": {"first_byte": 2, "idle": 1, "total": 20, "client_write": 2, "request_read": 2}}
@@ -126,6 +134,12 @@ async def ask(http: aiohttp.ClientSession, path: str = "/chat/completions", **fi
 
 def code(text: str) -> str:
     return str(json.loads(text)["error"]["code"])
+
+
+def sent(edge: Edge, name: str) -> list[str]:
+    """The values of a header that the provider was sent last."""
+    lines = (line.partition(": ") for line in edge.provider.heads[-1].split("\r\n")[1:])
+    return [value for key, _, value in lines if key.lower() == name]
 
 
 async def test_a_stream_that_comes_in_one_piece_says_nothing_of_its_speed(http: aiohttp.ClientSession, edge: Edge) -> None:
@@ -221,6 +235,20 @@ async def test_a_number_of_answers_that_cannot_be_read_is_refused(http: aiohttp.
         async with http.post("/ai/v1" + path, json={"model": "both", "max_tokens": 5, name: " 3"}) as response:
             assert response.status == 400
             assert f"Invalid value for '{name}': expected a whole number." in await response.text()
+    assert len(edge.provider.bodies) == asked
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/api/chat", "/v1/audio/speech"]
+)
+async def test_a_stream_that_only_some_servers_would_send_is_refused(http: aiohttp.ClientSession, edge: Edge, path: str) -> None:
+    """vLLM reads 1 and "yes" as true: without `include_usage`, its stream would be charged for next to nothing."""
+    asked = len(edge.provider.bodies)
+    for value in (1, 1.0, "true", "yes"):
+        body = {"model": "both", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 5, "stream": value}
+        async with http.post(path, json=body) as response:
+            assert response.status == 400
+            assert "Invalid value for 'stream': expected true or false." in await response.text()
     assert len(edge.provider.bodies) == asked
 
 
@@ -433,6 +461,40 @@ async def test_no_content_has_no_length(edge: Edge) -> None:
     assert answer.endswith(b"\r\n\r\n")
 
 
+# Which model answers
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/v1/messages", "/api/chat", "/v1/embeddings", "/v1/rerank"])
+async def test_no_further_model_answers(http: aiohttp.ClientSession, edge: Edge, path: str) -> None:
+    asked = len(edge.provider.bodies)
+    for name in ("models", "fallbacks", "fallback_models", "Models"):
+        async with http.post(path, json={"model": "both", "messages": [], name: ["best"]}) as response:
+            assert response.status == 400
+            assert f"'{name}' is not supported: a request is answered by the one model" in await response.text()
+    assert len(edge.provider.bodies) == asked
+
+
+async def test_a_form_keeps_its_boundary(edge: Edge) -> None:
+    edge.provider.says(b"{}")
+    body = b'--B\r\ncontent-disposition: form-data; name="model"\r\n\r\nboth\r\n--B--\r\n'
+    answer = await asyncio.to_thread(edge.raw, b"content-type: multipart/form-data; boundary=B", body=body, path="/v1/audio/transcriptions")
+    assert answer.startswith(b"HTTP/1.1 200 "), answer
+    assert sent(edge, "content-type") == ["multipart/form-data; boundary=B"]
+
+
+async def test_the_same_idempotency_key_of_two_accounts_is_not_the_same(http: aiohttp.ClientSession, edge: Edge) -> None:
+    edge.provider.says(json.dumps(WHOLE).encode())
+    keys = []
+    for secret, said in ((KEY, "order-1"), (KEY, "order-1"), (SECOND_KEY, "order-1"), (KEY, "order-2"), (OTHERS_KEY, "order-1")):
+        headers = {"authorization": f"Bearer {secret}", "idempotency-key": said}
+        async with http.post("/ai/v1/chat/completions", json={"model": "m", "messages": []}, headers=headers) as response:
+            assert response.status == 200
+        keys += sent(edge, "idempotency-key")
+    first, again, by_another_key, other_order, others = keys
+    assert first == again == by_another_key
+    assert len({first, other_order, others, "order-1"}) == 4
+
+
 # What clients send
 
 
@@ -579,23 +641,30 @@ async def test_a_form_names_no_second_model_to_the_provider(edge: Edge, other: b
         "/ai/v1/images/generations?model=dear",
         "/v1/chat/completions?a=b&Model%5B%5D=dear",
         "/v1/x?a;model",
+        "/ai/v1/chat/completions?beta=true&Stream=1",
+        "/v1/messages?fallbacks=dear",
         "/ai/v1/engines/dear/completions",
+        "/ai/v1/engines/dear/rerank",
+        "/v1/dear/chat/completions",
+        "/v1/model/dear/invoke",
         "/v1/openai/Deployments/dear/chat/completions?api-version=1",
         "/v1/%6dodels/dear:generate",
     ],
 )
 async def test_neither_a_path_nor_a_query_names_the_model(http: aiohttp.ClientSession, edge: Edge, path: str) -> None:
     asked = len(edge.provider.bodies)
-    async with http.post(URL(edge.appliance.url + path, encoded=True), json={"model": "org/a b"}) as response:
-        assert (response.status, code(await response.text())) == (400, "invalid_path")
+    async with http.post(URL(edge.appliance.url + path, encoded=True), json={"model": "org/a b", "max_tokens": 5}) as response:
+        text = await response.text()
+        assert response.status == 400
+        assert "The path cannot be passed on: " in text
     assert len(edge.provider.bodies) == asked
 
 
 async def test_other_queries_pass(http: aiohttp.ClientSession, edge: Edge) -> None:
     edge.provider.says(b"{}")
-    async with http.post("/ai/v1/rerank?model_version=5&x=model", json={"model": "org/a b"}) as response:
+    async with http.post("/ai/v1/rerank?model_version=5&beta=true&x=model", json={"model": "org/a b"}) as response:
         assert response.status == 200
-    assert edge.provider.heads[-1].startswith("POST /v1/rerank?model_version=5&x=model HTTP/1.1")
+    assert edge.provider.heads[-1].startswith("POST /v1/rerank?model_version=5&beta=true&x=model HTTP/1.1")
 
 
 async def test_a_provider_reads_json_in_no_other_charset(edge: Edge) -> None:

@@ -723,8 +723,15 @@ async def test_no_answer_is_taken_for_what_it_does_not_say_it_is(http: aiohttp.C
         for stream in (False, True):
             _, headers, _ = await chat(http, model, stream=stream)
             assert headers.getall("x-content-type-options") == ["nosniff"], model
+            assert headers.getall("cache-control") == ["no-store"], model
     async with http.options("/v1/models") as response:
         assert response.headers.getall("x-content-type-options") == ["nosniff"]
+
+
+@pytest.mark.parametrize("path", ["/ai/v1/models", "/v1/models/free", "/ai/api/tags", "/v1/models/none", "/v1/none"])
+async def test_what_a_key_may_see_is_kept_by_no_proxy(http: aiohttp.ClientSession, path: str) -> None:
+    async with http.get(path) as response:
+        assert response.headers.getall("cache-control") == ["no-store"]
 
 
 async def test_many_at_once(http: aiohttp.ClientSession) -> None:

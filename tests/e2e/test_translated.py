@@ -7,7 +7,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -465,6 +465,43 @@ async def test_usage_beside_what_breaks_a_stream_off_costs_the_same_for_every_cl
     assert found == dict.fromkeys(rows, (0, 10 * 2500 + 5 * 10_000, True))
 
 
+@pytest.mark.parametrize("client", ["anthropic", "openai-responses", "ollama"])
+@pytest.mark.parametrize(
+    ("provider", "kept"),
+    [
+        ("openai-chat", lambda unit: b"[DONE]" not in unit),
+        ("anthropic", lambda unit: b"message_delta" not in unit),
+    ],
+    ids=["without its last word", "without a count at the end"],
+)
+async def test_a_stream_that_nobody_asked_for_is_read_as_one_that_somebody_did(
+    stage: Stage, client: DialectName, provider: DialectName, kept: Callable[[bytes], bool]
+) -> None:
+    if client == provider:
+        client = "openai-chat"
+    rows = []
+    for stream in (True, False):
+        stage.provider.says(b"".join(filter(kept, wire.stream(provider))), "200 OK", stream_type(provider))
+        status, headers, _ = await stage.ask(client, provider, stream)
+        assert status == 200
+        row = await stage.row(headers["x-request-id"])
+        rows.append([row[column] for column in ("outcome", "uncached_input", "output", "estimated", "charge_nano", "raw_usage")])
+    assert rows[0] == rows[1]
+    assert rows[0][:2] == ["complete", 10]
+    assert rows[0][-1] is not None
+
+
+@MODES
+async def test_what_a_chat_provider_says_after_it_has_failed_is_its_error(stage: Stage, stream: bool) -> None:
+    ended = {"choices": [{"index": 0, "delta": {}, "finish_reason": "error"}]}
+    said = {"error": {"message": "overloaded", "code": 429}}
+    stage.provider.says(wire.sse(ended) + wire.sse(said), "200 OK", stream_type("openai-chat"))
+    _, headers, _ = await stage.ask("anthropic", "openai-chat", stream)
+    row = await stage.row(headers["x-request-id"])
+    assert "overloaded" in row["explanation"]
+    assert (row["outcome"], row["error_code"]) == ("failed", "rate_limit")
+
+
 @MODES
 @pytest.mark.parametrize("client", DIALECTS)
 async def test_a_stream_that_fails_costs_what_was_reported_before_it_and_no_estimate(
@@ -776,11 +813,13 @@ async def test_a_malformed_field_is_named_in_the_clients_dialect(
 async def test_an_answer_for_later_is_refused_since_none_is_kept(stage: Stage, provider: DialectName) -> None:
     """Before the provider is asked, also one that would take it."""
     asked = len(stage.provider.bodies)
-    background = stage.body("openai-responses", provider, False, {"background": True})
-    status, headers, answer = await stage.ask("openai-responses", provider, False, body=background)
-    error = json.loads(answer)["error"]
-    assert (status, error["code"], error["param"]) == (400, "unsupported_parameter", "background")
-    assert (await stage.row(headers["x-request-id"]))["charge_nano"] is None
+    for value in (True, 1, "true", "on"):  # some servers read all of them as true
+        background = stage.body("openai-responses", provider, False, {"background": value})
+        status, headers, answer = await stage.ask("openai-responses", provider, False, body=background)
+        error = json.loads(answer)["error"]
+        code = "unsupported_parameter" if value is True or provider != "openai-responses" else "invalid_value"
+        assert (status, error["code"], error["param"]) == (400, code, "background")
+        assert (await stage.row(headers["x-request-id"]))["charge_nano"] is None
     assert len(stage.provider.bodies) == asked
     stage.provider.says(wire.whole(provider))
     at_once = stage.body("openai-responses", provider, False, {"background": False})

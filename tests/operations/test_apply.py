@@ -415,7 +415,7 @@ async def test_an_administrator_whom_the_file_names_first_becomes_one_at_the_fir
 
 async def test_roles_are_given_to_nobody_who_only_says_whose_address_it_is(target: Target) -> None:
     email = "boss@example.com"
-    await apply(target, {"users": [{"email": email, "display_name": "B"}]})
+    await apply(target, {"users": [{"email": email, "display_name": "B"}], "keys": [{"user": email, "name": "own"}]})
     await target.store.write(lambda tx: tx.execute("UPDATE users SET auth_source = 'native' WHERE email = ?", [email]))
     assert (await apply(target, {"users": [{"email": email, "roles": ["StandardUser"]}]})).unchanged == {"users": 1}
     with pytest.raises(ConfigurationError, match=r"users\[0\]\.roles: this account was registered by whoever has its password"):
@@ -423,11 +423,12 @@ async def test_roles_are_given_to_nobody_who_only_says_whose_address_it_is(targe
     insiders: dict[str, Any] = {"groups": [{"name": "Insiders"}], "users": [{"email": email, "groups": ["Insiders"]}]}
     paid: dict[str, Any] = {"grants": [{"user": email, "amount": 5, "source_id": "five"}]}
     held: dict[str, Any] = {"keys": [{"user": email, "name": "k"}]}
-    for document, place in ((insiders, "users[0].groups"), (paid, "grants[0].user"), (held, "keys[0].user")):
+    faster: dict[str, Any] = {"keys": [{"user": email, "name": "own", "requests_per_second": 5000}]}
+    for document, place in ((insiders, "users[0].groups"), (paid, "grants[0].user"), (held, "keys[0].user"), (faster, "keys[0].user")):
         with pytest.raises(ConfigurationError, match=re.escape(f"{place}: this account was registered by whoever has its password")):
             await apply(target, document)
     await target.store.write(lambda tx: tx.execute("UPDATE users SET verified = TRUE WHERE email = ?", [email]))
-    for document in (insiders, paid, held):
+    for document in (insiders, paid, held, faster):
         assert (await apply(target, document)).changed
 
 

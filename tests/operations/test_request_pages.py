@@ -255,6 +255,7 @@ UNPRICED = "o price above zero was in force for this model and the key's purpose
         ({"outcome": "interrupted", "error_code": "gateway_crash"}, "dwctl was stopped meanwhile"),
         ({"outcome": "refused", "error_code": "server_shutting_down"}, "dwctl refused it before a provider was asked."),
         ({"outcome": "complete"}, "N" + UNPRICED),
+        ({"outcome": "complete", "operation": "count_tokens"}, "Counting tokens costs nothing."),
         ({"outcome": "complete", "attempts": []}, "dwctl answered it without a provider."),
         ({"outcome": "complete", "finish_reason": "load"}, "The provider loaded or unloaded the model, and was asked nothing."),
         ({"outcome": "failed"}, "It failed without usage that a provider reported."),

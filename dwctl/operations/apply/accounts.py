@@ -216,6 +216,7 @@ async def key(work: Work, tx: Tx, entry: KeyEntry) -> Outcome:
     difference = await change_row(tx, row, columns)
     if not difference:
         return "unchanged"
+    _refuse_stranger(work, user_row, "user")
     await work.audit(tx, "api_keys.update", "api_key", str(row.id), difference)
     await Changes.note(tx, "key", str(row.id))
     return "updated"
