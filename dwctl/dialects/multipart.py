@@ -118,7 +118,8 @@ def _name_and_filename(head: bytes) -> tuple[bytes, bytes | None]:
             found[name.lower()] = value
     if b"name" not in found or len(found) != len(_ANY_NAME.findall(disposition)):
         raise _unreadable(
-            "Each part has a Content-Disposition: form-data; name=..., of letters, digits, or any of _.-[], and a filename if it is a file."
+            "Each part has a Content-Disposition: form-data; name=..., of letters, digits, or any of _.-[], and a filename if it is a"
+            " file, without 'name=' in it."
         )
     return found[b"name"], found.get(b"filename") or found.get(b"filename*", found.get(b"filename"))
 

@@ -153,7 +153,7 @@ class CompletionStream:
         if self.done or not rest:
             return b""
         self._splitter.rest = b""
-        if not _is_whole(rest):
+        if not _is_whole(rest, self._lenient):
             raise MalformedStream(b"", "half an event")
         return self._take(rest, b"")
 
@@ -244,14 +244,18 @@ class CompletionStream:
         return event
 
 
-def _is_whole(rest: bytes) -> bool:
-    """Whether what no blank line ends is an event all the same: the most lenient of clients drops one that is not JSON. Lines of JSON
-    have no blank lines at all, and a comment need not come to its end."""
+_SAYS_NOTHING = (b":", b"event", b"id", b"retry")
+"""How the lines begin that without data make no event."""
+
+
+def _is_whole(rest: bytes, lenient: bool) -> bool:
+    """Whether what no blank line ends is an event all the same, or nothing that anybody misses: the most lenient of clients drops one
+    that is not JSON. Lines of JSON have no blank lines at all."""
     data = sse.data_of(rest)
-    lines = [data] if data is not None else [line for line in rest.splitlines() if line and not line.startswith(b":")]
+    lines = [data] if data is not None else [line for line in rest.splitlines() if not line.startswith(_SAYS_NOTHING)]
     try:
-        for line in lines:
-            if line.strip() != b"[DONE]":
+        for line in map(bytes.strip, lines):
+            if line not in (b"", b"[DONE]") and (line.startswith((b"{", b"[")) or not lenient):
                 _decode(line)
     except (ValueError, RecursionError):
         return False

@@ -22,6 +22,7 @@ _TEXT = msgspec.json.Decoder(str)
 _ANY = msgspec.json.Decoder()
 _ITEMS = msgspec.json.Decoder(list[msgspec.Raw])
 _CLIENT_IDS = frozenset({"id", "completion_id", "completionId", "response_id", "responseId"})
+_LEFT_OUT_OF_ANTHROPIC = _CLIENT_IDS | {"fallbacks"}
 """Ids are ours to give; a client cannot choose them."""
 TOKENS_PER_MEDIA_PART = 16_384
 """Bound on what one image, audio or file part can cost in input tokens."""
@@ -72,6 +73,13 @@ _WORD = re.compile(r"\W*(\w+)(?![\w-])")
 """What some servers make of a name: ``model`` of ``model[]`` and of ``model.x``, but not of ``model-version``."""
 
 
+class _Tool(msgspec.Struct):
+    model: msgspec.Raw = msgspec.Raw(b"")
+
+
+_TOOLS = msgspec.json.Decoder(list[_Tool])
+
+
 class ModelRequest:
     """The facts of one request that the gateway decides by.
 
@@ -90,7 +98,9 @@ class ModelRequest:
         self.dialect = dialect
         self.stream = flag(fields, "stream", default=dialect == "ollama")
         if not FURTHER_MODELS.isdisjoint(map(str.casefold, fields)):
-            _check_further_models(fields)
+            _check_further_models(fields, dialect)
+        if "tools" in fields:
+            _check_models_of_tools(fields["tools"])
         self.wants_usage = False
         if self.stream and (options := fields.get("stream_options")) is not None:
             decoded = _lenient(options)
@@ -138,10 +148,25 @@ def flag(fields: Mapping[str, msgspec.Raw], name: str, *, default: bool = False)
     return said == b"true"
 
 
-def _check_further_models(fields: Mapping[str, msgspec.Raw]) -> None:
+def _check_further_models(fields: Mapping[str, msgspec.Raw], dialect: DialectName) -> None:
     for name, raw in fields.items():
-        if name.casefold() in FURTHER_MODELS and not _is_null(raw):
+        if name.casefold() in FURTHER_MODELS and bytes(raw) not in (b"null", b"[]") and name not in left_out(dialect):
             raise _further_model(name)
+
+
+def _check_models_of_tools(tools: msgspec.Raw) -> None:
+    """Raises GatewayError 400 for a tool that is a model, such as an advisor: it would answer in part, and nobody would pay for it."""
+    try:
+        named = [index for index, tool in enumerate(_TOOLS.decode(tools)) if bytes(tool.model)]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return  # no tools that a provider takes
+    if named:
+        raise _further_model(f"tools[{named[0]}].model")
+
+
+def left_out(dialect: DialectName) -> frozenset[str]:
+    """Fields that no provider is sent. Anthropic's clients send ``fallbacks`` of themselves, and are served without."""
+    return _LEFT_OUT_OF_ANTHROPIC if dialect == "anthropic" else _CLIENT_IDS
 
 
 def check_form_field(name: str) -> None:
@@ -242,7 +267,7 @@ def outgoing(request: ModelRequest, upstream_model: bytes, *, ask_usage: bool, m
     """
     if ask_usage and request.wants_usage and bytes(request.fields["stream_options"]).translate(None, b" \t\r\n") == _ASKS_USAGE:
         ask_usage = False
-    parts = []
+    parts, dropped = [], left_out(request.dialect)
     within_options = max_tokens is not None and request.dialect == "ollama"
     written = {"stream_options"} if ask_usage else set()
     if max_tokens is not None:
@@ -250,7 +275,7 @@ def outgoing(request: ModelRequest, upstream_model: bytes, *, ask_usage: bool, m
     for name, raw in request.fields.items():
         if name == "model":
             parts.append(b'"model":' + upstream_model)
-        elif name not in written and name not in _CLIENT_IDS and not _hides(name):
+        elif name not in written and name not in dropped and not _hides(name):
             parts.append(msgspec.json.encode(name) + b":" + bytes(raw))
     if (
         len(parts) == len(request.fields)

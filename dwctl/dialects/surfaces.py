@@ -39,8 +39,8 @@ _SURFACES: dict[str, Surface] = {
     "/api/embeddings": Surface("ollama", "embeddings", ollama, ollama_prompt),
 }
 _OTHER = Surface("openai-chat", "other", chat, exact=False)
-_BEFORE = frozenset({"", "/v1", "/fim", "/v1/fim"})
-"""What may stand before the end that a surface is known by: a version once more, and what Mistral has before ``/completions``."""
+_BEFORE = frozenset({"", "/v1", "/fim", "/v1/fim", "/beta", "/openai/v1", "/v1beta/openai"})
+"""What may stand before the end that a surface is known by: a version once more, or what Mistral, DeepSeek, Azure and Google have."""
 _NAMING = frozenset({"engines", "deployments", "models", "model"})
 """The segment of a path after one of these is a model's name to some servers."""
 

@@ -72,6 +72,8 @@ def _outgoing(exchange: "Exchange", candidate: "Candidate") -> tuple[str, str, b
         if request.dialect == fields.RESPONSES and raw_request.flag(request.fields, "background"):
             # The answer would be that there is none yet, and nobody here could be asked for it later.
             raise refused("background", fields.OTHERS[fields.RESPONSES]["background"][1])
+        if request.dialect == "anthropic" and "fallbacks" in request.fields:
+            exchange.explanation.append("'fallbacks' left out: the one model that was asked for answers")
         request, left_out = foreign_thoughts.without(request)
         if left_out:
             exchange.explanation.append(

@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dwctl.dialects.names import DIALECTS, DialectName
-from dwctl.dialects.raw_request import FURTHER_MODELS, check_query, input_bound, input_text, outgoing, parse, prompts
+from dwctl.dialects.raw_request import _DECIDING, FURTHER_MODELS, check_query, input_bound, input_text, outgoing, parse, prompts
 from dwctl.errors import GatewayError
 
-NOT_THE_CLIENTS = {"id", "completion_id", "completionId", "response_id", "responseId", "stream_options", "n", "N"}
+NOT_THE_CLIENTS = {"id", "completion_id", "completionid", "response_id", "responseid", "tools"} | _DECIDING | FURTHER_MODELS
+"""Case-folded: what is left out, refused in odd values, or decided by."""
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -21,7 +22,7 @@ json_values = st.recursive(
 
 @given(st.dictionaries(st.text(st.characters(blacklist_categories=("Cs",))), json_values, max_size=5), st.booleans())
 def test_only_model_and_usage_change(fields: dict[str, object], ask_usage: bool) -> None:
-    fields = {name: value for name, value in fields.items() if name not in NOT_THE_CLIENTS} | {"model": "alias"}
+    fields = {name: value for name, value in fields.items() if name.casefold() not in NOT_THE_CLIENTS} | {"model": "alias"}
     sent = json.loads(outgoing(parse(json.dumps(fields).encode()), b'"theirs"', ask_usage=ask_usage))
     expected = fields | {"model": "theirs"}
     if ask_usage:
@@ -181,7 +182,7 @@ def test_null_says_nothing_of_a_stream(dialect: DialectName) -> None:
 
 
 @pytest.mark.parametrize("name", [*sorted(FURTHER_MODELS), "Models", "FALLBACKS", "fallback_model\u017f", "fallbac\u212as"])
-@pytest.mark.parametrize("value", [["best"], "best", {}, []])
+@pytest.mark.parametrize("value", [["best"], "best", {}, [[]]])
 def test_a_further_model_is_refused(name: str, value: object) -> None:
     for override in (None, "b"):
         with pytest.raises(GatewayError, match="by the one model that 'model' names") as refusal:
@@ -190,7 +191,30 @@ def test_a_further_model_is_refused(name: str, value: object) -> None:
 
 
 def test_no_further_model_is_one_model() -> None:
-    body = b'{"model":"a","models":null,"fallback":["x"],"provider":{"allow_fallbacks":false}}'
+    body = b'{"model":"a","models":null,"fallbacks":[],"fallback":["x"],"provider":{"allow_fallbacks":false}}'
+    assert outgoing(parse(body), b'"a"', ask_usage=False) == body
+
+
+@pytest.mark.parametrize("fallbacks", [b'"default"', b"[]", b'[{"model":"best"}]'])
+def test_what_anthropics_clients_fall_back_on_is_left_out(fallbacks: bytes) -> None:
+    body = b'{"model":"a","fallbacks":%b,"max_tokens":5}' % fallbacks
+    assert outgoing(parse(body, None, "anthropic"), b'"a"', ask_usage=False) == b'{"model":"a","max_tokens":5}'
+    with pytest.raises(GatewayError):
+        parse(body.replace(b"fallbacks", b"Fallbacks").replace(b"[]", b"{}"), None, "anthropic")
+
+
+@pytest.mark.parametrize("model", ['"best"', '"a"', "null", '"best","model":null'])
+def test_a_tool_is_no_further_model(model: str) -> None:
+    tools = '[{"type":"function","function":{"name":"model"}},{"type":"advisor","mo\\u0064el":' + model + "}]"
+    for dialect in DIALECTS:
+        with pytest.raises(GatewayError, match="by the one model") as refusal:
+            parse(b'{"model":"a","tools":%b}' % tools.encode(), None, dialect)
+        assert (refusal.value.status, refusal.value.param) == (400, "tools[1].model")
+
+
+@pytest.mark.parametrize("tools", [b"null", b"5", b'[1,{"model":"x"}]', b"[]", b'[{"parameters":{"model":"x"},"name":"model"}]'])
+def test_tools_without_a_model_pass(tools: bytes) -> None:
+    body = b'{"model":"a","tools":%b}' % tools
     assert outgoing(parse(body), b'"a"', ask_usage=False) == body
 
 

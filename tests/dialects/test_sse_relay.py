@@ -231,9 +231,17 @@ def test_events_of_other_paths_need_not_be_json() -> None:
     assert CompletionStream(keep_usage=True, lenient=True).feed(event) == event
 
 
-@pytest.mark.parametrize("lenient", [False, True])
 @pytest.mark.parametrize(
-    "rest", [b'data: {"ty', b"data: some te", b"data: [DON", b"data:", b"dat", b"event: a", b"id: 5\n", b'{"a": 1}\n{"b']
+    ("rest", "lenient"),
+    [
+        *(
+            (rest, lenient)
+            for rest in (b'data: {"ty', b"data: [DON", b'event: a\ndata: {"b', b'{"a": 1}\n{"b')
+            for lenient in (False, True)
+        ),
+        (b"data: some te", False),
+        (b"dat", False),
+    ],
 )
 def test_half_an_event_at_the_end_is_not_released(rest: bytes, lenient: bool) -> None:
     stream = CompletionStream(keep_usage=True, lenient=lenient)
@@ -243,7 +251,17 @@ def test_half_an_event_at_the_end_is_not_released(rest: bytes, lenient: bool) ->
     assert fault.value.args[0] == b""
 
 
-@pytest.mark.parametrize("rest", [b'event: a\ndata: {"a": 1}', b"data: [1]\n", b"data: [DONE]", b": pi", b"\n", b'{"a": 1}\n{"b": 2}'])
-def test_a_whole_event_at_the_end_needs_no_blank_line(rest: bytes) -> None:
-    stream = CompletionStream(keep_usage=True, lenient=True)
+@pytest.mark.parametrize(
+    ("rest", "lenient"),
+    [
+        *((rest, True) for rest in (b'event: a\ndata: {"a": 1}', b"data: [1]\n", b'{"a": 1}\n{"b": 2}', b"data: bye")),
+        *(
+            (rest, lenient)
+            for rest in (b": pi", b"\n", b" ", b"event: a\n", b"id: 5", b"retry: 9\n", b"data:")
+            for lenient in (False, True)
+        ),
+    ],
+)
+def test_a_whole_event_at_the_end_needs_no_blank_line(rest: bytes, lenient: bool) -> None:
+    stream = CompletionStream(keep_usage=True, lenient=lenient)
     assert relay(stream, [b"data: {}\n\n" + rest]) == b"data: {}\n\n" + rest

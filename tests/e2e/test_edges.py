@@ -467,10 +467,13 @@ async def test_no_content_has_no_length(edge: Edge) -> None:
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/v1/messages", "/api/chat", "/v1/embeddings", "/v1/rerank"])
 async def test_no_further_model_answers(http: aiohttp.ClientSession, edge: Edge, path: str) -> None:
     asked = len(edge.provider.bodies)
-    for name in ("models", "fallbacks", "fallback_models", "Models"):
+    for name in ("models", "fallback_models", "Models"):
         async with http.post(path, json={"model": "both", "messages": [], name: ["best"]}) as response:
             assert response.status == 400
             assert f"'{name}' is not supported: a request is answered by the one model" in await response.text()
+    async with http.post(path, json={"model": "both", "messages": [], "tools": [{"type": "x", "model": "best"}]}) as response:
+        assert response.status == 400
+        assert "'tools[0].model' is not supported" in await response.text()
     assert len(edge.provider.bodies) == asked
 
 
