@@ -287,8 +287,10 @@ a provider *of another dialect* than the client's.
         " which some servers schedule (`priority`, `nvext`). These are excepted:\n\n"
         "- `background: true` is refused there, too.\n"
         f"- {further} are refused on every path, and in forms: a request is answered by the one model that"
-        " `model` names, whose access and price were looked at. So are tools with a `model` of their own. `null` and `[]` pass, and"
-        " Anthropic's `fallbacks` are left out, with a note: its clients send them of themselves.\n"
+        " `model` names, whose access and price were looked at. `null` and `[]` pass there, and Anthropic's `fallbacks` are left"
+        " out, with a note: its clients send them of themselves. Tools with a `model` of their own are refused, too. What else a provider"
+        " does with other models, by hosted tools, plugins or options of its own (OpenRouter's `plugins`, Vercel's `providerOptions`), is"
+        " passed on, and charged as far as the answer's usage tells.\n"
         "- `stream`, and `background` of Responses, are true, false or null, and numbers of answers (`n`, `best_of`) whole: some servers"
         ' read `1` or `"yes"` as true, and others do not.\n'
         "- Ids are not a client's to give, so that `id`, `completion_id`, `completionId`, `response_id` and `responseId` are left out.\n\n"

@@ -22,8 +22,8 @@ _TEXT = msgspec.json.Decoder(str)
 _ANY = msgspec.json.Decoder()
 _ITEMS = msgspec.json.Decoder(list[msgspec.Raw])
 _CLIENT_IDS = frozenset({"id", "completion_id", "completionId", "response_id", "responseId"})
-_LEFT_OUT_OF_ANTHROPIC = _CLIENT_IDS | {"fallbacks"}
 """Ids are ours to give; a client cannot choose them."""
+_LEFT_OUT_OF_ANTHROPIC = _CLIENT_IDS | {"fallbacks"}
 TOKENS_PER_MEDIA_PART = 16_384
 """Bound on what one image, audio or file part can cost in input tokens."""
 _ESCAPED_LETTER = re.compile(rb"\\u00[4-7][0-9a-fA-F]")
@@ -41,7 +41,7 @@ _NO_TEXT = frozenset(
         *("model", "metadata", "user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"),
         *("stream_options", "options", "stop", "stop_sequences", "logit_bias", "tool_choice", "service_tier", "truncation"),
         *("reasoning", "reasoning_effort", "thinking", "think", "verbosity", "modalities", "audio", "include", "encoding_format"),
-        *("previous_response_id", "conversation", "keep_alive", *_CLIENT_IDS),
+        *("previous_response_id", "conversation", "keep_alive", *_LEFT_OUT_OF_ANTHROPIC),
     )
 )
 """The fields that no model reads. Any other one may be read, the names that are not known here included."""
@@ -77,7 +77,7 @@ class _Tool(msgspec.Struct):
     model: msgspec.Raw = msgspec.Raw(b"")
 
 
-_TOOLS = msgspec.json.Decoder(list[_Tool])
+_TOOL = msgspec.json.Decoder(_Tool)
 
 
 class ModelRequest:
@@ -157,11 +157,16 @@ def _check_further_models(fields: Mapping[str, msgspec.Raw], dialect: DialectNam
 def _check_models_of_tools(tools: msgspec.Raw) -> None:
     """Raises GatewayError 400 for a tool that is a model, such as an advisor: it would answer in part, and nobody would pay for it."""
     try:
-        named = [index for index, tool in enumerate(_TOOLS.decode(tools)) if bytes(tool.model)]
+        items = _ITEMS.decode(tools)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return  # no tools that a provider takes
-    if named:
-        raise _further_model(f"tools[{named[0]}].model")
+        return
+    for index, item in enumerate(items):
+        try:
+            named = bytes(_TOOL.decode(item).model)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            continue  # no tool that a provider takes
+        if named:
+            raise _further_model(f"tools[{index}].model")
 
 
 def left_out(dialect: DialectName) -> frozenset[str]:

@@ -38,6 +38,7 @@ _SURFACES: dict[str, Surface] = {
     "/api/embed": Surface("ollama", "embeddings", ollama, ollama_embeddings),
     "/api/embeddings": Surface("ollama", "embeddings", ollama, ollama_prompt),
 }
+_LONGEST_FIRST = sorted(_SURFACES, key=len, reverse=True)
 _OTHER = Surface("openai-chat", "other", chat, exact=False)
 _BEFORE = frozenset({"", "/v1", "/fim", "/v1/fim", "/beta", "/openai/v1", "/v1beta/openai"})
 """What may stand before the end that a surface is known by: a version once more, or what Mistral, DeepSeek, Azure and Google have."""
@@ -69,7 +70,8 @@ def surface_of(path: str) -> Surface:
     surface = _SURFACES.get(path)
     if surface is None:
         plain = _plain(path)
-        surface = next((known._replace(exact=False) for end, known in _SURFACES.items() if plain.endswith(end)), _OTHER)
+        end = _end(plain)
+        surface = _SURFACES[end]._replace(exact=False) if end is not None else _OTHER
         if surface.operation == "count_tokens":  # costs nothing, so that only the path itself can be meant
             surface = surface._replace(operation="other")
     return surface
@@ -78,12 +80,16 @@ def surface_of(path: str) -> Surface:
 def check_path(path: str) -> None:
     """Raises ValueError for a path by which a server may go to another model than the one that the request names."""
     plain = _plain(path)
-    end = next((known for known in _SURFACES if plain.endswith(known)), None)
+    end = _end(plain)
     if end is not None and plain.removesuffix(end) not in _BEFORE:
         raise ValueError(f"nothing may stand before {end}")
     segments = plain.split("/")
     if any(segment in _NAMING for segment in segments[:-1]):
         raise ValueError("it names a model; that is for the body, or the header Model-Override")
+
+
+def _end(plain: str) -> str | None:
+    return next((known for known in _LONGEST_FIRST if plain.endswith(known)), None)
 
 
 def _plain(path: str) -> str:

@@ -205,14 +205,14 @@ def test_what_anthropics_clients_fall_back_on_is_left_out(fallbacks: bytes) -> N
 
 @pytest.mark.parametrize("model", ['"best"', '"a"', "null", '"best","model":null'])
 def test_a_tool_is_no_further_model(model: str) -> None:
-    tools = '[{"type":"function","function":{"name":"model"}},{"type":"advisor","mo\\u0064el":' + model + "}]"
+    tools = '[1,{"type":"function","function":{"name":"model"}},{"type":"advisor","mo\\u0064el":' + model + "}]"
     for dialect in DIALECTS:
         with pytest.raises(GatewayError, match="by the one model") as refusal:
             parse(b'{"model":"a","tools":%b}' % tools.encode(), None, dialect)
-        assert (refusal.value.status, refusal.value.param) == (400, "tools[1].model")
+        assert (refusal.value.status, refusal.value.param) == (400, "tools[2].model")
 
 
-@pytest.mark.parametrize("tools", [b"null", b"5", b'[1,{"model":"x"}]', b"[]", b'[{"parameters":{"model":"x"},"name":"model"}]'])
+@pytest.mark.parametrize("tools", [b"null", b"5", b"[1]", b"[]", b'[{"parameters":{"model":"x"},"name":"model"}]'])
 def test_tools_without_a_model_pass(tools: bytes) -> None:
     body = b'{"model":"a","tools":%b}' % tools
     assert outgoing(parse(body), b'"a"', ask_usage=False) == body

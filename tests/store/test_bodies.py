@@ -73,6 +73,27 @@ async def test_many_are_written_without_being_asked(body_store: BodyStore, store
     assert await body_store.get(names[-1], NOON) == Bodies(b"x", b"y", False)
 
 
+async def test_what_comes_while_a_batch_is_written_gathers(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "LINGER_SECONDS", 0.3)
+    opened = BodyStore(store)
+    write, names = opened._write_first, [ids.new_text() for _ in range(3)]
+    sizes: list[int] = []
+
+    async def watched() -> bool:
+        sizes.append(len(opened._queue))
+        done = await write()
+        if len(sizes) == 1:
+            opened.put(names[1], NOON, b"meanwhile", None, False)
+            asyncio.get_running_loop().call_later(0.05, opened.put, names[2], NOON, b"soon after", None, False)
+        return done
+
+    monkeypatch.setattr(opened, "_write_first", watched)
+    opened.put(names[0], NOON, b"first", None, False)
+    await until(lambda: not opened._queue and len(sizes) > 1)
+    await opened.close()
+    assert sizes == [1, 2]
+
+
 async def test_closing_stores_the_rest_and_ends_the_thread(store: Store) -> None:
     before = set(threading.enumerate())
     opened = BodyStore(store)
